@@ -1,0 +1,178 @@
+//! The payload of one block on its way between a socket and a file, and the budget that bounds it.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Where connections get memory for payload.
+pub trait Blocks: Send + Sync {
+    /// A block of `len` zeroed bytes, or `None` if the budget has no room: stop reading until it has.
+    fn allocate(&self, len: usize) -> Option<BlockMut>;
+}
+
+/// A block being filled. Becomes a [`Block`] by [`BlockMut::freeze`].
+pub struct BlockMut {
+    bytes: Box<[u8]>,
+    /// Held for its drop: it pays back the budget.
+    _charge: Charge,
+}
+
+impl BlockMut {
+    /// A block that counts against no budget.
+    pub fn unbudgeted(len: usize) -> Self {
+        Self { bytes: vec![0; len].into(), _charge: Charge { pool: None, len: 0 } }
+    }
+
+    /// Ends the filling: from here on the bytes are shared and do not change.
+    pub fn freeze(self) -> Block {
+        Block(Arc::new(self))
+    }
+}
+
+impl Deref for BlockMut {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for BlockMut {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl fmt::Debug for BlockMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockMut({} bytes)", self.bytes.len())
+    }
+}
+
+/// The payload of one block, cheap to clone. Its memory goes back to the budget with the last clone.
+///
+/// Decisions hand it on and never look inside.
+#[derive(Clone)]
+pub struct Block(Arc<BlockMut>);
+
+impl Block {
+    /// A block of these bytes that counts against no budget.
+    pub fn unbudgeted(bytes: &[u8]) -> Self {
+        Self(Arc::new(BlockMut { bytes: bytes.into(), _charge: Charge { pool: None, len: 0 } }))
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} bytes)", self.0.bytes.len())
+    }
+}
+
+/// A hard budget for payload in memory, in bytes.
+///
+/// Allocation never waits: over the limit it gives `None`, and the caller stops reading its socket, so
+/// that the transport's own window pushes back.
+pub struct BlockPool {
+    shared: Arc<PoolShared>,
+}
+
+struct PoolShared {
+    limit_bytes: usize,
+    used_bytes: AtomicUsize,
+    on_room: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What a block owes its pool, paid back on drop.
+struct Charge {
+    pool: Option<Arc<PoolShared>>,
+    len: usize,
+}
+
+impl BlockPool {
+    /// A pool of at most `limit_bytes`. `on_room` is called, on the thread that frees a block, whenever the
+    /// memory in use falls through three quarters of the limit: the moment to read again.
+    pub fn new(limit_bytes: usize, on_room: impl Fn() + Send + Sync + 'static) -> Self {
+        let on_room = Box::new(on_room);
+        let shared = PoolShared { limit_bytes, used_bytes: AtomicUsize::new(0), on_room };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> usize {
+        self.shared.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The limit.
+    pub fn limit_bytes(&self) -> usize {
+        self.shared.limit_bytes
+    }
+}
+
+impl Blocks for BlockPool {
+    fn allocate(&self, len: usize) -> Option<BlockMut> {
+        let limit = self.shared.limit_bytes;
+        let reserve = |used: usize| used.checked_add(len).filter(|total| *total <= limit);
+        self.shared
+            .used_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
+            .ok()?;
+        let charge = Charge { pool: Some(self.shared.clone()), len };
+        Some(BlockMut { bytes: vec![0; len].into(), _charge: charge })
+    }
+}
+
+impl fmt::Debug for BlockPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockPool({} of {} bytes)", self.used_bytes(), self.limit_bytes())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Some(pool) = &self.pool else { return };
+        let before = pool.used_bytes.fetch_sub(self.len, Ordering::Relaxed);
+        let low_water = pool.limit_bytes / 4 * 3;
+        if before > low_water && before - self.len <= low_water {
+            (pool.on_room)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_hard_and_room_is_told_once() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counter = told.clone();
+        let pool = BlockPool::new(100, move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut blocks: Vec<_> = (0..10).map(|_| pool.allocate(10).unwrap().freeze()).collect();
+        assert!(pool.allocate(1).is_none());
+        let clone = blocks[0].clone();
+        blocks.clear();
+        assert_eq!(pool.used_bytes(), 10, "the clone still holds its block");
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        drop(clone);
+        assert_eq!(pool.used_bytes(), 0);
+        assert!(pool.allocate(101).is_none());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut block = BlockMut::unbudgeted(4);
+        block.copy_from_slice(b"abcd");
+        assert_eq!(&*block.freeze(), b"abcd");
+    }
+}
