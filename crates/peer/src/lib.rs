@@ -1,1 +1,20 @@
-//! placeholder
+//! One BitTorrent peer connection, without any I/O: bytes in and out on one side, decisions on the other.
+//!
+//! A [`PeerConn`] knows its own peer and nobody else. A driver feeds it bytes and the time; the swarm's
+//! decisions reach it as [`PeerCommand`]s and it reports as [`PeerEvent`]s. It checks all that the peer
+//! says against the protocol and against what was asked, so that whoever consumes its events may rely on
+//! them: an index is in range, a block was requested, a bitfield fits.
+//!
+//! It does not know which pieces we want, whom we unchoke, sockets, files or clocks.
+
+mod command;
+mod config;
+mod error;
+mod event;
+mod hashes;
+
+pub use command::{Attach, CloseReason, Credit, PeerCommand};
+pub use config::PeerConfig;
+pub use error::PeerMisbehaved;
+pub use event::{Features, PeerEvent, PeerHello};
+pub use hashes::{HashRequest, Hashes};

@@ -1,1 +1,16 @@
-//! placeholder
+//! The decisions of a BitTorrent client, without any I/O.
+//!
+//! A shard owns torrents. Everything that happens reaches it as an [`Input`] with the time; everything it
+//! wants done leaves through an [`Outbox`]. It has no clock, socket, file, thread or lock, so that the same
+//! code runs in an engine and, by the thousand, in a simulator.
+
+mod input;
+mod key;
+mod outbox;
+
+pub use input::{AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions};
+pub use key::{ConnKey, TorrentKey};
+pub use outbox::{
+    BlockDigests, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob, TorrentState,
+    TrackerKey,
+};

@@ -1,0 +1,212 @@
+//! What happens to a shard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use riverrun_base::{InfoHashes, PieceIndex, Rate, Time};
+use riverrun_metainfo::{Info, PieceHashes};
+use riverrun_peer::{CloseReason, PeerEvent};
+use riverrun_tracker::{AnnounceResponse, TrackerFailure};
+
+use crate::key::{ConnKey, TorrentKey};
+use crate::outbox::{StorageDone, TrackerKey};
+
+/// Something that happened, or that somebody wants.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Take a torrent in. Answered by [`Event::Added`](crate::Event::Added).
+    Add(Box<AddTorrent>),
+    /// Do something with a torrent.
+    Torrent {
+        /// Which.
+        torrent: TorrentKey,
+        /// What.
+        command: TorrentCommand,
+    },
+    /// A peer has dialled us and named a torrent of ours. Answered by
+    /// [`NetAction::Accept`](crate::NetAction::Accept) or [`NetAction::Refuse`](crate::NetAction::Refuse) with the
+    /// same token.
+    Incoming {
+        /// The driver's name for the connection until it has a key.
+        token: u64,
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Where the peer dialled from.
+        addr: SocketAddr,
+    },
+    /// A connection reports.
+    Peer {
+        /// Which.
+        conn: ConnKey,
+        /// What.
+        event: PeerEvent,
+    },
+    /// A connection is over: the last input with its key. Comes for failed dials too.
+    PeerClosed {
+        /// Which.
+        conn: ConnKey,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Storage reports.
+    Storage {
+        /// For which torrent.
+        torrent: TorrentKey,
+        /// What.
+        done: StorageDone,
+    },
+    /// A tracker has answered, or failed to.
+    Announced {
+        /// For which torrent.
+        torrent: TorrentKey,
+        /// Which announce: the key that [`NetAction::Announce`](crate::NetAction::Announce) named.
+        tracker: TrackerKey,
+        /// Its answer.
+        result: Result<AnnounceResponse, TrackerFailure>,
+    },
+    /// Peers were found by other means than a tracker.
+    Found {
+        /// For which torrent.
+        torrent: TorrentKey,
+        /// How.
+        source: PeerSource,
+        /// Where they listen.
+        peers: Vec<SocketAddr>,
+    },
+    /// The limits of all torrents together have changed.
+    Limits(Limits),
+    /// The port where we listen has changed; announced from now on.
+    ListenPort(u16),
+    /// Somebody told us our address as seen from outside.
+    ExternalIp(IpAddr),
+    /// Stop every torrent: say goodbye to trackers and peers, sync storage.
+    Shutdown,
+}
+
+/// A torrent to take in.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// The asker's name for this request, repeated in the answer.
+    pub request: u64,
+    /// Its info-hashes.
+    pub hashes: InfoHashes,
+    /// Its metadata and what its pieces must hash to; without it, it is fetched from peers.
+    pub metadata: Option<(Arc<Info>, PieceHashes)>,
+    /// Trackers, tier by tier (BEP 12).
+    pub trackers: Vec<Vec<String>>,
+    /// Peers known from the start (`x.pe`, the command line).
+    pub peers: Vec<SocketAddr>,
+    /// How to treat it.
+    pub options: TorrentOptions,
+}
+
+/// How to treat a torrent; all of it can change later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TorrentOptions {
+    /// Begin at once.
+    pub start: bool,
+    /// A priority a file, in the order of the torrent's list; files past its end are [`Priority::Normal`].
+    pub priorities: Vec<Priority>,
+    /// Prefer pieces in order to rare ones.
+    pub sequential: bool,
+    /// Leave out pieces that are missing, only give what is there.
+    pub upload_only: bool,
+    /// Reveal pieces one by one while nobody else has them all (BEP 16).
+    pub super_seed: bool,
+    /// Rate limits of this torrent.
+    pub limits: Limits,
+    /// How many connections it may have.
+    pub connections_max: u32,
+}
+
+impl Default for TorrentOptions {
+    fn default() -> Self {
+        Self {
+            start: true,
+            priorities: Vec::new(),
+            sequential: false,
+            upload_only: false,
+            super_seed: false,
+            limits: Limits::default(),
+            connections_max: 100,
+        }
+    }
+}
+
+/// How much a file is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Not at all; pieces that it shares with wanted files still come.
+    Skip,
+    /// After all others.
+    Low,
+    /// As usual.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
+}
+
+/// Rate limits; `None` is without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Payload sent.
+    pub upload: Option<Rate>,
+    /// Payload received.
+    pub download: Option<Rate>,
+}
+
+/// What is wanted of a torrent.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TorrentCommand {
+    /// Begin, or go on.
+    Start,
+    /// Say goodbye to trackers and peers, make everything durable, rest. Ends with
+    /// [`TorrentState::Stopped`](crate::TorrentState::Stopped).
+    Stop,
+    /// Stop and forget; ends with [`Event::Removed`](crate::Event::Removed). Files stay.
+    Remove,
+    /// Hash everything that is on disk again.
+    Recheck,
+    /// Set the files' priorities.
+    Priorities(Vec<Priority>),
+    /// Prefer order to rarity, or not.
+    Sequential(bool),
+    /// Wanted by a reader until that time: requested before everything else, the earliest first.
+    Deadline {
+        /// Which piece.
+        piece: PieceIndex,
+        /// Until when.
+        at: Time,
+    },
+    /// Nobody waits for pieces any more.
+    ClearDeadlines,
+    /// Rate limits of the torrent.
+    Limits(Limits),
+    /// More trackers, as a tier of their own each; known ones are left where they are.
+    AddTrackers(Vec<String>),
+    /// Announce now, as far as trackers' minimum intervals allow.
+    Announce,
+    /// Stop downloading but go on giving (a partial seed, BEP 21), or take it back.
+    UploadOnly(bool),
+}
+
+/// How a peer became known. Some sources are trusted with more of the candidate list than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum PeerSource {
+    /// The user named it.
+    User,
+    /// A tracker.
+    Tracker,
+    /// It dialled us.
+    Incoming,
+    /// The DHT.
+    Dht,
+    /// Another peer.
+    Exchange,
+    /// A multicast in the local network.
+    Local,
+}

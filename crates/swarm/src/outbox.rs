@@ -1,0 +1,392 @@
+//! What a shard wants done, and what it has to tell.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PieceIndex, Sha1Digest, Sha256Digest};
+use riverrun_metainfo::{Info, PieceHash, PieceHashes};
+use riverrun_peer::{Attach, CloseReason, HashRequest, PeerCommand};
+use riverrun_tracker::{AnnounceRequest, TrackerUrl};
+use thiserror::Error;
+
+use crate::key::{ConnKey, TorrentKey};
+
+/// What a shard wants done. Reused: the driver drains it after each batch of inputs, in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// For connections.
+    pub peers: Vec<(ConnKey, PeerCommand)>,
+    /// For storage. The jobs of one torrent are to be taken in this order.
+    pub storage: Vec<(TorrentKey, StorageJob)>,
+    /// For the network.
+    pub net: Vec<NetAction>,
+    /// For whoever watches.
+    pub events: Vec<Event>,
+}
+
+/// Work for storage.
+#[derive(Clone, Debug)]
+pub enum StorageJob {
+    /// Find out what is there: read the journal of claims, look at the files. Answered by
+    /// [`StorageDone::Opened`] or [`StorageDone::Fault`]. Creates nothing yet.
+    Open {
+        /// The metadata.
+        info: Arc<Info>,
+        /// Which files are wanted, by index; unwanted ones are not created beyond pieces that they share.
+        wanted: Vec<bool>,
+    },
+    /// Hash what is on disk of these pieces. Answered by a [`StorageDone::Checked`] each, then
+    /// [`StorageDone::CheckEnded`]; pieces past the end of a file are reported as wrong without reading.
+    Check {
+        /// Which pieces.
+        pieces: Bitfield,
+        /// What they must hash to.
+        hashes: Arc<PieceHashes>,
+    },
+    /// Hold a block until its piece is verified. A second block for the same span replaces the first.
+    Store {
+        /// Where it belongs.
+        span: BlockSpan,
+        /// Its bytes.
+        block: Block,
+    },
+    /// All blocks of a piece are stored: hash it, and write it if it is right. Answered by
+    /// [`StorageDone::Verified`] and later [`StorageDone::Durable`], or by [`StorageDone::Failed`], after which the
+    /// blocks are still held.
+    Verify {
+        /// Which piece.
+        piece: PieceIndex,
+        /// What it must hash to.
+        expected: PieceHash,
+    },
+    /// Let go of the blocks held for a piece.
+    Discard(PieceIndex),
+    /// Read a verified block and give it to a connection as [`PeerCommand::Serve`], without a detour through
+    /// the shard. Only a failure is reported: [`StorageDone::ReadFailed`].
+    Read {
+        /// For whom.
+        conn: ConnKey,
+        /// What.
+        span: BlockSpan,
+    },
+    /// Hash the blocks of a verified piece, to answer a hash request of layer 0. Answered by
+    /// [`StorageDone::Leaves`] or [`StorageDone::ReadFailed`].
+    HashLeaves {
+        /// For whom.
+        conn: ConnKey,
+        /// Of which piece.
+        piece: PieceIndex,
+        /// Which request this answers; handed back.
+        request: HashRequest,
+    },
+    /// The files wanted have changed.
+    Wanted(Vec<bool>),
+    /// A piece is no longer claimed: it was found wrong.
+    Forget(PieceIndex),
+    /// Make all that is written durable and record it. Answered by [`StorageDone::Synced`].
+    Sync,
+    /// Sync, then let go of files and locks. Answered by [`StorageDone::Closed`].
+    Close,
+}
+
+/// What storage has done.
+#[derive(Clone, Debug)]
+pub enum StorageDone {
+    /// The journal and the files were looked at.
+    Opened {
+        /// Pieces that were durable and whose files have not changed since: to be believed.
+        have: Bitfield,
+        /// Pieces whose bytes are there in part or whole but have to be hashed before they are believed.
+        unchecked: Bitfield,
+    },
+    /// A piece on disk was hashed.
+    Checked {
+        /// Which.
+        piece: PieceIndex,
+        /// Whether it is right.
+        ok: bool,
+    },
+    /// A check is through.
+    CheckEnded,
+    /// A piece hashes to what it must, in memory: it may be served, it is not yet durable.
+    Verified(PieceIndex),
+    /// A piece does not hash to what it must.
+    Failed {
+        /// Which.
+        piece: PieceIndex,
+        /// What its blocks hash to, in order.
+        blocks: BlockDigests,
+    },
+    /// These pieces would survive a power cut, and are recorded.
+    Durable(Vec<PieceIndex>),
+    /// A read failed.
+    ReadFailed {
+        /// For whom it was.
+        conn: ConnKey,
+        /// What; for leaves the whole piece.
+        span: BlockSpan,
+        /// Why.
+        fault: StorageFault,
+    },
+    /// The hashes of a piece's blocks.
+    Leaves {
+        /// For whom.
+        conn: ConnKey,
+        /// Of which piece.
+        piece: PieceIndex,
+        /// Which request.
+        request: HashRequest,
+        /// The hashes, as many as the piece has blocks of its file.
+        leaves: Vec<Sha256Digest>,
+    },
+    /// Writing, or opening, does not work now. Storage tries again by itself and keeps what it holds.
+    Fault(StorageFault),
+    /// It works again.
+    Recovered,
+    /// All that was written is durable and recorded.
+    Synced,
+    /// Files and locks are let go.
+    Closed,
+}
+
+/// What the blocks of a failed piece hash to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockDigests {
+    /// SHA-1 of each block, to find the liar when the piece comes again (v1).
+    V1(Vec<Sha1Digest>),
+    /// The leaves of the piece's merkle tree, to hold against the real ones (v2 and hybrid).
+    V2(Vec<Sha256Digest>),
+}
+
+/// Why storage cannot do what it should.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StorageFault {
+    /// The disk is full.
+    #[error("no space left for {path}: {needed_bytes} bytes more are needed")]
+    NoSpace {
+        /// Which file.
+        path: String,
+        /// How much is missing, at least.
+        needed_bytes: u64,
+    },
+    /// Something that is not ours lies where a file belongs.
+    #[error("{path} is in the way: {what}")]
+    Conflict {
+        /// Which file.
+        path: String,
+        /// What is there.
+        what: String,
+    },
+    /// The place where the data lies is not there now.
+    #[error("the volume of {path} is not there")]
+    VolumeMissing {
+        /// Which directory.
+        path: String,
+    },
+    /// Another process has the torrent's files or journal.
+    #[error("{path} is used by another process")]
+    Locked {
+        /// Which file.
+        path: String,
+    },
+    /// The operating system says no.
+    #[error("{path}: {message}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What it says.
+        message: String,
+    },
+}
+
+/// The torrent's name for one announce under way: a tracker, for one of its info-hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackerKey(pub u32);
+
+/// Work for the network.
+#[derive(Clone, Debug)]
+pub enum NetAction {
+    /// Dial a peer. Its end, or the failure to reach it, comes back as
+    /// [`Input::PeerClosed`](crate::Input::PeerClosed).
+    Dial {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The new connection's name.
+        conn: ConnKey,
+        /// Where.
+        addr: SocketAddr,
+        /// The name to greet with.
+        info_hash: InfoHash,
+        /// What the connection has to know.
+        attach: Box<Attach>,
+    },
+    /// Take an incoming connection.
+    Accept {
+        /// The driver's name for it.
+        token: u64,
+        /// Its name from now on.
+        conn: ConnKey,
+        /// What the connection has to know.
+        attach: Box<Attach>,
+    },
+    /// Close an incoming connection: there is no room, or it is not welcome.
+    Refuse {
+        /// The driver's name for it.
+        token: u64,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Announce to a tracker, in both address families. Answered by
+    /// [`Input::Announced`](crate::Input::Announced).
+    Announce {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// Which announce.
+        tracker: TrackerKey,
+        /// Where.
+        url: TrackerUrl,
+        /// What to say.
+        request: AnnounceRequest,
+    },
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TorrentState {
+    /// Nothing, as asked.
+    Stopped,
+    /// Storage is being opened.
+    Opening,
+    /// Fetching the metadata from peers.
+    Metadata,
+    /// Hashing what is on disk.
+    Checking,
+    /// Fetching pieces.
+    Downloading,
+    /// Everything wanted is there, but not everything (a partial seed, BEP 21).
+    Finished,
+    /// Everything is there.
+    Seeding,
+    /// Storage does not work; tried again.
+    Faulted(StorageFault),
+    /// Saying goodbye.
+    Stopping,
+}
+
+/// Something to tell.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A torrent was taken in.
+    Added {
+        /// The asker's name for the request.
+        request: u64,
+        /// The torrent; an info-hash that is there already gives the torrent that has it.
+        torrent: TorrentKey,
+        /// Whether it was there already.
+        existed: bool,
+    },
+    /// A torrent does something else now.
+    State {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// What.
+        state: TorrentState,
+    },
+    /// The metadata has arrived and is right.
+    Metadata {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// The metadata.
+        info: Arc<Info>,
+    },
+    /// A piece was checked on disk.
+    Checked {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which piece.
+        piece: PieceIndex,
+        /// Whether it is right.
+        ok: bool,
+    },
+    /// A piece was received and is right.
+    PieceVerified {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which piece.
+        piece: PieceIndex,
+    },
+    /// A piece was received and is wrong.
+    PieceFailed {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which piece.
+        piece: PieceIndex,
+    },
+    /// All that is wanted is verified and durable.
+    Completed {
+        /// Which torrent.
+        torrent: TorrentKey,
+    },
+    /// A connection is up.
+    PeerConnected {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which connection.
+        conn: ConnKey,
+        /// The peer's address.
+        addr: SocketAddr,
+    },
+    /// A connection is over, or never came up.
+    PeerDisconnected {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which connection.
+        conn: ConnKey,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// Why.
+        why: CloseReason,
+    },
+    /// A peer gave wrong data, and is not spoken to any more.
+    PeerBanned {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// The peer's address.
+        ip: IpAddr,
+    },
+    /// A tracker has answered.
+    Announced {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which tracker.
+        url: String,
+        /// How many peers it named.
+        peers: usize,
+        /// Its warning, if it has one.
+        warning: Option<String>,
+    },
+    /// A tracker has failed.
+    TrackerFailed {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which tracker.
+        url: String,
+        /// Why.
+        message: String,
+    },
+    /// A torrent is gone.
+    Removed {
+        /// Which.
+        torrent: TorrentKey,
+    },
+    /// A decision broke an invariant: a bug. The torrent was stopped, the others live on.
+    Broken {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// What the panic said.
+        message: String,
+    },
+}
