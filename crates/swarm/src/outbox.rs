@@ -390,3 +390,25 @@ pub enum Event {
         message: String,
     },
 }
+
+impl Event {
+    /// The torrent that the event is about.
+    pub const fn torrent(&self) -> TorrentKey {
+        match self {
+            Self::Added { torrent, .. }
+            | Self::State { torrent, .. }
+            | Self::Metadata { torrent, .. }
+            | Self::Checked { torrent, .. }
+            | Self::PieceVerified { torrent, .. }
+            | Self::PieceFailed { torrent, .. }
+            | Self::Completed { torrent }
+            | Self::PeerConnected { torrent, .. }
+            | Self::PeerDisconnected { torrent, .. }
+            | Self::PeerBanned { torrent, .. }
+            | Self::Announced { torrent, .. }
+            | Self::TrackerFailed { torrent, .. }
+            | Self::Removed { torrent }
+            | Self::Broken { torrent, .. } => *torrent,
+        }
+    }
+}
