@@ -16,6 +16,7 @@ pub mod http;
 mod scrape;
 mod text;
 mod tiers;
+mod udp;
 mod url;
 
 pub use announce::{
@@ -26,4 +27,5 @@ pub use backoff::Backoff;
 pub use failure::{InvalidReply, Retry, TrackerFailure};
 pub use scrape::{ScrapeCounts, ScrapeResponse};
 pub use tiers::Tiers;
+pub use udp::{JobId, TooManyJobs, UdpTracker, UdpTrackerConfig, UdpTrackerEvent};
 pub use url::{InvalidTrackerUrl, TrackerHost, TrackerScheme, TrackerUrl};
