@@ -2,6 +2,7 @@
 
 mod attributes;
 mod duplicates;
+mod edit;
 mod error;
 mod file_list;
 mod file_tree;
@@ -13,11 +14,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use riverrun_base::{InfoHash, InfoHashes, PieceIndex, Sha1Digest};
-use riverrun_bencode::{Document, Limits};
+use riverrun_bencode::{Document, Limits, Value};
 
 use crate::Layout;
 
+pub use edit::InfoEdit;
 pub use error::InfoError;
+pub(crate) use parse::{collections, similar};
 
 /// Which generation of metadata a torrent has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +53,11 @@ pub struct Info {
 impl Info {
     /// Parses an info dictionary with nothing before or after it, as it comes from peers (BEP 9).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InfoError> {
-        parse::parse(Document::parse(bytes, Limits::TORRENT)?.root())
+        Self::from_value(Document::parse(bytes, Limits::TORRENT)?.root())
+    }
+
+    pub(crate) fn from_value(value: Value<'_, '_>) -> Result<Self, InfoError> {
+        parse::parse(value)
     }
 
     /// The bytes that the info-hash covers.

@@ -7,19 +7,26 @@
 //! This crate knows no disks and no peers.
 
 mod file;
+mod host_port;
 mod info;
 mod layout;
+mod magnet;
 pub mod merkle;
+mod metainfo;
 mod path;
 mod piece_hashes;
 mod piece_layer;
 mod sanitize;
+mod url;
 
 pub use file::{File, FileKind};
-pub use info::{Info, InfoError, MetaVersion};
+pub use host_port::{HostPort, ParseHostPortError};
+pub use info::{Info, InfoEdit, InfoError, MetaVersion};
 pub use layout::{
     FileSlice, Layout, LayoutError, PIECE_LEN_MAX, PIECES_MAX, Spacing, TOTAL_LEN_MAX,
 };
+pub use magnet::{Magnet, MagnetError};
+pub use metainfo::{Metainfo, MetainfoError, PieceLayerError};
 pub use path::SafePath;
 pub use piece_hashes::{AddLayerError, MissingLayer, PieceHash, PieceHashes, PieceRoot};
 pub use piece_layer::{PieceLayer, PieceLayers, WrongLayer};
