@@ -1,0 +1,94 @@
+"""A libtorrent peer for the interop tests, bound to loopback.
+
+    lt_peer.py seed|leech TORRENT_OR_MAGNET DIR PORT [PEER_PORT]
+    lt_peer.py create v1|v2|hybrid PATH PIECE_LENGTH
+
+seed and leech print one word a line: "ready" once the session runs with its data checked, "done" once
+complete; they end when standard input does. create prints the info dictionary's hashes, v1 then v2, "-"
+for none.
+"""
+
+import os
+import sys
+import threading
+import time
+
+import libtorrent as lt
+
+
+def session(port):
+    return lt.session({
+        "listen_interfaces": f"127.0.0.1:{port}",
+        "outgoing_interfaces": "",
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "enable_outgoing_utp": False,
+        "enable_incoming_utp": False,
+        "allow_multiple_connections_per_ip": True,
+        "ssrf_mitigation": False,
+        "min_reconnect_time": 1,
+        "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
+        | lt.alert.category_t.peer_notification,
+    })
+
+
+def parameters(source, directory):
+    if source.startswith("magnet:"):
+        parameters = lt.parse_magnet_uri(source)
+    else:
+        parameters = lt.add_torrent_params()
+        parameters.ti = lt.torrent_info(source)
+    parameters.save_path = directory
+    return parameters
+
+
+def transfer(role, source, directory, port, peer_port):
+    peer = session(port)
+    added = parameters(source, directory)
+    if role == "seed":
+        added.flags |= lt.torrent_flags.seed_mode
+    added.flags &= ~lt.torrent_flags.auto_managed
+    added.flags &= ~lt.torrent_flags.paused
+    torrent = peer.add_torrent(added)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    said_ready = said_done = False
+    connected_at = 0
+    while not ended.wait(0.02):
+        for alert in peer.pop_alerts():
+            print(alert.message(), file=sys.stderr)
+        status = torrent.status()
+        if not said_ready and (status.is_seeding or role == "leech"):
+            print("ready", flush=True)
+            said_ready = True
+        if peer_port and status.num_peers == 0 and time.monotonic() - connected_at > 1:
+            torrent.connect_peer(("127.0.0.1", int(peer_port)))
+            connected_at = time.monotonic()
+        if not said_done and status.is_seeding:
+            torrent.flush_cache()
+            print("done", flush=True)
+            said_done = True
+
+
+def create(version, path, piece_length):
+    flags = {
+        "v1": lt.create_torrent.v1_only,
+        "v2": lt.create_torrent.v2_only,
+        "hybrid": 0,
+    }[version]
+    # libtorrent itself orders v2 and hybrid torrents as their file tree; a v1 torrent keeps the order given.
+    files = sorted(lt.list_files(path), key=lambda file: os.fsencode(file.filename).split(b"/"))
+    torrent = lt.create_torrent(files, int(piece_length), flags)
+    lt.set_piece_hashes(torrent, os.path.dirname(os.path.abspath(path)))
+    info = lt.torrent_info(torrent.generate())
+    hashes = info.info_hashes()
+    print(hashes.v1 if hashes.has_v1() else "-", hashes.v2 if hashes.has_v2() else "-")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "create":
+        create(*sys.argv[2:5])
+    else:
+        transfer(*sys.argv[1:5], sys.argv[5] if len(sys.argv) > 5 else None)
