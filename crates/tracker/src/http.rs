@@ -395,7 +395,7 @@ mod tests {
             response,
             AnnounceResponse {
                 interval: Duration::from_mins(15),
-                min_interval: Some(Duration::from_secs(120)),
+                min_interval: Some(Duration::from_mins(2)),
                 // The one with port zero is not there.
                 peers: vec![
                     "127.0.0.1:6881".parse().unwrap(),
@@ -409,7 +409,7 @@ mod tests {
                 warning: Some("slow".into()),
             }
         );
-        assert_eq!(response.wait_min(), Duration::from_secs(120));
+        assert_eq!(response.wait_min(), Duration::from_mins(2));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod compact;
 mod failure;
 pub mod http;
 mod scrape;
+pub mod server;
 mod text;
 mod tiers;
 mod udp;

@@ -190,6 +190,7 @@ impl fmt::Debug for TrackerUrl {
 
 #[cfg(test)]
 mod tests {
+    use super::TrackerScheme::{Http, Https, Udp, Wss};
     use super::*;
 
     #[test]
@@ -204,7 +205,6 @@ mod tests {
             );
             assert_eq!(actual, (scheme, host.to_owned(), port, path), "{text}");
         };
-        use TrackerScheme::{Http, Https, Udp, Wss};
         check(
             "http://Tracker.Example/announce",
             Http,

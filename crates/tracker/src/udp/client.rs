@@ -10,6 +10,7 @@
 //! request; one connect request is under way per endpoint, however many jobs wait for it; a request keeps its
 //! transaction id when it is repeated, so that a late answer counts.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -51,6 +52,9 @@ impl Default for UdpTrackerConfig {
 }
 
 /// The client's side of BEP 15, for any number of trackers.
+///
+/// Trackers bind connection ids to the address that asks: a driver that sends from several local addresses
+/// needs one of these for each, though one serves both address families.
 #[derive(Debug)]
 pub struct UdpTracker {
     config: UdpTrackerConfig,
@@ -398,8 +402,8 @@ impl UdpTracker {
     fn new_transaction(&mut self, exchange: Exchange) -> TransactionId {
         loop {
             let transaction = TransactionId(self.rng.next_u32());
-            if !self.transactions.contains_key(&transaction) {
-                self.transactions.insert(transaction, exchange);
+            if let Entry::Vacant(free) = self.transactions.entry(transaction) {
+                free.insert(exchange);
                 return transaction;
             }
         }
