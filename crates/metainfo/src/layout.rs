@@ -230,9 +230,8 @@ impl Layout {
             .take_while(move |(_, file)| file.offset < end)
             .map(move |(index, file)| {
                 let from = file.offset.max(start);
-                // Invariant: a part of a span is no longer than the span.
-                let len =
-                    u32::try_from(file.end().min(end) - from).expect("a slice is within its span");
+                // A part of a span is no longer than the span.
+                let len = u32::try_from(file.end().min(end) - from).unwrap_or(len);
                 FileSlice {
                     file: FileIndex(index),
                     offset: from - file.offset,
@@ -247,8 +246,8 @@ impl Layout {
             return 0..0;
         };
         let piece_len = u64::from(self.piece_len);
-        // Invariant: no file ends after the last piece, whose index is a `u32`.
-        let index = |piece: u64| u32::try_from(piece).expect("files end within the pieces");
+        // No file ends after the last piece.
+        let index = |piece: u64| u32::try_from(piece).unwrap_or(self.piece_count);
         index(file.offset / piece_len)..index(file.end().div_ceil(piece_len))
     }
 

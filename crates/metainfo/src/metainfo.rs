@@ -66,6 +66,8 @@ pub struct Metainfo {
     collections: Vec<String>,
     /// All values outside of `info` and `piece layers`, as they were read.
     read: RawValues,
+    /// The file was read and had no key `piece layers`.
+    without_layers: bool,
 }
 
 impl Metainfo {
@@ -88,11 +90,12 @@ impl Metainfo {
             Some(layers) if info.hashes().v2().is_some() => layers::parse(layers, &info)?,
             _ => PieceLayers::new(),
         };
-        Ok(Self::assemble(
-            Arc::new(info),
-            piece_layers,
-            outer::raw_values(dict),
-        ))
+        let without_layers = dict.get(b"piece layers").is_none();
+        let known = Self::assemble(Arc::new(info), piece_layers, outer::raw_values(dict));
+        Ok(Self {
+            without_layers,
+            ..known
+        })
     }
 
     /// A torrent file with nothing but this in it: of a torrent that came from peers.
@@ -115,6 +118,7 @@ impl Metainfo {
             similar: known.similar,
             collections: known.collections,
             read,
+            without_layers: false,
         }
     }
 
@@ -138,12 +142,13 @@ impl Metainfo {
         writer.finish()
     }
 
-    /// Whether to write piece layers: if there are some, or there would be if no file were too short for them.
+    /// Whether to write piece layers: if there are some, or if no file is long enough to have any.
     fn has_layers_key(&self) -> bool {
         let layout = self.info.layout();
         let needs_none = |file: &crate::File| file.len <= u64::from(layout.nominal_piece_len());
         let is_v2 = self.info.hashes().v2().is_some();
-        is_v2 && (!self.piece_layers.is_empty() || layout.files().iter().all(needs_none))
+        let none_needed = || layout.files().iter().all(needs_none);
+        is_v2 && (!self.piece_layers.is_empty() || (!self.without_layers && none_needed()))
     }
 
     /// Changes the info dictionary, and so the info-hash: it is another torrent then.

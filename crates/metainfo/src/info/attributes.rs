@@ -12,7 +12,11 @@ pub(super) const PATH_ELEMENTS_MAX: usize = 100;
 const FILE_BLOCKS_MAX: u64 = (1 << 30) - 1;
 
 /// The attributes of BEP 47.
-#[derive(Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent flags of the format"
+)]
+#[derive(Clone, Copy)]
 pub(super) struct Attributes {
     pub(super) executable: bool,
     pub(super) hidden: bool,

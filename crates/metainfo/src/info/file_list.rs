@@ -6,7 +6,7 @@ use super::InfoError;
 use super::attributes::{Attributes, path_elements, raw_path};
 use crate::{File, FileKind, SafePath};
 
-/// A name by which BitComet marks padding; such files have no attribute.
+/// A name by which `BitComet` marks padding; such files have no attribute.
 const BITCOMET_PAD: &str = "_____padding_file_";
 
 /// The torrent's name in the metadata and made safe.

@@ -199,7 +199,7 @@ fn strings<'src>(dict: Dict<'_, 'src>, key: &[u8]) -> Vec<&'src [u8]> {
     strings.filter(|string| !string.is_empty()).collect()
 }
 
-fn unique<'src>(strings: Vec<&'src [u8]>) -> impl Iterator<Item = &'src [u8]> {
+fn unique(strings: Vec<&[u8]>) -> impl Iterator<Item = &[u8]> {
     let mut seen = BTreeSet::new();
     strings
         .into_iter()
