@@ -1,7 +1,10 @@
 //! The commands, one file each.
 
 mod completions;
+mod edit;
+mod magnet;
 mod man;
+mod show;
 
 use clap::Subcommand;
 
@@ -11,6 +14,12 @@ use crate::screen::{Screen, Surroundings};
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show what a torrent file or a magnet link says
+    Show(show::Show),
+    /// Change trackers, web seeds, comment, name … of a torrent file
+    Edit(Box<edit::Edit>),
+    /// Print the magnet link to a torrent
+    Magnet(magnet::MagnetLink),
     /// Print the completions of a shell to stdout
     Completions(completions::Completions),
     /// Write the manual pages into a directory
@@ -20,6 +29,9 @@ pub(crate) enum Command {
 /// Runs one command to its end.
 pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) -> Outcome {
     match command {
+        Command::Show(args) => show::run(&args, around, screen),
+        Command::Edit(args) => edit::run(&args, around, screen),
+        Command::Magnet(args) => magnet::run(&args, around, screen),
         Command::Completions(args) => completions::run(&args, screen),
         Command::Man(args) => man::run(&args, around, screen),
     }

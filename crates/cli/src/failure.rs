@@ -67,6 +67,17 @@ impl Failure {
 
     /// The message and its causes, outermost first, on one line.
     pub(crate) fn message(&self) -> String {
-        format!("{:#}", self.error)
+        let mut message = String::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            // Some errors repeat their cause in their own words.
+            if message.ends_with(&cause) {
+                continue;
+            }
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(&cause);
+        }
+        message
     }
 }

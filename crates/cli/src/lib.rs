@@ -14,6 +14,8 @@ mod parse;
 mod replace;
 mod screen;
 mod spelling;
+mod summary;
+mod torrent;
 mod values;
 mod visible;
 

@@ -51,9 +51,11 @@ impl Stop {
                     env.terminals.stdout
                 };
                 let text = error.render();
-                let text = match is_coloured(ColorChoice::Auto, &env, terminal) {
-                    true => text.ansi().to_string(),
-                    false => text.to_string(),
+                let coloured = is_coloured(ColorChoice::Auto, &env, terminal);
+                let text = if coloured {
+                    text.ansi().to_string()
+                } else {
+                    text.to_string()
                 };
                 let mut screen = Screen::plain(env);
                 match (to_stderr, screen.raw(to_stderr, text.as_bytes())) {

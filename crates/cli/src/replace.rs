@@ -16,29 +16,29 @@ pub(crate) enum IfExists {
     Replace,
 }
 
-/// Writes `bytes` as the file `path`.
-pub(crate) fn write_file(path: &Path, bytes: &[u8], if_exists: IfExists) -> Outcome {
-    check_target(path, if_exists)?;
-    write_atomically(path, bytes, if_exists).map_err(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::io(path, e),
+/// Writes `bytes` as the file `name`, as seen from `cwd`.
+pub(crate) fn write_file(cwd: &Path, name: &Path, bytes: &[u8], if_exists: IfExists) -> Outcome {
+    check_target(cwd, name, if_exists)?;
+    write_atomically(&cwd.join(name), bytes, if_exists).map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => exists(name),
+        _ => Failure::io(name, e),
     })
 }
 
 /// Fails early, before the work is done, where [`write_file`] would fail after it.
-pub(crate) fn check_target(path: &Path, if_exists: IfExists) -> Outcome {
-    match fs::symlink_metadata(path) {
+pub(crate) fn check_target(cwd: &Path, name: &Path, if_exists: IfExists) -> Outcome {
+    match fs::symlink_metadata(cwd.join(name)) {
         Ok(found) if found.is_dir() => {
-            Err(Failure::say(ExitCode::Exists, "is a directory").about(path.display()))
+            Err(Failure::say(ExitCode::Exists, "is a directory").about(name.display()))
         }
-        Ok(_) if if_exists == IfExists::Refuse => Err(exists(path)),
+        Ok(_) if if_exists == IfExists::Refuse => Err(exists(name)),
         _ => Ok(()),
     }
 }
 
-fn exists(path: &Path) -> Failure {
+fn exists(name: &Path) -> Failure {
     Failure::say(ExitCode::Exists, "exists already")
-        .about(path.display())
+        .about(name.display())
         .hint("--force replaces it")
 }
 
@@ -80,13 +80,14 @@ mod tests {
     #[test]
     fn a_file_in_the_way_stays_unless_it_may_be_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.torrent");
-        write_file(&path, b"one", IfExists::Refuse).unwrap();
-        let failure = write_file(&path, b"two", IfExists::Refuse).unwrap_err();
+        let (cwd, name) = (dir.path(), Path::new("a.torrent"));
+        let path = cwd.join(name);
+        write_file(cwd, name, b"one", IfExists::Refuse).unwrap();
+        let failure = write_file(cwd, name, b"two", IfExists::Refuse).unwrap_err();
         assert_eq!(failure.code, ExitCode::Exists);
         assert_eq!(failure.hints, ["--force replaces it"]);
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        write_file(&path, b"two", IfExists::Replace).unwrap();
+        write_file(cwd, name, b"two", IfExists::Replace).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(
             fs::read_dir(dir.path()).unwrap().count(),
@@ -98,16 +99,21 @@ mod tests {
     #[test]
     fn a_directory_is_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let failure = write_file(dir.path(), b"x", IfExists::Replace).unwrap_err();
+        let failure = write_file(dir.path(), Path::new("."), b"x", IfExists::Replace).unwrap_err();
         assert_eq!(failure.code, ExitCode::Exists);
     }
 
     #[test]
     fn a_directory_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let failure = write_file(&dir.path().join("no/a"), b"x", IfExists::Refuse).unwrap_err();
+        let failure =
+            write_file(dir.path(), Path::new("no/a"), b"x", IfExists::Refuse).unwrap_err();
         assert_eq!(failure.code, ExitCode::NotFound);
-        assert!(failure.message().contains("no/a"), "{}", failure.message());
+        assert!(
+            failure.message().starts_with("no/a: "),
+            "{}",
+            failure.message()
+        );
     }
 
     #[cfg(unix)]
@@ -115,10 +121,11 @@ mod tests {
     fn permissions_survive_a_replacement() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a");
-        write_file(&path, b"one", IfExists::Refuse).unwrap();
+        let (cwd, name) = (dir.path(), Path::new("a"));
+        let path = cwd.join(name);
+        write_file(cwd, name, b"one", IfExists::Refuse).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        write_file(&path, b"two", IfExists::Replace).unwrap();
+        write_file(cwd, name, b"two", IfExists::Replace).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o640

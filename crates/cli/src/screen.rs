@@ -133,11 +133,6 @@ impl Screen {
         self.json
     }
 
-    /// Whether a person looks at stdout.
-    pub(crate) const fn stdout_is_terminal(&self) -> bool {
-        self.stdout_is_terminal
-    }
-
     /// One line of data.
     pub(crate) fn line(&mut self, text: &str) -> Outcome {
         let line = visible(text);
@@ -166,6 +161,18 @@ impl Screen {
             .write_all(bytes)
             .and_then(|()| stream.flush())
             .map_err(Failure::stdout)
+    }
+
+    /// A torrent file as data on stdout.
+    pub(crate) fn torrent_bytes(&mut self, bytes: &[u8]) -> Outcome {
+        let refuse = |why| Err(Failure::say(ExitCode::Usage, why).hint("name a file with -o"));
+        if self.json {
+            return refuse("stdout cannot carry events and a torrent file");
+        }
+        if self.stdout_is_terminal {
+            return refuse("a torrent file is nothing for a terminal");
+        }
+        self.raw(false, bytes)
     }
 
     /// Something a person may want to know.

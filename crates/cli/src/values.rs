@@ -20,6 +20,15 @@ impl PathGlob {
     }
 }
 
+impl PathGlob {
+    /// The same for a path that starts with the torrent's name, which the pattern may leave out.
+    pub(crate) fn matches_in_torrent(&self, path: &Path) -> bool {
+        let mut inner = path.components();
+        inner.next();
+        self.matches(path) || self.0.is_match(inner.as_path())
+    }
+}
+
 impl FromStr for PathGlob {
     type Err = globset::Error;
 
@@ -69,6 +78,17 @@ pub(crate) enum CreationDate {
     None,
     /// Seconds since 1970.
     At(i64),
+}
+
+impl CreationDate {
+    /// Seconds since 1970, if there is to be a date.
+    pub(crate) const fn unix(self, now: i64) -> Option<i64> {
+        match self {
+            Self::Now => Some(now),
+            Self::None => None,
+            Self::At(unix) => Some(unix),
+        }
+    }
 }
 
 /// A text that is no date.
@@ -168,6 +188,67 @@ impl FromStr for Span {
     }
 }
 
+/// An address that cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected an address like {0}, found {1:?}")]
+pub(crate) struct InvalidUrl(&'static str, String);
+
+/// Whether it has one of the schemes and a host, and nothing in it could end a line of a request.
+fn is_url(text: &str, schemes: &[&str]) -> bool {
+    let clean = text.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    let parts = text.split_once("://").filter(|_| clean);
+    parts.is_some_and(|(scheme, rest)| {
+        let known = schemes
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known));
+        known && !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#'])
+    })
+}
+
+/// Trackers that are asked in place of each other (BEP 12), separated by commas; may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrackerTier(pub(crate) Vec<String>);
+
+impl FromStr for TrackerTier {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let checked = urls.map(
+            |url| match is_url(url, &["udp", "http", "https", "ws", "wss"]) {
+                true => Ok(url.to_owned()),
+                false => Err(InvalidUrl(
+                    "udp://host:port or http(s)://host/announce",
+                    url.to_owned(),
+                )),
+            },
+        );
+        checked.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The address of a web server that has the files (BEP 19); may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WebSeed(String);
+
+impl WebSeed {
+    /// The address, if there is one.
+    pub(crate) fn url(&self) -> Option<String> {
+        Some(self.0.clone()).filter(|url| !url.is_empty())
+    }
+}
+
+impl FromStr for WebSeed {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        match text.is_empty() || is_url(text, &["http", "https", "ftp"]) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidUrl("http(s)://host/path", text.to_owned())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,5 +329,41 @@ mod tests {
         ] {
             assert_eq!(matches(glob, path), expected, "{glob} {path}");
         }
+    }
+
+    #[test]
+    fn a_glob_may_leave_out_the_name_of_the_torrent() {
+        let matches = |glob: &str| {
+            glob.parse::<PathGlob>()
+                .unwrap()
+                .matches_in_torrent(Path::new("t/a/b.txt"))
+        };
+        assert!(matches("a/*.txt") && matches("t/a/*.txt") && matches("b.txt"));
+        assert!(!matches("t/*.txt") && !matches("*.md"));
+    }
+
+    #[test]
+    fn trackers_are_tiers_of_addresses() {
+        let tier = |text: &str| {
+            text.parse::<TrackerTier>()
+                .map(|tier| tier.0.join(" "))
+                .ok()
+        };
+        for (text, expected) in [
+            ("http://a/announce", Some("http://a/announce")),
+            ("udp://a:1, UDP://[::1]:2", Some("udp://a:1 UDP://[::1]:2")),
+            ("", Some("")),
+            ("a.example:80", None),
+            ("ftp://a", None),
+            ("http://", None),
+            ("http:///x", None),
+            ("http://a b", None),
+            ("http://a\r\nHost: b", None),
+        ] {
+            assert_eq!(tier(text).as_deref(), expected, "{text:?}");
+        }
+        assert!(
+            "http://a/f/".parse::<WebSeed>().is_ok() && "udp://a:1".parse::<WebSeed>().is_err()
+        );
     }
 }

@@ -19,11 +19,11 @@ pub(crate) struct Man {
 }
 
 pub(crate) fn run(args: &Man, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    let dir = around.path(&args.dir);
-    fs::create_dir_all(&dir).map_err(|e| Failure::io(&dir, e))?;
-    let pages = pages().map_err(|e| Failure::io(&dir, e))?;
+    let dir = &args.dir;
+    fs::create_dir_all(around.path(dir)).map_err(|e| Failure::io(dir, e))?;
+    let pages = pages().map_err(|e| Failure::io(dir, e))?;
     for (name, page) in &pages {
-        write_file(&dir.join(name), page, IfExists::Replace)?;
+        write_file(&around.cwd, &dir.join(name), page, IfExists::Replace)?;
     }
     screen.event(&json!({ "event": "done", "path": dir, "pages": pages.len() }))?;
     screen.done(format!("{} manual pages → {}", pages.len(), dir.display()));

@@ -2,5 +2,9 @@
 
 mod binary;
 mod configuration;
+mod edit;
 mod help;
+mod magnet;
 mod run;
+mod show;
+mod torrents;

@@ -42,6 +42,11 @@ impl Program {
         self
     }
 
+    pub(crate) fn stdin(mut self, bytes: &[u8]) -> Self {
+        bytes.clone_into(&mut self.stdin);
+        self
+    }
+
     /// As if a person looked at both streams.
     pub(crate) fn on_terminal(mut self) -> Self {
         self.terminals = Terminals {
