@@ -14,6 +14,8 @@ pub struct PeerConfig {
     pub client: Option<String>,
     /// The port where we listen, told to peers that we dialled (BEP 10, `p`).
     pub listen_port: Option<u16>,
+    /// The UDP port of our DHT node, told to peers that have one too (BEP 5); `None` without a node.
+    pub dht_port: Option<u16>,
     /// How many requests of a peer we keep waiting (BEP 10, `reqq`). More are rejected, or without the fast
     /// extension dropped. Bounds memory a connection.
     pub request_queue_max: u16,
@@ -38,10 +40,11 @@ impl PeerConfig {
             peer_id,
             client: None,
             listen_port: None,
+            dht_port: None,
             request_queue_max: 512,
             handshake_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(120),
-            keepalive_interval: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(2),
+            keepalive_interval: Duration::from_mins(1),
             snub_timeout: Duration::from_secs(20),
             request_window_max: 2000,
             request_window_time_max: Duration::from_secs(3),

@@ -104,7 +104,10 @@ pub struct PeerHello {
 
 /// What both sides of a connection can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each stands for one BEP, on its own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one BEP, on its own"
+)]
 pub struct Features {
     /// Fast extension (BEP 6).
     pub fast: bool,

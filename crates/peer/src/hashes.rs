@@ -16,7 +16,8 @@ pub struct HashRequest {
     pub index: u32,
     /// How many nodes.
     pub count: u32,
-    /// How many layers of proof above the base layer, the first `log2(count)` of which need no hashes.
+    /// How many layers of proof above the base layer, the first `log2(count) - 1` of which need no hashes:
+    /// their nodes follow from those that are sent (BEP 52, "hashes").
     pub proof_layers: u32,
 }
 

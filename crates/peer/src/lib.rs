@@ -7,14 +7,29 @@
 //!
 //! It does not know which pieces we want, whom we unchoke, sockets, files or clocks.
 
+mod codec;
 mod command;
 mod config;
+mod conn;
+mod credit;
 mod error;
 mod event;
+mod handshake;
+mod hash_exchange;
 mod hashes;
+mod metadata;
+mod pending;
+mod serve;
+mod session;
+mod their_pieces;
+mod timers;
+mod transmit;
+mod window;
 
 pub use command::{Attach, CloseReason, Credit, PeerCommand};
 pub use config::PeerConfig;
+pub use conn::{PeerConn, Role, Totals};
 pub use error::PeerMisbehaved;
 pub use event::{Features, PeerEvent, PeerHello};
 pub use hashes::{HashRequest, Hashes};
+pub use transmit::SendBatch;

@@ -1,0 +1,417 @@
+//! One connection: the handshake, then the session, and what holds for both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use riverrun_base::{Bitfield, Blocks, InfoHash, Rng, Time};
+
+use crate::codec::message::Message;
+use crate::codec::reader::{Frame, Reader};
+use crate::command::{Attach, CloseReason, PeerCommand};
+use crate::config::PeerConfig;
+use crate::credit::Balance;
+use crate::error::PeerMisbehaved;
+use crate::event::PeerEvent;
+use crate::handshake::{Handshake, Progress};
+use crate::session::{Link, Reading, Session};
+use crate::timers::Timer;
+use crate::transmit::SendBatch;
+
+/// Who has begun.
+#[derive(Debug)]
+pub enum Role {
+    /// We have dialled, for this torrent.
+    Dialer {
+        /// The name to greet under: for a hybrid the v1 one lets every peer answer, and those that know v2
+        /// upgrade (BEP 52).
+        info_hash: InfoHash,
+        /// The torrent.
+        attach: Box<Attach>,
+    },
+    /// The peer has dialled. It names a torrent: [`PeerEvent::Handshake`].
+    Listener,
+}
+
+/// Bytes moved over a connection, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes of blocks that came, wanted or not.
+    pub payload_received: u64,
+    /// Bytes of blocks that left.
+    pub payload_sent: u64,
+    /// All other bytes that came.
+    pub protocol_received: u64,
+    /// All other bytes that left.
+    pub protocol_sent: u64,
+}
+
+/// A connection to one peer, without its transport.
+///
+/// Feed it what comes ([`PeerConn::handle_bytes`]), what is decided ([`PeerConn::handle_command`]) and the time
+/// ([`PeerConn::handle_timeout`]); after each, drain [`PeerConn::poll_event`], send what
+/// [`PeerConn::poll_transmit`] gives and set a timer for [`PeerConn::poll_timeout`]. Its memory is bounded, whatever
+/// the peer does: by the blocks under way, the queues that the configuration names, and the length of the
+/// longest legal message. Events are bounded by the bytes of one `handle_bytes`.
+#[derive(Debug)]
+pub struct PeerConn {
+    config: Arc<PeerConfig>,
+    state: State,
+    link: Link,
+    send_credit: Balance,
+    receive_credit: Balance,
+    totals: Totals,
+    /// A block's bytes are next and there was no memory for them.
+    starved: bool,
+    keepalive_interval: Duration,
+    close: Option<CloseReason>,
+}
+
+#[derive(Debug)]
+enum State {
+    Handshake(Handshake),
+    Open(Box<Open>),
+    /// Closed, or between two states.
+    Over,
+}
+
+#[derive(Debug)]
+struct Open {
+    reader: Reader,
+    session: Session,
+}
+
+impl PeerConn {
+    /// A connection whose transport is there. `seed` is for its randomness, the same seed for the same run.
+    pub fn new(config: Arc<PeerConfig>, role: Role, seed: u64, now: Time) -> Self {
+        let mut link = Link::default();
+        let handshake = match role {
+            Role::Dialer { info_hash, attach } => {
+                let (handshake, greeting) = Handshake::dial(&config, info_hash, attach);
+                link.out.greet(greeting);
+                handshake
+            }
+            Role::Listener => Handshake::listen(),
+        };
+        link.timers
+            .set(Timer::Handshake, now + config.handshake_timeout);
+        Self {
+            keepalive_interval: jittered(config.keepalive_interval, seed),
+            config,
+            state: State::Handshake(handshake),
+            link,
+            send_credit: Balance::default(),
+            receive_credit: Balance::default(),
+            totals: Totals::default(),
+            starved: false,
+            close: None,
+        }
+    }
+
+    /// Bytes from the peer; gives how many were consumed. Less than all means that there is no memory for the
+    /// block that comes next, or that the torrent is still to be attached: stop reading, and call again with the rest
+    /// once that may have changed.
+    pub fn handle_bytes(
+        &mut self,
+        now: Time,
+        bytes: &mut [u8],
+        blocks: &dyn Blocks,
+    ) -> Result<usize, PeerMisbehaved> {
+        if self.close.is_some() {
+            return Ok(bytes.len());
+        }
+        let mut rest = &*bytes;
+        let result = self.read(now, &mut rest, blocks);
+        let consumed = bytes.len() - rest.len();
+        self.count_received(now, consumed);
+        result.map_err(|error| self.misbehave(error))?;
+        Ok(consumed)
+    }
+
+    /// Carries out a decision. Before [`PeerEvent::Ready`] only those take effect that attach, change what we have,
+    /// grant credit or close; requests are answered as rejected.
+    pub fn handle_command(&mut self, now: Time, command: PeerCommand) {
+        match (&mut self.state, command) {
+            (_, PeerCommand::Close(reason)) => self.end(reason),
+            (_, PeerCommand::Credit(credit)) => {
+                self.send_credit.grant(credit.send_bytes);
+                self.receive_credit.grant(credit.receive_bytes);
+            }
+            (State::Handshake(_), PeerCommand::Attach(attach)) => self.attach(now, attach),
+            (State::Handshake(handshake), command) => {
+                if let Some(attach) = handshake.attached() {
+                    update(attach, &command);
+                }
+                reject_early(command, &mut self.link);
+            }
+            (State::Open(open), command) => {
+                match open.session.handle_command(now, command, &mut self.link) {
+                    Ok(Reading::SkipBlock) => open.reader.skip_rest(),
+                    Ok(Reading::Unchanged) => {}
+                    Err(error) => _ = self.misbehave(error),
+                }
+            }
+            (State::Over, _) => {}
+        }
+    }
+
+    /// Time has passed: to be called at [`PeerConn::poll_timeout`] or later.
+    pub fn handle_timeout(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+        while let Some(timer) = self.link.timers.take_expired(now) {
+            let reading = self.wants_read() && !self.starved;
+            match (timer, &mut self.state) {
+                (Timer::Handshake, _) => {
+                    return Err(self.misbehave(PeerMisbehaved::HandshakeTimeout));
+                }
+                (Timer::Idle, _) if reading => return Err(self.misbehave(PeerMisbehaved::Idle)),
+                // Who does not listen cannot complain of silence.
+                (Timer::Idle, _) => {
+                    self.link
+                        .timers
+                        .set(Timer::Idle, now + self.config.idle_timeout);
+                }
+                (Timer::KeepAlive, _) => self.link.out.keep_alive(),
+                (Timer::Snub, State::Open(open)) => {
+                    open.session.handle_snub(now, reading, &mut self.link);
+                }
+                (Timer::Rejects, State::Open(open)) => {
+                    open.session.handle_no_rejects(now, reading, &mut self.link);
+                }
+                (Timer::Snub | Timer::Rejects, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the peer did, in order.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.link.events.pop_front()
+    }
+
+    /// Appends what is to be sent to `out`, as far as it has room; whether that was anything.
+    #[must_use]
+    pub fn poll_transmit(&mut self, now: Time, out: &mut SendBatch) -> bool {
+        let before = out.len_bytes();
+        let drained = self.close.is_none() && self.link.out.drain(out);
+        let payload = match &mut self.state {
+            State::Open(open) if drained => {
+                open.session
+                    .transmit(out, &mut self.send_credit, &mut self.link)
+            }
+            _ => 0,
+        };
+        let sent = (out.len_bytes() - before) as u64;
+        self.totals.payload_sent += payload;
+        self.totals.protocol_sent += sent - payload;
+        if sent > 0 && self.is_ready() {
+            self.link
+                .timers
+                .set(Timer::KeepAlive, now + self.keepalive_interval);
+        }
+        sent > 0
+    }
+
+    /// When [`PeerConn::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.link.timers.next()
+    }
+
+    /// Whether more bytes are welcome: there is receive credit, and no command to be waited for.
+    pub fn wants_read(&self) -> bool {
+        let ready = match &self.state {
+            State::Handshake(handshake) => handshake.wants_read(),
+            State::Open(_) => true,
+            State::Over => false,
+        };
+        ready && self.receive_credit.is_left()
+    }
+
+    /// Why the connection is to be closed, if it is: a command or the peer's fault. Nothing more will be sent.
+    pub fn close_requested(&self) -> Option<CloseReason> {
+        self.close.clone()
+    }
+
+    /// What was moved.
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Whether the handshake is through and the connection not closed.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// How many bytes wait for [`PeerConn::poll_transmit`], about; blocks for want of credit too.
+    pub fn queued_bytes(&self) -> usize {
+        let waiting = match &self.state {
+            State::Open(open) => open.session.queued_bytes(),
+            State::Handshake(_) | State::Over => 0,
+        };
+        self.link.out.len_bytes() + waiting
+    }
+
+    fn read(
+        &mut self,
+        now: Time,
+        rest: &mut &[u8],
+        blocks: &dyn Blocks,
+    ) -> Result<(), PeerMisbehaved> {
+        if let State::Handshake(_) = &self.state {
+            let State::Handshake(handshake) = std::mem::replace(&mut self.state, State::Over)
+            else {
+                return Ok(());
+            };
+            let progress = handshake.receive(&self.config, rest)?;
+            self.proceed(now, progress);
+        }
+        match &mut self.state {
+            State::Open(open) => {
+                self.starved = !open.read(now, rest, blocks, &mut self.link)?;
+                Ok(())
+            }
+            State::Handshake(_) | State::Over => Ok(()),
+        }
+    }
+
+    fn proceed(&mut self, now: Time, progress: Progress) {
+        self.state = match progress {
+            Progress::More(handshake) => State::Handshake(handshake),
+            Progress::Named(handshake, info_hash) => {
+                self.link.events.push_back(PeerEvent::Handshake(info_hash));
+                State::Handshake(handshake)
+            }
+            Progress::Done(agreed, peer_id) => {
+                let timers = &mut self.link.timers;
+                timers.stop(Timer::Handshake);
+                timers.set(Timer::Idle, now + self.config.idle_timeout);
+                timers.set(Timer::KeepAlive, now + self.keepalive_interval);
+                let config = self.config.clone();
+                let mut session = Session::open(config, agreed, peer_id, &mut self.link);
+                session.tell_window(&mut self.link);
+                let reader = Reader::default();
+                State::Open(Box::new(Open { reader, session }))
+            }
+        };
+    }
+
+    fn attach(&mut self, now: Time, attach: Box<Attach>) {
+        let State::Handshake(handshake) = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        match handshake.attach(&self.config, attach) {
+            Ok((progress, answer)) => {
+                if let Some(greeting) = answer {
+                    self.link.out.greet(greeting);
+                }
+                self.proceed(now, progress);
+            }
+            Err(error) => _ = self.misbehave(error),
+        }
+    }
+
+    fn count_received(&mut self, now: Time, consumed: usize) {
+        let payload = match &mut self.state {
+            State::Open(open) => open.reader.take_payload_bytes(),
+            State::Handshake(_) | State::Over => 0,
+        };
+        self.receive_credit.spend(payload);
+        self.totals.payload_received += payload;
+        self.totals.protocol_received += consumed as u64 - payload;
+        if consumed > 0 && self.is_ready() {
+            self.link
+                .timers
+                .set(Timer::Idle, now + self.config.idle_timeout);
+        }
+    }
+
+    fn misbehave(&mut self, error: PeerMisbehaved) -> PeerMisbehaved {
+        self.end(CloseReason::Misbehaved(error.clone()));
+        error
+    }
+
+    /// The first reason stays. Gives back all memory but the events, which tell what came before.
+    fn end(&mut self, reason: CloseReason) {
+        self.close.get_or_insert(reason);
+        self.state = State::Over;
+        let events = std::mem::take(&mut self.link.events);
+        self.link = Link {
+            events,
+            ..Link::default()
+        };
+    }
+}
+
+impl Open {
+    /// Takes what it can from `rest`. `false` if a block's bytes are next and there is no memory for them.
+    fn read(
+        &mut self,
+        now: Time,
+        rest: &mut &[u8],
+        blocks: &dyn Blocks,
+        link: &mut Link,
+    ) -> Result<bool, PeerMisbehaved> {
+        let Self { reader, session } = self;
+        while let Some(frame) = reader.next(rest, session.limits())? {
+            match frame {
+                Frame::KeepAlive => {}
+                Frame::Message { id, payload } => {
+                    session.handle_message(now, Message::parse(id, payload)?, link)?;
+                }
+                Frame::PieceHead(span) => {
+                    if session.start_block(now, span, link)? {
+                        reader.await_block(span);
+                    } else {
+                        reader.skip(span.len);
+                    }
+                }
+                Frame::NeedsBlock(span) => match blocks.allocate(span.len as usize) {
+                    Some(block) => reader.fill(span, block),
+                    None => return Ok(false),
+                },
+                Frame::Block(span, block) => {
+                    session.finish_block(now, span, block.freeze(), link);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What is decided while the handshake lasts changes what is told after it.
+fn update(attach: &mut Attach, command: &PeerCommand) {
+    match command {
+        PeerCommand::Have(piece) => _ = attach.have.set(*piece),
+        PeerCommand::DontHave(piece) => _ = attach.have.clear(*piece),
+        PeerCommand::UploadOnly(upload_only) => attach.upload_only = *upload_only,
+        PeerCommand::Metadata(info) => {
+            attach.have = Bitfield::new(info.layout().piece_count());
+            attach.info = Some(info.clone());
+        }
+        _ => {}
+    }
+}
+
+/// Whoever asks for something before the handshake is through is told that it will not come.
+fn reject_early(command: PeerCommand, link: &mut Link) {
+    match command {
+        PeerCommand::Request(spans) => {
+            link.events
+                .extend(spans.into_iter().map(PeerEvent::Rejected));
+        }
+        PeerCommand::RequestHashes(request) => {
+            link.events.push_back(PeerEvent::HashesRejected(request));
+        }
+        PeerCommand::RequestMetadata(piece) => {
+            link.events.push_back(PeerEvent::MetadataRejected(piece));
+        }
+        _ => {}
+    }
+}
+
+/// Up to an eighth shorter, so that connections that began together do not speak together.
+fn jittered(interval: Duration, seed: u64) -> Duration {
+    let eighth = usize::try_from((interval / 8).as_micros()).unwrap_or(usize::MAX);
+    let shorter = Rng::new(seed).below(eighth) as u64;
+    interval.saturating_sub(Duration::from_micros(shorter))
+}

@@ -1,0 +1,285 @@
+//! Bytes on their way out: what waits to be sent, and the batch for one vectored write.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use riverrun_base::{Block, BlockSpan, PieceIndex};
+
+use crate::codec::message::{Message, encode_piece_head};
+use crate::handshake::Greeting;
+
+/// How much one call of [`PeerConn::poll_transmit`](crate::PeerConn::poll_transmit) puts together, about: enough to
+/// amortise a system call, too little to make a choke or a cancel wait.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How many chunks that are at most: sixteen blocks and what stands before each. A system call takes more, but
+/// tiny blocks are not worth an entry each without end.
+const BATCH_CHUNKS: usize = 2 * 16;
+/// A scratch buffer larger than this is given back once it is empty.
+const SCRATCH_KEEP_LEN: usize = 64 * 1024;
+
+/// Chunks for one vectored write. Reused: a driver keeps one for each connection that has something to send.
+///
+/// Small things share a scratch buffer; blocks are referenced. After a write [`SendBatch::advance`] drops what
+/// has been written, and the rest stays.
+#[derive(Debug, Default)]
+pub struct SendBatch {
+    scratch: Vec<u8>,
+    chunks: VecDeque<Chunk>,
+    /// How much of the first chunk has been written.
+    written: usize,
+    len_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Scratch(Range<usize>),
+    Block(Block),
+}
+
+impl SendBatch {
+    /// Nothing to send.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many bytes are to be written.
+    pub const fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// Whether nothing is to be written.
+    pub const fn is_empty(&self) -> bool {
+        self.len_bytes == 0
+    }
+
+    /// The bytes to be written, in order.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let first = std::iter::once(self.written);
+        let starts = first.chain(std::iter::repeat(0));
+        let whole = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Scratch(range) => &self.scratch[range.clone()],
+            Chunk::Block(block) => block,
+        });
+        whole.zip(starts).map(|(slice, start)| &slice[start..])
+    }
+
+    /// The first `len` bytes have been written.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn advance(&mut self, mut len: usize) {
+        self.len_bytes = self
+            .len_bytes
+            .checked_sub(len)
+            .expect("no more is written than was there");
+        while let Some(chunk) = self.chunks.front() {
+            let left = chunk.len() - self.written;
+            if len < left {
+                self.written += len;
+                return;
+            }
+            len -= left;
+            self.written = 0;
+            self.chunks.pop_front();
+        }
+        self.clear();
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_KEEP_LEN);
+        (self.written, self.len_bytes) = (0, 0);
+    }
+
+    /// How many bytes there is room for; a block is taken whole if there is any.
+    pub(crate) fn room(&self) -> usize {
+        if self.chunks.len() >= BATCH_CHUNKS {
+            return 0;
+        }
+        // The scratch buffer is only emptied with the batch, however often that is topped up before.
+        BATCH_BYTES.saturating_sub(self.len_bytes.max(self.scratch.len()))
+    }
+
+    /// Appends small things.
+    pub(crate) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.scratch.len();
+        write(&mut self.scratch);
+        let end = self.scratch.len();
+        self.len_bytes += end - start;
+        match self.chunks.back_mut() {
+            Some(Chunk::Scratch(last)) if last.end == start => last.end = end,
+            _ if start == end => {}
+            _ => self.chunks.push_back(Chunk::Scratch(start..end)),
+        }
+    }
+
+    /// Appends a `piece` message.
+    pub(crate) fn push_block(&mut self, span: BlockSpan, block: Block) {
+        self.write(|scratch| encode_piece_head(span, scratch));
+        self.len_bytes += block.len();
+        self.chunks.push_back(Chunk::Block(block));
+    }
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        match self {
+            Self::Scratch(range) => range.len(),
+            Self::Block(block) => block.len(),
+        }
+    }
+}
+
+/// All that waits to be sent except blocks and metadata, which their own queues hold until there is room.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// Whole messages, one after the other.
+    bytes: Vec<u8>,
+    /// How much of `bytes` is gone.
+    gone: usize,
+    /// Pieces to tell of. Held as numbers until the moment of sending, so that several go together and one
+    /// that is lost again is never told.
+    haves: VecDeque<PieceIndex>,
+}
+
+impl Outgoing {
+    pub(crate) fn greet(&mut self, greeting: Greeting) {
+        greeting.encode(&mut self.bytes);
+    }
+
+    pub(crate) fn send(&mut self, message: Message<'_>) {
+        message.encode(&mut self.bytes);
+    }
+
+    /// If there is nothing else to send.
+    pub(crate) fn keep_alive(&mut self) {
+        if self.len_bytes() == 0 {
+            self.bytes.extend_from_slice(&[0; 4]);
+        }
+    }
+
+    pub(crate) fn have(&mut self, piece: PieceIndex) {
+        self.haves.push_back(piece);
+    }
+
+    /// Takes back a piece that was not yet told of; whether it was there.
+    pub(crate) fn unhave(&mut self, piece: PieceIndex) -> bool {
+        let before = self.haves.len();
+        self.haves.retain(|waiting| *waiting != piece);
+        self.haves.len() < before
+    }
+
+    /// How many bytes wait, without pieces to tell of: those are our doing alone.
+    pub(crate) const fn answer_bytes(&self) -> usize {
+        self.bytes.len() - self.gone
+    }
+
+    pub(crate) fn len_bytes(&self) -> usize {
+        // A `have` is nine bytes.
+        self.answer_bytes() + self.haves.len() * 9
+    }
+
+    /// Moves what there is room for; whether all is gone, so that something else may follow.
+    pub(crate) fn drain(&mut self, batch: &mut SendBatch) -> bool {
+        let len = batch.room().min(self.bytes.len() - self.gone);
+        let range = self.gone..self.gone + len;
+        batch.write(|scratch| scratch.extend_from_slice(&self.bytes[range]));
+        self.gone += len;
+        if self.gone < self.bytes.len() {
+            return false;
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(SCRATCH_KEEP_LEN);
+        self.gone = 0;
+        while batch.room() > 0 {
+            let Some(piece) = self.haves.pop_front() else {
+                return true;
+            };
+            batch.write(|scratch| Message::Have(piece).encode(scratch));
+        }
+        self.haves.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPAN: BlockSpan = BlockSpan {
+        piece: PieceIndex(0),
+        offset: 0,
+        len: 3,
+    };
+
+    fn bytes(batch: &SendBatch) -> Vec<u8> {
+        let bytes: Vec<u8> = batch.slices().flatten().copied().collect();
+        assert_eq!(bytes.len(), batch.len_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_batch_can_be_written_in_any_portions() {
+        let mut whole = SendBatch::new();
+        let fill = |batch: &mut SendBatch| {
+            batch.write(|scratch| scratch.extend_from_slice(b"ab"));
+            batch.write(|scratch| scratch.extend_from_slice(b"cd"));
+            batch.push_block(SPAN, Block::unbudgeted(b"xyz"));
+            batch.push_block(SPAN, Block::unbudgeted(b"uvw"));
+            batch.write(|_| {});
+            batch.write(|scratch| scratch.push(b'!'));
+        };
+        fill(&mut whole);
+        assert_eq!(whole.slices().count(), 5);
+        let expected = bytes(&whole);
+        assert!(expected.starts_with(b"abcd") && expected.ends_with(b"uvw!"));
+        for portion in 1..=expected.len() {
+            let mut batch = SendBatch::new();
+            fill(&mut batch);
+            let mut out = Vec::new();
+            while !batch.is_empty() {
+                let len = portion.min(batch.len_bytes());
+                out.extend_from_slice(&bytes(&batch)[..len]);
+                batch.advance(len);
+            }
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn more_can_follow_what_is_half_written() {
+        let mut batch = SendBatch::new();
+        batch.write(|scratch| scratch.extend_from_slice(b"abc"));
+        batch.advance(2);
+        batch.write(|scratch| scratch.extend_from_slice(b"de"));
+        assert_eq!(bytes(&batch), b"cde");
+    }
+
+    #[test]
+    fn haves_go_together_and_a_lost_piece_is_not_told() {
+        let mut out = Outgoing::default();
+        (0..3).for_each(|piece| out.have(PieceIndex(piece)));
+        assert!(out.unhave(PieceIndex(1)) && !out.unhave(PieceIndex(1)));
+        out.send(Message::Unchoke);
+        out.keep_alive();
+        let mut batch = SendBatch::new();
+        assert!(out.drain(&mut batch));
+        let haves = [0, 0, 0, 5, 4, 0, 0, 0, 0, 0, 0, 0, 5, 4, 0, 0, 0, 2];
+        assert_eq!(bytes(&batch), [&[0, 0, 0, 1, 1][..], &haves].concat());
+        assert_eq!(out.len_bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_however_much_waits() {
+        let mut out = Outgoing::default();
+        let payload = &vec![0; 100_000];
+        (0..5).for_each(|_| out.send(Message::Extended { id: 1, payload }));
+        let mut batch = SendBatch::new();
+        assert!(!out.drain(&mut batch));
+        assert_eq!(batch.len_bytes(), BATCH_BYTES);
+        batch.clear();
+        assert!(out.drain(&mut batch));
+    }
+}
