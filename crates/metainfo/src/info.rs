@@ -1,14 +1,14 @@
 //! The info dictionary: the part of a torrent that its info-hash covers.
 
 mod attributes;
-mod duplicates;
+pub(crate) mod duplicates;
 mod edit;
 mod error;
 mod file_list;
 mod file_tree;
-mod hybrid;
+pub(crate) mod hybrid;
 mod parse;
-mod symlinks;
+pub(crate) mod symlinks;
 
 use std::ops::Range;
 use std::sync::Arc;

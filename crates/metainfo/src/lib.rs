@@ -6,6 +6,7 @@
 //!
 //! This crate knows no disks and no peers.
 
+pub mod create;
 mod file;
 mod host_port;
 mod info;

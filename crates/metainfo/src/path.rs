@@ -69,6 +69,15 @@ impl SafePath {
         Self(format!("{root}/{below}").into())
     }
 
+    /// The elements of which the path was made, if they differ from its own.
+    pub(crate) fn raw_if_different(&self, elements: &[&[u8]]) -> Option<Box<[Box<[u8]>]>> {
+        let same = self
+            .components()
+            .map(str::as_bytes)
+            .eq(elements.iter().copied());
+        (!same).then(|| elements.iter().map(|element| (*element).into()).collect())
+    }
+
     /// The path with `.n` before the extension of its last element.
     pub(crate) fn numbered(&self, n: u32) -> Self {
         let name = self.0.len() - self.file_name().len();

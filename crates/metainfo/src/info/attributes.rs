@@ -79,12 +79,3 @@ pub(super) fn path_elements<'src>(path: List<'_, 'src>) -> Result<Vec<&'src [u8]
     }
     Ok(elements)
 }
-
-/// The elements as they stand, if they differ from the path that was made of them.
-pub(super) fn raw_path(path: &SafePath, elements: &[&[u8]]) -> Option<Box<[Box<[u8]>]>> {
-    let same = path
-        .components()
-        .map(str::as_bytes)
-        .eq(elements.iter().copied());
-    (!same).then(|| elements.iter().map(|element| (*element).into()).collect())
-}

@@ -10,7 +10,7 @@ const COLLISIONS_MAX: u32 = 500;
 
 /// Renames files until no two have the same path, and none has that of a directory: `name.ext` becomes
 /// `name.1.ext`. Padding is never stored, so its names do not matter.
-pub(super) fn rename(files: &mut [File]) -> Result<(), InfoError> {
+pub(crate) fn rename(files: &mut [File]) -> Result<(), InfoError> {
     let colliding = colliding(files);
     if colliding.is_empty() {
         return Ok(());

@@ -3,7 +3,7 @@
 use riverrun_bencode::{Dict, List};
 
 use super::InfoError;
-use super::attributes::{Attributes, path_elements, raw_path};
+use super::attributes::{Attributes, path_elements};
 use crate::{File, FileKind, SafePath};
 
 /// A name by which `BitComet` marks padding; such files have no attribute.
@@ -23,7 +23,7 @@ pub(super) fn single_file(info: Dict<'_, '_>) -> Result<File, InfoError> {
     let name = text_key(info, b"name.utf-8", b"name").filter(|name| !name.is_empty());
     let name = name.ok_or(InfoError::MissingName)?;
     let path = SafePath::from_name(name).ok_or(InfoError::MissingName)?;
-    let raw_path = raw_path(&path, &[name]);
+    let raw_path = path.raw_if_different(&[name]);
     let (executable, hidden) = (attributes.executable, attributes.hidden);
     Ok(File {
         raw_path,
@@ -64,7 +64,7 @@ fn file(entry: Dict<'_, '_>, index: usize, name: Name<'_>) -> Result<File, InfoE
         None if attributes.pad || bitcomet_pad => FileKind::Pad,
         None => FileKind::Regular,
     };
-    let raw_path = raw_path(&path, &elements);
+    let raw_path = path.raw_if_different(&elements);
     let (executable, hidden) = (attributes.executable, attributes.hidden);
     Ok(File {
         raw_path,

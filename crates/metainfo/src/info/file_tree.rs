@@ -4,7 +4,7 @@ use riverrun_base::Sha256Digest;
 use riverrun_bencode::{Dict, Value};
 
 use super::InfoError;
-use super::attributes::{Attributes, PATH_ELEMENTS_MAX, raw_path};
+use super::attributes::{Attributes, PATH_ELEMENTS_MAX};
 use super::file_list::Name;
 use crate::{File, FileKind, SafePath};
 
@@ -79,7 +79,7 @@ fn file(properties: Value<'_, '_>, path: SafePath, elements: &[&[u8]]) -> Result
     } else {
         None
     };
-    let raw_path = raw_path(&path, elements);
+    let raw_path = path.raw_if_different(elements);
     let (executable, hidden) = (attributes.executable, attributes.hidden);
     Ok(File {
         raw_path,

@@ -21,7 +21,7 @@ pub(super) fn unify(v2: Vec<File>, v1: &[File], piece_len: u32) -> Result<Vec<Fi
 }
 
 /// The files, each that does not end with a piece followed by padding.
-fn padded(v2: Vec<File>, piece_len: u32) -> Vec<File> {
+pub(crate) fn padded(v2: Vec<File>, piece_len: u32) -> Vec<File> {
     let mut files = Vec::with_capacity(v2.len() * 2);
     for file in v2 {
         let missing = file
