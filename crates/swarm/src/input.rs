@@ -106,8 +106,10 @@ pub struct AddTorrent {
 pub struct TorrentOptions {
     /// Begin at once.
     pub start: bool,
-    /// A priority a file, in the order of the torrent's list; files past its end are [`Priority::Normal`].
+    /// A priority a file, in the order of the torrent's list.
     pub priorities: Vec<Priority>,
+    /// The priority of files past the end of that list, until priorities are set.
+    pub unlisted_priority: Priority,
     /// Prefer pieces in order to rare ones.
     pub sequential: bool,
     /// Leave out pieces that are missing, only give what is there.
@@ -125,6 +127,7 @@ impl Default for TorrentOptions {
         Self {
             start: true,
             priorities: Vec::new(),
+            unlisted_priority: Priority::Normal,
             sequential: false,
             upload_only: false,
             super_seed: false,
