@@ -5,6 +5,7 @@ mod edit;
 mod magnet;
 mod man;
 mod show;
+mod tracker;
 
 use clap::Subcommand;
 
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     Edit(Box<edit::Edit>),
     /// Print the magnet link to a torrent
     Magnet(magnet::MagnetLink),
+    /// Run a tracker until Ctrl-C
+    Tracker(tracker::Tracker),
     /// Print the completions of a shell to stdout
     Completions(completions::Completions),
     /// Write the manual pages into a directory
@@ -32,6 +35,7 @@ pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) 
         Command::Show(args) => show::run(&args, around, screen),
         Command::Edit(args) => edit::run(&args, around, screen),
         Command::Magnet(args) => magnet::run(&args, around, screen),
+        Command::Tracker(args) => tracker::run(&args, screen),
         Command::Completions(args) => completions::run(&args, screen),
         Command::Man(args) => man::run(&args, around, screen),
     }

@@ -13,6 +13,7 @@ mod layers;
 mod parse;
 mod replace;
 mod screen;
+mod signals;
 mod spelling;
 mod summary;
 mod torrent;

@@ -1,6 +1,6 @@
 //! From arguments to a command: the command line first, to know which layers there are, then all together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
@@ -97,7 +97,7 @@ fn try_parse(env: &Env) -> Result<Cli, Stop> {
         .get_one::<String>("profile")
         .cloned()
         .or_else(|| chosen("profile"));
-    let layers = load(env, path, profile, &root)?;
+    let layers = load(env, path.as_deref(), profile, &root)?;
     let matches = layers
         .apply(root, &typed)?
         .try_get_matches_from(&env.args)?;
@@ -106,11 +106,11 @@ fn try_parse(env: &Env) -> Result<Cli, Stop> {
 
 fn load<'a>(
     env: &'a Env,
-    path: Option<PathBuf>,
+    path: Option<&Path>,
     profile: Option<String>,
     root: &clap::Command,
 ) -> Outcome<Layers<'a>> {
-    let file = ConfigFile::load(path.as_deref(), env, &schema(root))?;
+    let file = ConfigFile::load(path, env, &schema(root))?;
     Ok(Layers { env, file, profile })
 }
 

@@ -34,6 +34,10 @@ enum Volume {
 }
 
 /// The three ways out of a command: stdout, stderr and, on it, a progress bar.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not depend on each other"
+)]
 pub(crate) struct Screen {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
@@ -139,6 +143,11 @@ impl Screen {
         writeln!(self.stdout, "{line}").map_err(Failure::stdout)
     }
 
+    /// Hands out all lines so far to whoever waits for them.
+    pub(crate) fn flush(&mut self) -> Outcome {
+        self.stdout.flush().map_err(Failure::stdout)
+    }
+
     /// One event, if events are wanted.
     pub(crate) fn event(&mut self, event: &impl Serialize) -> Outcome {
         if !self.json {
@@ -202,7 +211,11 @@ impl Screen {
 
     /// The error, then what may be tried; gives the exit code of the run.
     pub(crate) fn failure(&mut self, failure: &Failure) -> ExitCode {
-        if failure.code == ExitCode::Ok {
+        // Nobody reads any more, or whoever stopped the command knows it.
+        if matches!(
+            failure.code,
+            ExitCode::Ok | ExitCode::Interrupted | ExitCode::Terminated
+        ) {
             return failure.code;
         }
         let message = failure.message();

@@ -39,22 +39,20 @@ pub(crate) fn read_file(argument: &str, around: &Surroundings) -> Outcome<Metain
         )
         .hint("a magnet link has no metadata: `riverrun get` fetches it from peers"));
     }
-    let (name, bytes) = match argument {
-        "-" => (
-            "stdin".to_owned(),
-            around
-                .read_stdin(FILE_LEN_MAX)
-                .map_err(|e| Failure::io(Path::new("stdin"), e))?,
-        ),
-        _ => {
-            let path = around.path(Path::new(argument));
-            (
-                argument.to_owned(),
-                read_path(&path).map_err(|e| unreadable(Path::new(argument), &path, e))?,
-            )
-        }
+    let (name, bytes) = if argument == "-" {
+        let bytes = around.read_stdin(FILE_LEN_MAX);
+        (
+            "stdin",
+            bytes.map_err(|e| Failure::io(Path::new("stdin"), e))?,
+        )
+    } else {
+        let path = around.path(Path::new(argument));
+        (
+            argument,
+            read_path(&path).map_err(|e| unreadable(Path::new(argument), &path, e))?,
+        )
     };
-    let invalid = |e: anyhow::Error| Failure::new(ExitCode::BadTorrent, e).about(&name);
+    let invalid = |e: anyhow::Error| Failure::new(ExitCode::BadTorrent, e).about(name);
     if bytes.len() as u64 > FILE_LEN_MAX {
         return Err(invalid(anyhow::anyhow!(
             "more than {FILE_LEN_MAX} bytes are no torrent file"

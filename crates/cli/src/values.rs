@@ -242,10 +242,10 @@ impl FromStr for WebSeed {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        match text.is_empty() || is_url(text, &["http", "https", "ftp"]) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(InvalidUrl("http(s)://host/path", text.to_owned())),
-        }
+        let valid = text.is_empty() || is_url(text, &["http", "https", "ftp"]);
+        valid
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| InvalidUrl("http(s)://host/path", text.to_owned()))
     }
 }
 

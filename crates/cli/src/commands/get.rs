@@ -1,0 +1,233 @@
+//! `riverrun get`: downloads torrents.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use riverrun_base::InfoHashes;
+use riverrun_engine::{AddError, AddTorrent, Engine, Info, Magnet, Priority, TorrentHandle};
+use serde_json::json;
+
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
+use crate::screen::{Screen, Surroundings};
+use crate::torrent::{self, Torrent};
+use crate::transfer::{
+    self, Ending, Interrupts, NetworkFlags, Progress, SeedGoal, Watched, hashes_json,
+};
+use crate::values::{PathGlob, Span, TrackerTier};
+
+/// How long a magnet link may take to its metadata if `--timeout` says nothing.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Download torrents
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "\
+A download that was interrupted goes on with the same command. What lies in DIR already is checked and used;
+a file that is something else is never overwritten.")]
+pub(crate) struct Get {
+    /// Torrent files, magnet links, info-hashes, URLs of torrent files, or - for a torrent on stdin
+    #[arg(required = true, value_name = "TORRENT")]
+    sources: Vec<String>,
+    /// Put the torrent's file or directory into this directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Only files whose path matches, as in '*.iso' or 'docs/**'; repeat for several
+    #[arg(short, long, value_name = "GLOB")]
+    select: Vec<PathGlob>,
+    /// Go on giving after the download: for ever, to a ratio like 2.0, or for a time like 30m
+    #[arg(long, value_name = "RATIO|TIME", num_args = 0..=1, require_equals = true, default_missing_value = "forever")]
+    seed: Option<SeedGoal>,
+    /// Give up what is not complete after this time, as in 90s, 5m or 2h
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Span>,
+    /// Ask this tracker too; a comma separates trackers of one tier; repeat for several tiers
+    #[arg(short, long, value_name = "URL")]
+    tracker: Vec<TrackerTier>,
+    /// Fetch pieces in order, for reading while it downloads; slower for the swarm
+    #[arg(long)]
+    sequential: bool,
+    /// Replace files that are in the way and are not the torrent's
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    network: NetworkFlags,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Get, around: &Surroundings, screen: &mut Screen) -> Outcome {
+    let sources = args.sources.iter().map(|source| read_source(source, around));
+    let sources = sources.collect::<Outcome<Vec<_>>>()?;
+    transfer::block_on(download(args, sources, around, screen))
+}
+
+async fn download(
+    args: &Get,
+    sources: Vec<Source>,
+    around: &Surroundings,
+    screen: &mut Screen,
+) -> Outcome {
+    let mut interrupts = Interrupts::listen().map_err(|e| Failure::new(ExitCode::Other, e))?;
+    let engine = transfer::start(&args.network, &around.state_dir()?).await?;
+    let mut progress = Progress::new(screen);
+    let transfer = transfer(args, sources, around, &engine, &mut interrupts, &mut progress).await;
+    transfer::leave(engine, transfer, &mut interrupts).await
+}
+
+async fn transfer(
+    args: &Get,
+    sources: Vec<Source>,
+    around: &Surroundings,
+    engine: &Engine,
+    interrupts: &mut Interrupts,
+    progress: &mut Progress<'_>,
+) -> Outcome<Option<transfer::Interrupt>> {
+    let peers = args.network.resolve_peers().await?;
+    let dir = around.path(&args.output);
+    let mut watched = Vec::new();
+    for source in sources {
+        let add = source.into_add(&args.select)?.dir(&dir).peers(peers.iter().copied());
+        let add = configure(add, args);
+        let torrent = engine.add(add).await.map_err(cannot_add)?;
+        progress.event(&added_event(&torrent))?;
+        progress.detail(format!("{}: added", torrent.name()));
+        if torrent.info().is_none() && !args.select.is_empty() {
+            tokio::spawn(select_later(torrent.clone(), args.select.clone()));
+        }
+        watched.push(Watched::new(torrent, progress));
+    }
+    let timeout = args.timeout.map(|Span(time)| time);
+    let ending = Ending {
+        timeout,
+        metadata_timeout: timeout.unwrap_or(METADATA_TIMEOUT),
+        seed: args.seed,
+    };
+    transfer::watch(engine, watched, ending, interrupts, progress).await
+}
+
+fn configure(mut add: AddTorrent, args: &Get) -> AddTorrent {
+    for tier in &args.tracker {
+        add = add.tracker_tier(tier.0.iter().cloned());
+    }
+    if args.sequential {
+        add = add.sequential();
+    }
+    if args.overwrite {
+        add = add.overwrite();
+    }
+    add
+}
+
+fn added_event(torrent: &TorrentHandle) -> serde_json::Value {
+    let event = json!({ "event": "added", "name": torrent.name() });
+    transfer::joined(event, hashes_json(torrent.info_hashes()))
+}
+
+pub(crate) fn cannot_add(error: AddError) -> Failure {
+    let code = match &error {
+        AddError::Metainfo(_) | AddError::Magnet(_) => ExitCode::BadTorrent,
+        AddError::Fetch { .. } => ExitCode::Network,
+        AddError::Read { .. } => ExitCode::Io,
+        _ => ExitCode::Other,
+    };
+    Failure::new(code, error)
+}
+
+/// Where a torrent comes from.
+#[derive(Debug)]
+enum Source {
+    Torrent(Torrent),
+    Hashes(InfoHashes),
+    Url(String),
+}
+
+fn read_source(argument: &str, around: &Surroundings) -> Outcome<Source> {
+    let is_url = ["http://", "https://"].iter().any(|scheme| {
+        argument.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    });
+    if is_url {
+        return Ok(Source::Url(argument.to_owned()));
+    }
+    // A file that happens to be named like an info-hash is meant as the file.
+    if !around.path(Path::new(argument)).exists()
+        && let Some(hashes) = parse_hashes(argument)
+    {
+        return Ok(Source::Hashes(hashes));
+    }
+    torrent::read(argument, around).map(Source::Torrent)
+}
+
+/// An info-hash in any of the forms that magnet links take.
+fn parse_hashes(text: &str) -> Option<InfoHashes> {
+    let is_digest = [32, 40, 64].contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let urn = if text.len() == 64 { "urn:btmh:1220" } else { "urn:btih:" };
+    let link = is_digest.then(|| format!("magnet:?xt={urn}{text}"))?;
+    link.parse::<Magnet>().ok().map(|magnet| magnet.hashes)
+}
+
+impl Source {
+    fn into_add(self, select: &[PathGlob]) -> Outcome<AddTorrent> {
+        match self {
+            Self::Url(url) => Ok(AddTorrent::from_url(url)),
+            Self::Hashes(hashes) => Ok(held_back(AddTorrent::from_info_hashes(hashes), select)),
+            Self::Torrent(Torrent::Link(magnet)) => Ok(held_back(AddTorrent::from_magnet(*magnet), select)),
+            Self::Torrent(Torrent::File(metainfo)) => {
+                let priorities = priorities(&metainfo.info, select)?;
+                Ok(AddTorrent::from_metainfo(*metainfo).priorities(priorities))
+            }
+        }
+    }
+}
+
+/// With a selection, nothing is fetched before the files are known: see [`select_later`].
+fn held_back(add: AddTorrent, select: &[PathGlob]) -> AddTorrent {
+    if select.is_empty() { add } else { add.skip_all_files() }
+}
+
+/// A priority for each file; an error if none is selected.
+fn priorities(info: &Info, select: &[PathGlob]) -> Outcome<Vec<Priority>> {
+    if select.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = info.layout().files();
+    let is_meant = |path: &Path| select.iter().any(|glob| glob.matches_in_torrent(path));
+    let priority = |wanted: bool| if wanted { Priority::Normal } else { Priority::Skip };
+    let chosen: Vec<_> = files
+        .iter()
+        .map(|file| priority(!file.is_pad() && is_meant(&file.path.to_path_buf())))
+        .collect();
+    if chosen.contains(&Priority::Normal) {
+        return Ok(chosen);
+    }
+    let message = format!("no file of {} matches the selection", info.name());
+    Err(Failure::say(ExitCode::Usage, message).hint("`riverrun show --files` lists the files"))
+}
+
+/// Selects files of a magnet link as soon as they are known.
+async fn select_later(torrent: TorrentHandle, select: Vec<PathGlob>) {
+    let Ok(info) = torrent.wait_info().await else { return };
+    match priorities(&info, &select) {
+        // Either fails only when the engine ends.
+        Ok(priorities) => drop(torrent.set_priorities(priorities).await),
+        Err(failure) => {
+            tracing::warn!("{}", failure.message());
+            drop(torrent.remove().await);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_info_hash_is_known_in_each_of_its_forms() {
+        let v1 = "0efbab84cc74084b9716206db42fc1ad5cf2b889";
+        let v2 = "caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
+        assert_eq!(parse_hashes(v1).unwrap().v1().unwrap().to_string(), v1);
+        assert_eq!(parse_hashes(v2).unwrap().v2().unwrap().to_string(), v2);
+        assert!(parse_hashes("D353VBGMOQEEXFYWEBW3IL6BVVOPFOEJ").is_some());
+        assert!(parse_hashes("debian.torrent").is_none());
+        assert!(parse_hashes(&v1[1..]).is_none());
+    }
+}

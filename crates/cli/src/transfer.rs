@@ -1,0 +1,46 @@
+//! What `get` and `seed` share: an engine set up from flags, signals, and the loop that watches torrents.
+
+mod engine;
+mod progress;
+mod signals;
+mod watch;
+
+pub(crate) use engine::{NetworkFlags, start};
+pub(crate) use progress::{Progress, hashes_json};
+pub(crate) use signals::{Interrupt, Interrupts};
+pub(crate) use watch::{Ending, SeedGoal, Watched, storage_failure, watch};
+
+use riverrun_engine::Engine;
+
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
+
+pub(crate) use progress::joined;
+
+/// Runs a transfer on a runtime of its own.
+pub(crate) fn block_on<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(ExitCode::Other, error))?;
+    let outcome = runtime.block_on(work);
+    // What is left, such as a name being resolved, is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Shuts the engine down, in about a second, and says how it all ended. A second signal does not wait.
+pub(crate) async fn leave(
+    engine: Engine,
+    outcome: Outcome<Option<Interrupt>>,
+    interrupts: &mut Interrupts,
+) -> Outcome {
+    let second = interrupts.finish(engine.shutdown()).await.err();
+    match (outcome?, second) {
+        (None, None) => Ok(()),
+        (first, second) => {
+            let Some(interrupt) = second.or(first) else { return Ok(()) };
+            Err(Failure::silent(interrupt.code()))
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! An engine from flags.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
+
+use clap::Args;
+use riverrun_base::Rate;
+use riverrun_engine::{Engine, Limits, StartError};
+use thiserror::Error;
+
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
+
+/// Flags about the network, of all commands that transfer.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network options")]
+pub(crate) struct NetworkFlags {
+    /// Listen here, and dial from here; repeat for several [default: ports 6881 to 6889 of all addresses]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<ListenAddr>,
+    /// Receive at most this much a second, as in 20M or 512KiB
+    #[arg(long, value_name = "RATE")]
+    limit: Option<Rate>,
+    /// Send at most this much a second
+    #[arg(long, value_name = "RATE")]
+    limit_up: Option<Rate>,
+    /// Ask this peer too; repeat for several
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) peer: Vec<String>,
+    /// Do not use the distributed hash table
+    #[arg(long)]
+    no_dht: bool,
+    /// Do not look for peers in the local network
+    #[arg(long)]
+    no_lsd: bool,
+    /// Do not ask the router to forward the port
+    #[arg(long)]
+    no_port_map: bool,
+}
+
+impl NetworkFlags {
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits { upload: self.limit_up, download: self.limit }
+    }
+
+    /// The peers that were named, resolved. One that cannot be resolved is an error: it was typed.
+    pub(crate) async fn resolve_peers(&self) -> Outcome<Vec<SocketAddr>> {
+        let mut peers = Vec::new();
+        for peer in &self.peer {
+            let unknown = |error| Failure::new(ExitCode::Network, error).about(format!("peer {peer}"));
+            peers.extend(tokio::net::lookup_host(peer).await.map_err(unknown)?);
+        }
+        Ok(peers)
+    }
+}
+
+/// Where to listen: an address and a port, or one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenAddr(SocketAddr);
+
+/// A text that is no address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected an address like 192.0.2.1:6881, [2001:db8::1]:6881, :6881 or 6881, found {0:?}")]
+pub(crate) struct InvalidListenAddr(String);
+
+impl FromStr for ListenAddr {
+    type Err = InvalidListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, InvalidListenAddr> {
+        let any = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let port = text.strip_prefix(':').unwrap_or(text);
+        if let Ok(port) = port.parse() {
+            return Ok(Self(any(port)));
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Self(SocketAddr::new(ip, 6881)));
+        }
+        text.parse().map(Self).map_err(|_| InvalidListenAddr(text.to_owned()))
+    }
+}
+
+/// Starts an engine that keeps its state in `state_dir`.
+pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Engine> {
+    Engine::builder(state_dir)
+        .listen(flags.listen.iter().map(|addr| addr.0))
+        .limits(flags.limits())
+        .start()
+        .await
+        .map_err(cannot_start)
+}
+
+fn cannot_start(error: StartError) -> Failure {
+    let code = match &error {
+        StartError::Listen { .. } | StartError::Http(_) => ExitCode::Network,
+        StartError::Storage(_) => ExitCode::Io,
+        _ => ExitCode::Other,
+    };
+    let in_use = matches!(
+        &error,
+        StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse
+    );
+    let failure = Failure::new(code, error);
+    if in_use { failure.hint("another program listens there: choose another port with --listen") } else { failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_or_a_port_is_enough_to_listen() {
+        let check = |text: &str, addr: &str| {
+            assert_eq!(text.parse(), Ok(ListenAddr(addr.parse().unwrap())), "{text}");
+        };
+        check("127.0.0.1:7000", "127.0.0.1:7000");
+        check("[::1]:0", "[::1]:0");
+        check(":7000", "0.0.0.0:7000");
+        check("7000", "0.0.0.0:7000");
+        check("10.0.0.1", "10.0.0.1:6881");
+        for wrong in ["", "x", "1.2.3.4:99999", "localhost:80"] {
+            assert!(wrong.parse::<ListenAddr>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! How a transfer is shown: bars for a person at a terminal, a line an event for a log, JSON for a program.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar};
+use riverrun_base::{ByteSize, InfoHashes, Rate};
+use riverrun_engine::{TorrentHandle, TorrentState, TorrentStats};
+use serde_json::{Value, json};
+
+use crate::failure::Outcome;
+use crate::screen::Screen;
+
+/// JSON events of progress come this often at most.
+const JSON_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Info-hashes as fields of an event.
+pub(crate) fn hashes_json(hashes: InfoHashes) -> Value {
+    json!({
+        "info_hash_v1": hashes.v1().map(|hash| hash.to_string()),
+        "info_hash_v2": hashes.v2().map(|hash| hash.to_string()),
+    })
+}
+
+/// Joins the fields of two JSON objects.
+pub(crate) fn joined(mut first: Value, second: Value) -> Value {
+    if let (Value::Object(fields), Value::Object(more)) = (&mut first, second) {
+        fields.extend(more);
+    }
+    first
+}
+
+/// The screen during a transfer.
+pub(crate) struct Progress<'a> {
+    screen: &'a mut Screen,
+    bars: MultiProgress,
+}
+
+/// One torrent's place on the screen.
+#[derive(Debug)]
+pub(crate) struct TorrentLine {
+    bar: ProgressBar,
+    reported_at: Option<Instant>,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(screen: &'a mut Screen) -> Self {
+        let bars = screen.bars();
+        Self { screen, bars }
+    }
+
+    /// A place for one more torrent.
+    pub(crate) fn add_line(&mut self) -> TorrentLine {
+        let bar = self.bars.add(self.screen.transfer_bar());
+        TorrentLine { bar, reported_at: None }
+    }
+
+    /// An event for programs.
+    pub(crate) fn event(&mut self, event: &Value) -> Outcome {
+        self.screen.event(event)
+    }
+
+    /// Something for people, above the bars.
+    pub(crate) fn say(&mut self, text: impl Display) {
+        let screen = &mut self.screen;
+        self.bars.suspend(|| screen.say(text));
+    }
+
+    /// A detail for people who asked for details.
+    pub(crate) fn detail(&mut self, text: impl Display) {
+        let screen = &mut self.screen;
+        self.bars.suspend(|| screen.detail(text));
+    }
+
+    /// Something that should not be so.
+    pub(crate) fn warn(&mut self, text: impl Display) {
+        let screen = &mut self.screen;
+        self.bars.suspend(|| screen.warn(text));
+    }
+
+    /// The end of one torrent's download.
+    pub(crate) fn done(&mut self, text: impl Display) {
+        let screen = &mut self.screen;
+        self.bars.suspend(|| screen.done(text));
+    }
+
+    /// Shows where a torrent is now.
+    pub(crate) fn update(
+        &mut self,
+        line: &mut TorrentLine,
+        torrent: &TorrentHandle,
+        stats: &TorrentStats,
+    ) -> Outcome {
+        line.bar.set_length(stats.wanted_bytes);
+        line.bar.set_position(stats.verified_bytes.min(stats.wanted_bytes));
+        line.bar.set_prefix(torrent.name());
+        line.bar.set_message(tail(stats));
+        let due = line.reported_at.is_none_or(|at| at.elapsed() >= JSON_INTERVAL);
+        if !self.screen.is_json() || !due {
+            return Ok(());
+        }
+        line.reported_at = Some(Instant::now());
+        self.event(&progress_event(torrent, stats))
+    }
+
+    /// Takes the torrent's bar away.
+    pub(crate) fn finish(&mut self, line: &TorrentLine) {
+        line.bar.finish_and_clear();
+    }
+}
+
+fn progress_event(torrent: &TorrentHandle, stats: &TorrentStats) -> Value {
+    json!({
+        "event": "progress",
+        "name": torrent.name(),
+        "info_hash": torrent.info_hashes().primary().to_string(),
+        "state": state_name(&stats.state),
+        "verified_bytes": stats.verified_bytes,
+        "wanted_bytes": stats.wanted_bytes,
+        "down_bytes_per_s": stats.download_rate.bytes_per_second(),
+        "up_bytes_per_s": stats.upload_rate.bytes_per_second(),
+        "downloaded_bytes": stats.downloaded_bytes,
+        "uploaded_bytes": stats.uploaded_bytes,
+        "peers": stats.peers_connected,
+        "seeds": stats.seeds_connected,
+    })
+}
+
+/// One word for what a torrent does; the vocabulary of `--json`.
+pub(crate) const fn state_name(state: &TorrentState) -> &'static str {
+    match state {
+        TorrentState::Stopped => "stopped",
+        TorrentState::Opening => "opening",
+        TorrentState::Metadata => "metadata",
+        TorrentState::Checking => "checking",
+        TorrentState::Downloading => "downloading",
+        TorrentState::Finished => "finished",
+        TorrentState::Seeding => "seeding",
+        TorrentState::Faulted(_) => "faulted",
+        TorrentState::Stopping => "stopping",
+        _ => "unknown",
+    }
+}
+
+/// What stands behind the bar.
+fn tail(stats: &TorrentStats) -> String {
+    let (down, up) = (stats.download_rate, stats.upload_rate);
+    let peers = format!("peers {}", stats.peers_connected);
+    match &stats.state {
+        TorrentState::Metadata => format!("asking for the metadata  {peers}"),
+        TorrentState::Checking => "checking what is there".to_owned(),
+        TorrentState::Downloading if stats.peers_connected == 0 => "looking for peers".to_owned(),
+        TorrentState::Downloading => {
+            let left = stats.wanted_bytes.saturating_sub(stats.verified_bytes);
+            format!("↓ {down} ↑ {up}  {peers}{}", eta(left, down))
+        }
+        TorrentState::Seeding | TorrentState::Finished => {
+            format!("seeding  ↑ {up}  {peers}  gave {}", ByteSize(stats.uploaded_bytes))
+        }
+        TorrentState::Faulted(fault) => fault.to_string(),
+        state => state_name(state).to_owned(),
+    }
+}
+
+fn eta(left_bytes: u64, rate: Rate) -> String {
+    match left_bytes.checked_div(rate.bytes_per_second()) {
+        None => String::new(),
+        Some(seconds) => format!("  ETA {}", duration(Duration::from_secs(seconds))),
+    }
+}
+
+/// A length of time with its two largest units.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let check = |seconds, text| assert_eq!(duration(Duration::from_secs(seconds)), text);
+        check(3, "3.0 s");
+        check(59, "59 s");
+        check(61, "1 min 1 s");
+        check(7_265, "2 h 1 min");
+        check(200_000, "2 d 7 h");
+    }
+
+    #[test]
+    fn no_rate_is_no_promise() {
+        assert_eq!(eta(100, Rate::ZERO), "");
+        assert_eq!(eta(100, Rate::from_bytes_per_second(1)), "  ETA 1 min 40 s");
+    }
+}

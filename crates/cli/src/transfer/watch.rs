@@ -1,0 +1,356 @@
+//! Watches torrents until each has reached its end: complete, given up, out of time, or interrupted.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use riverrun_base::ByteSize;
+use riverrun_engine::{
+    Engine, Event, StorageFault, TorrentHandle, TorrentKey, TorrentState, TorrentStats, WaitError,
+};
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_stream::StreamExt as _;
+
+use super::progress::{Progress, TorrentLine, duration, hashes_json, joined};
+use super::signals::{Interrupt, Interrupts};
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
+use crate::values::Span;
+
+/// How often the screen follows.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How long a torrent goes on after it is complete.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum SeedGoal {
+    /// Until the user ends it.
+    Forever,
+    /// Until it has given this many times its size.
+    Ratio(f64),
+    /// For this long.
+    Time(Duration),
+}
+
+/// A text that is no goal for seeding.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected a ratio like 2.0, a time like 30m, or forever, found {0:?}")]
+pub(crate) struct InvalidSeedGoal(String);
+
+impl FromStr for SeedGoal {
+    type Err = InvalidSeedGoal;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSeedGoal> {
+        if text == "forever" {
+            return Ok(Self::Forever);
+        }
+        if let Ok(ratio) = text.parse::<f64>()
+            && ratio.is_finite()
+            && ratio >= 0.0
+        {
+            return Ok(Self::Ratio(ratio));
+        }
+        text.parse().map(|Span(time)| Self::Time(time)).map_err(|_| InvalidSeedGoal(text.to_owned()))
+    }
+}
+
+impl SeedGoal {
+    fn is_reached(self, stats: &TorrentStats, since: Instant) -> bool {
+        match self {
+            Self::Forever => false,
+            #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 52 bits")]
+            Self::Ratio(ratio) => {
+                stats.uploaded_bytes as f64 >= ratio * stats.wanted_bytes.max(1) as f64
+            }
+            Self::Time(time) => since.elapsed() >= time,
+        }
+    }
+}
+
+/// One torrent being watched.
+pub(crate) struct Watched {
+    pub(crate) torrent: TorrentHandle,
+    line: TorrentLine,
+    added_at: Instant,
+    /// Downloading began; checks before do not count into the speed.
+    downloading_since: Option<Instant>,
+    completed_at: Option<Instant>,
+    outcome: Option<Outcome>,
+    tracker_failed: Option<String>,
+    had_peers: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(torrent: TorrentHandle, progress: &mut Progress<'_>) -> Self {
+        Self {
+            torrent,
+            line: progress.add_line(),
+            added_at: Instant::now(),
+            downloading_since: None,
+            completed_at: None,
+            outcome: None,
+            tracker_failed: None,
+            had_peers: false,
+        }
+    }
+
+    /// For a torrent whose data is there already: its end is the goal of seeding, not completion.
+    pub(crate) fn seeding(torrent: TorrentHandle, progress: &mut Progress<'_>) -> Self {
+        Self { completed_at: Some(Instant::now()), ..Self::new(torrent, progress) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    fn end(&mut self, outcome: Outcome, progress: &mut Progress<'_>) {
+        progress.finish(&self.line);
+        self.outcome = Some(outcome);
+    }
+}
+
+/// When to give up, and when to stop seeding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// Give up what is not complete by then.
+    pub(crate) timeout: Option<Duration>,
+    /// Give up a magnet link whose metadata has not come by then.
+    pub(crate) metadata_timeout: Duration,
+    /// Go on after completion; `None` ends at once.
+    pub(crate) seed: Option<SeedGoal>,
+}
+
+/// Watches until all torrents are over. Gives the first failure, or the signal that ended it.
+pub(crate) async fn watch(
+    engine: &Engine,
+    mut torrents: Vec<Watched>,
+    ending: Ending,
+    interrupts: &mut Interrupts,
+    progress: &mut Progress<'_>,
+) -> Outcome<Option<Interrupt>> {
+    let mut events = engine.events();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while torrents.iter().any(|watched| !watched.is_over()) {
+        tokio::select! {
+            biased;
+            interrupt = interrupts.next() => {
+                for watched in &torrents {
+                    progress.finish(&watched.line);
+                }
+                return Ok(Some(interrupt));
+            }
+            Some(event) = events.next() => {
+                // A listener that lags misses talk; what counts is asked for at each tick.
+                if let Ok(event) = event {
+                    note_event(&mut torrents, &event, progress)?;
+                }
+            }
+            _ = tick.tick() => {
+                for watched in torrents.iter_mut().filter(|watched| !watched.is_over()) {
+                    follow(watched, ending, progress).await?;
+                }
+            }
+        }
+    }
+    let outcomes = torrents.into_iter().filter_map(|watched| watched.outcome);
+    outcomes.collect::<Outcome<Vec<()>>>().map(|_| None)
+}
+
+/// Brings the screen up to date with one torrent, and sees whether it is over.
+async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'_>) -> Outcome {
+    let stats = match watched.torrent.stats().await {
+        Ok(stats) => stats,
+        Err(WaitError::Removed) => return Ok(watched.end(Ok(()), progress)),
+        Err(error) => return Err(Failure::new(ExitCode::Other, error)),
+    };
+    watched.had_peers |= stats.peers_connected > 0;
+    if stats.state == TorrentState::Downloading {
+        watched.downloading_since.get_or_insert_with(Instant::now);
+    }
+    progress.update(&mut watched.line, &watched.torrent, &stats)?;
+    if watched.completed_at.is_none() && watched.torrent.is_completed() {
+        watched.completed_at = Some(Instant::now());
+        announce_done(watched, &stats, progress)?;
+    }
+    let over = verdict(watched, &stats, ending);
+    if let Some(outcome) = over {
+        if outcome.is_err() {
+            // What is there stays, and the others go on; this one holds no files or peers any longer.
+            let _ = watched.torrent.request_stop().await;
+        }
+        watched.end(outcome, progress);
+    }
+    Ok(())
+}
+
+/// Whether a torrent is over, and how.
+fn verdict(watched: &Watched, stats: &TorrentStats, ending: Ending) -> Option<Outcome> {
+    if let Some(at) = watched.completed_at {
+        return ending.seed.is_none_or(|goal| goal.is_reached(stats, at)).then_some(Ok(()));
+    }
+    if let TorrentState::Faulted(fault) = &stats.state {
+        return Some(Err(storage_failure(fault)));
+    }
+    let waited = watched.added_at.elapsed();
+    if ending.timeout.is_some_and(|timeout| waited >= timeout) {
+        return Some(Err(out_of_time(watched, stats, waited)));
+    }
+    let no_metadata = watched.torrent.info().is_none() && waited >= ending.metadata_timeout;
+    no_metadata.then(|| Err(no_metadata_failure(watched, waited)))
+}
+
+/// The failure for a fault of storage, with its exit code.
+pub(crate) fn storage_failure(fault: &StorageFault) -> Failure {
+    let failure = |code| Failure::new(code, fault.clone());
+    match fault {
+        StorageFault::Conflict { .. } => failure(ExitCode::Exists)
+            .hint("nothing was overwritten: move it away, choose another -o, or say --overwrite"),
+        StorageFault::Locked { .. } => {
+            failure(ExitCode::Exists).hint("the other process has to end first")
+        }
+        StorageFault::NoSpace { .. } => {
+            failure(ExitCode::Io).hint("nothing is lost: the same command goes on where it was")
+        }
+        _ => failure(ExitCode::Io),
+    }
+}
+
+fn out_of_time(watched: &Watched, stats: &TorrentStats, waited: Duration) -> Failure {
+    if watched.torrent.info().is_none() {
+        return no_metadata_failure(watched, waited);
+    }
+    let name = watched.torrent.name();
+    if let Some(message) = watched.tracker_failed.as_ref().filter(|_| !watched.had_peers) {
+        return Failure::say(ExitCode::Network, format!("{name}: no peer found: {message}"));
+    }
+    let (have, of) = (ByteSize(stats.verified_bytes), ByteSize(stats.wanted_bytes));
+    let what = format!("{name}: {have} of {of} after {}", duration(waited));
+    Failure::say(ExitCode::Incomplete, what).hint("the same command goes on where it was")
+}
+
+fn no_metadata_failure(watched: &Watched, waited: Duration) -> Failure {
+    let what = format!(
+        "magnet metadata of {} not found after {}",
+        watched.torrent.name(),
+        duration(waited)
+    );
+    let failure = Failure::say(ExitCode::NotFound, what);
+    let failure = match &watched.tracker_failed {
+        Some(message) => failure.hint(format!("a tracker failed: {message}")),
+        None => failure,
+    };
+    failure.hint("add a tracker with --tracker or a peer with --peer, or raise --timeout")
+}
+
+fn announce_done(
+    watched: &mut Watched,
+    stats: &TorrentStats,
+    progress: &mut Progress<'_>,
+) -> Outcome {
+    let torrent = &watched.torrent;
+    let took = watched.downloading_since.map_or(Duration::ZERO, |since| since.elapsed());
+    let path = path_of(torrent);
+    let rate = average(stats.downloaded_bytes, took);
+    let event = json!({
+        "event": "done",
+        "name": torrent.name(),
+        "path": path.display().to_string(),
+        "bytes": stats.wanted_bytes,
+        "downloaded_bytes": stats.downloaded_bytes,
+        "seconds": took.as_secs_f64(),
+        "bytes_per_s": rate,
+        "pieces": torrent.pieces().count_ones(),
+    });
+    progress.event(&joined(event, hashes_json(torrent.info_hashes())))?;
+    let size = ByteSize(stats.wanted_bytes);
+    let pieces = torrent.pieces();
+    let verified = format!("verified {}/{} pieces", pieces.count_ones(), pieces.len());
+    if stats.downloaded_bytes == 0 {
+        progress.done(format!("{}  {size}, {verified} → {}", torrent.name(), path.display()));
+    } else {
+        let speed = format!("in {} (avg {}/s)", duration(took), ByteSize(rate));
+        progress.done(format!("{}  {size} {speed}, {verified} → {}", torrent.name(), path.display()));
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate for people, of positive numbers"
+)]
+fn average(bytes: u64, time: Duration) -> u64 {
+    (bytes as f64 / time.as_secs_f64().max(0.001)) as u64
+}
+
+/// Where a torrent's file, or directory of files, is.
+pub(crate) fn path_of(torrent: &TorrentHandle) -> PathBuf {
+    torrent.root().join(torrent.name())
+}
+
+/// What an event has to tell people and programs.
+fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'_>) -> Outcome {
+    let key: TorrentKey = event.torrent();
+    let Some(watched) = torrents.iter_mut().find(|watched| watched.torrent.key() == key) else {
+        return Ok(());
+    };
+    let name = watched.torrent.name();
+    match event {
+        Event::Metadata { info, .. } => {
+            let event = json!({ "event": "metadata", "name": info.name(), "bytes": info.raw().len() });
+            progress.event(&joined(event, hashes_json(info.hashes())))?;
+            progress.say(format!("{}: metadata found", info.name()));
+        }
+        Event::PieceFailed { piece, .. } => {
+            progress.event(&json!({ "event": "piece_failed", "name": name, "piece": piece.0 }))?;
+            progress.detail(format!("{name}: piece {piece} was wrong and comes again"));
+        }
+        Event::PeerBanned { ip, .. } => {
+            progress.event(&json!({ "event": "peer_banned", "name": name, "ip": ip.to_string() }))?;
+            progress.detail(format!("{name}: {ip} sent wrong data and is banned"));
+        }
+        Event::Announced { url, peers, warning, .. } => {
+            watched.tracker_failed = None;
+            progress.event(&json!({ "event": "announced", "name": name, "peers": peers }))?;
+            progress.detail(format!("{name}: {url} named {peers} peers"));
+            if let Some(warning) = warning {
+                progress.warn(format!("{name}: {url} says: {warning}"));
+            }
+        }
+        Event::TrackerFailed { url, message, .. } => {
+            let text = format!("{url}: {message}");
+            progress.event(&json!({ "event": "tracker_failed", "name": name, "url": url, "message": message }))?;
+            // Said once: a tracker that stays away is no news.
+            if watched.tracker_failed.as_ref() != Some(&text) {
+                progress.warn(format!("{name}: {text}"));
+            }
+            watched.tracker_failed = Some(text);
+        }
+        Event::Broken { message, .. } => {
+            progress.warn(format!("{name}: stopped by a bug in riverrun: {message}"));
+            let failure = Failure::say(ExitCode::Other, format!("{name}: {message}"));
+            watched.end(Err(failure), progress);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_a_ratio_or_a_time() {
+        assert_eq!("2".parse(), Ok(SeedGoal::Ratio(2.0)));
+        assert_eq!("1.5".parse(), Ok(SeedGoal::Ratio(1.5)));
+        assert_eq!("30m".parse(), Ok(SeedGoal::Time(Duration::from_mins(30))));
+        assert_eq!("forever".parse(), Ok(SeedGoal::Forever));
+        for wrong in ["", "-1", "nan", "x", "5y"] {
+            assert!(wrong.parse::<SeedGoal>().is_err(), "{wrong}");
+        }
+    }
+}
