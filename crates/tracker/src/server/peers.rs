@@ -132,6 +132,9 @@ impl<A: Copy + Eq + Hash> Peers<A> {
         }
         if self.entries.capacity() / 4 > self.len() {
             self.entries.shrink_to(self.len() * 2);
+            if let Some(index) = &mut self.index {
+                index.shrink_to(self.entries.len() * 2);
+            }
         }
     }
 

@@ -24,7 +24,7 @@ pub struct SwarmsConfig {
     /// How often clients are to announce; up to an eighth is added at random. A peer is forgotten when it has
     /// not announced for two and a half times as long.
     pub interval: Duration,
-    /// How long at least they are to wait between announces.
+    /// How long at least they are to wait between announces; never told to be longer than the interval.
     pub interval_min: Duration,
     /// How many peers a reply has if the client does not say.
     pub reply_peers_default: usize,
@@ -261,7 +261,7 @@ impl Swarms {
             .below(usize::try_from(jitter_max).unwrap_or(usize::MAX));
         AnnounceReply {
             interval: self.config.interval + Duration::from_secs(jitter as u64),
-            interval_min: self.config.interval_min,
+            interval_min: self.config.interval_min.min(self.config.interval),
             counts,
             peers,
         }
@@ -576,6 +576,17 @@ mod tests {
             .collect();
         assert!(intervals.iter().all(|secs| (1800..2025).contains(secs)));
         assert!(intervals.iter().any(|secs| *secs != intervals[0]));
+    }
+
+    #[test]
+    fn the_minimum_is_not_above_the_interval() {
+        let interval = Duration::from_secs(10);
+        let mut swarms = swarms(SwarmsConfig {
+            interval,
+            ..SwarmsConfig::default()
+        });
+        let reply = swarms.announce(Time::ZERO, &numbered(1)).unwrap();
+        assert_eq!(reply.interval_min, interval);
     }
 
     #[test]
