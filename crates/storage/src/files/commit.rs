@@ -1,0 +1,191 @@
+//! Making durable what was written, and claiming it.
+
+use std::io;
+
+use riverrun_base::{FileIndex, PieceIndex};
+use riverrun_metainfo::PieceHash;
+use riverrun_swarm::StorageFault;
+
+use super::{TorrentFiles, Trouble, Unsynced};
+use crate::backend::{Access, Found, Place};
+use crate::journal::{FileMark, Record};
+use crate::judge::Judge;
+use crate::span::read_piece;
+
+/// Files kept open for writing from one commit to the next.
+const WRITERS_KEPT_MAX: usize = 16;
+
+impl TorrentFiles {
+    /// Whether there is something to commit.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.written.is_empty()
+            || !self.unsynced.files.is_empty()
+            || !self.unsynced.dirs.is_empty()
+    }
+
+    /// Whether files are open for writing.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.writers.is_empty()
+    }
+
+    /// Bytes written since the last commit.
+    pub(crate) const fn unsynced_bytes(&self) -> u64 {
+        self.unsynced.bytes
+    }
+
+    /// Makes what was written durable, and claims it. Gives the pieces that are claimed now.
+    pub(crate) fn commit(&mut self) -> Result<Vec<PieceIndex>, StorageFault> {
+        if !self.is_dirty() {
+            self.writers.clear();
+            return self.flush_notes().map(|()| Vec::new());
+        }
+        let files: Vec<FileIndex> = self.unsynced.files.iter().copied().collect();
+        for index in &files {
+            self.sync_file(*index)?;
+        }
+        self.sync_dirs()?;
+        self.flush_notes()?;
+        let durable: Vec<PieceIndex> = self.written.keys().copied().collect();
+        let mut notes = vec![Record::Durable(durable.clone())];
+        let settled: Vec<FileIndex> = files
+            .into_iter()
+            .filter(|index| self.is_settled(*index))
+            .collect();
+        notes.extend(settled.iter().filter_map(|index| self.exact_mark(*index)));
+        self.append(&notes)?;
+        self.sync_journal()?;
+        self.written.clear();
+        self.unsynced = Unsynced::default();
+        self.rest_writers(&notes);
+        Ok(durable)
+    }
+
+    /// Commits, and notes how the files are left, so that they are believed next time if nobody else changes them.
+    pub(crate) fn close(mut self) -> Result<Vec<PieceIndex>, StorageFault> {
+        let durable = self.commit()?;
+        let marks = self.journal.claims().files.iter();
+        let inexact: Vec<FileIndex> = marks
+            .filter(|(_, mark)| !mark.exact)
+            .map(|(index, _)| *index)
+            .collect();
+        let notes: Vec<Record> = inexact
+            .into_iter()
+            .filter_map(|index| self.exact_mark(index))
+            .collect();
+        if !notes.is_empty() {
+            self.append(&notes)?;
+            self.sync_journal()?;
+        }
+        Ok(durable)
+    }
+
+    /// After a failed sync nothing is known of what was written since the last good one: reads it back. What is not
+    /// right is lost.
+    pub(crate) fn reread(&mut self) {
+        if self.trouble != Trouble::Now {
+            return;
+        }
+        self.trouble = Trouble::Before;
+        for index in &self.unsynced.files {
+            if let Ok(file) = self.ground.backend.open(self.place(*index), Access::Read) {
+                // Where this cannot be done the page cache answers; the next sync has to succeed all the same.
+                let _ = file.drop_cache();
+            }
+        }
+        let written: Vec<(PieceIndex, PieceHash)> =
+            self.written.iter().map(|(p, hash)| (*p, *hash)).collect();
+        for (piece, hash) in written {
+            if !self.is_right_on_disk(piece, hash) {
+                self.written.remove(&piece);
+                self.lost.push(piece);
+            }
+        }
+    }
+
+    /// Whether a piece on disk is what it must be.
+    pub(super) fn is_right_on_disk(&self, piece: PieceIndex, hash: PieceHash) -> bool {
+        let mut judge = Judge::new(hash);
+        let mut open = |index| self.ground.backend.open(self.place(index), Access::Read);
+        let read = read_piece(&self.layout, piece, &mut open, &mut |blocks| {
+            judge.update(blocks);
+        });
+        read.is_ok() && judge.passes()
+    }
+
+    pub(super) fn sync_file(&mut self, index: FileIndex) -> Result<(), StorageFault> {
+        let synced = match self.writers.get(&index) {
+            Some(file) => file.sync_data(),
+            None => self
+                .ground
+                .backend
+                .open(self.place(index), Access::Read)
+                .and_then(|file| file.sync_data()),
+        };
+        match synced {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let pieces = self.layout.pieces_of(index);
+                let gone: Vec<PieceIndex> = self
+                    .written
+                    .keys()
+                    .copied()
+                    .filter(|p| pieces.contains(&p.0))
+                    .collect();
+                self.written.retain(|piece, _| !gone.contains(piece));
+                self.lost.extend(gone);
+            }
+            Err(error) => {
+                self.trouble = Trouble::Now;
+                return Err(self.place(index).fault(&error, 0));
+            }
+        }
+        self.unsynced.files.remove(&index);
+        Ok(())
+    }
+
+    fn sync_dirs(&mut self) -> Result<(), StorageFault> {
+        while let Some(dir) = self.unsynced.dirs.pop_last() {
+            let place = Place {
+                root: &self.site.root,
+                path: &dir,
+            };
+            if let Err(error) = self.ground.backend.sync_dir(place) {
+                let fault = place.fault(&error, 0);
+                self.unsynced.dirs.insert(dir);
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more will be written to a file, or nothing was: its state can be noted exactly.
+    fn is_settled(&self, index: FileIndex) -> bool {
+        let claims = self.journal.claims();
+        let mut pieces = self.layout.pieces_of(index).map(PieceIndex);
+        !claims.files.contains_key(&index)
+            || pieces.all(|piece| claims.durable.has(piece) || self.written.contains_key(&piece))
+    }
+
+    /// How a file is now; `None` if it is not there, or not the one that we know.
+    fn exact_mark(&self, index: FileIndex) -> Option<Record> {
+        let Ok(Found::File(stat)) = self.ground.backend.look(self.place(index)) else {
+            return None;
+        };
+        let known = self.journal.claims().files.get(&index);
+        let is_ours = known.is_none_or(|mark| mark.stat.id() == stat.id());
+        is_ours.then_some(Record::File(index, FileMark { stat, exact: true }))
+    }
+
+    /// Closes the files that are as they will stay, and some of the others.
+    fn rest_writers(&mut self, notes: &[Record]) {
+        for note in notes {
+            if let Record::File(index, mark) = note {
+                self.writers.remove(index);
+                self.ground.owners.finish(mark.stat.id(), self.site.torrent);
+            }
+        }
+        while self.writers.len() > WRITERS_KEPT_MAX {
+            self.writers.pop_first();
+        }
+    }
+}

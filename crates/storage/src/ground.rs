@@ -1,0 +1,30 @@
+//! What a torrent's files stand on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use riverrun_swarm::TorrentKey;
+
+use crate::backend::Backend;
+use crate::config::StorageOptions;
+use crate::file_pool::FilePool;
+use crate::owners::Owners;
+
+/// Shared by all torrents.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) owners: Arc<Owners>,
+    /// Files open for reading.
+    pub(crate) readers: Arc<FilePool>,
+    pub(crate) journal_dir: PathBuf,
+}
+
+/// Where one torrent's files go, and how they are treated.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) torrent: TorrentKey,
+    /// Absolute.
+    pub(crate) root: PathBuf,
+    pub(crate) options: StorageOptions,
+}

@@ -1,0 +1,310 @@
+//! Threads that hash pieces: those that were received, from memory, and those to be checked, from disk.
+
+use std::sync::Arc;
+
+use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex};
+use riverrun_metainfo::{Layout, PieceHash};
+use riverrun_peer::HashRequest;
+use riverrun_swarm::{BlockDigests, ConnKey, StorageDone};
+
+use crate::cache::{Blocks, Slot};
+use crate::disk::{Completion, Shared, read_failed};
+use crate::judge::{Digests, Judge, ZEROS};
+use crate::span::{ReadError, read_piece, read_span};
+use crate::torrent::{Op, Schedule, Torrent};
+
+/// Something to hash. What is being hashed holds a ticket, for which a close waits.
+pub(crate) enum HashTask {
+    /// A piece that was received.
+    Judge {
+        torrent: Arc<Torrent>,
+        ticket: u64,
+        piece: PieceIndex,
+        expected: PieceHash,
+        blocks: Blocks,
+    },
+    /// The blocks of a verified piece.
+    Leaves {
+        torrent: Arc<Torrent>,
+        ticket: u64,
+        conn: ConnKey,
+        piece: PieceIndex,
+        request: HashRequest,
+    },
+    /// The next piece of a check.
+    Check(Arc<Torrent>),
+}
+
+impl Shared {
+    /// Hashes until the lane is closed.
+    pub(crate) fn hash_loop(&self) {
+        while let Some(task) = self.hashing.pop() {
+            self.hash(task);
+        }
+    }
+
+    pub(crate) fn hash(&self, task: HashTask) {
+        match task {
+            HashTask::Judge {
+                torrent,
+                ticket,
+                piece,
+                expected,
+                blocks,
+            } => {
+                self.judge(&torrent, piece, expected, blocks);
+                self.return_ticket(&torrent, ticket);
+            }
+            HashTask::Leaves {
+                torrent,
+                ticket,
+                conn,
+                piece,
+                request,
+            } => {
+                self.hash_leaves(&torrent, conn, piece, request);
+                self.return_ticket(&torrent, ticket);
+            }
+            HashTask::Check(torrent) => self.check_next(&torrent),
+        }
+    }
+
+    fn return_ticket(&self, torrent: &Arc<Torrent>, ticket: u64) {
+        let schedule = torrent.state().agenda.return_ticket(ticket);
+        self.schedule(torrent, schedule);
+    }
+
+    fn judge(&self, torrent: &Arc<Torrent>, piece: PieceIndex, hash: PieceHash, blocks: Blocks) {
+        let Some(layout) = torrent.state().layout.clone() else {
+            return;
+        };
+        let mut judge = Judge::new(hash);
+        let read = self.visit(torrent, &layout, piece, &blocks, &mut |block| {
+            judge.update(&[block]);
+        });
+        if read.is_ok() && is_complete(&layout, piece, &blocks) && judge.passes() {
+            return self.pass(torrent, piece, hash, blocks);
+        }
+        let mut digests = Digests::new(&hash);
+        let told = self.visit(torrent, &layout, piece, &blocks, &mut |block| {
+            digests.update(block);
+        });
+        let blocks = match told {
+            Ok(()) => digests.finish(),
+            // Nobody is to be blamed for what the disk did.
+            Err(_) => BlockDigests::V1(Vec::new()),
+        };
+        torrent.state().cache.fail(piece);
+        self.tell(torrent, StorageDone::Failed { piece, blocks });
+    }
+
+    fn pass(&self, torrent: &Arc<Torrent>, piece: PieceIndex, hash: PieceHash, blocks: Blocks) {
+        let mut state = torrent.state();
+        state.verified.set(piece);
+        state.cache.pass(piece);
+        drop(state);
+        // Told before it can be written, so that it is never durable first.
+        self.tell(torrent, StorageDone::Verified(piece));
+        let schedule = torrent.state().agenda.push_now(Op::Write {
+            piece,
+            blocks,
+            hash,
+        });
+        self.schedule(torrent, schedule);
+    }
+
+    fn hash_leaves(
+        &self,
+        torrent: &Arc<Torrent>,
+        conn: ConnKey,
+        piece: PieceIndex,
+        request: HashRequest,
+    ) {
+        let (layout, held) = {
+            let state = torrent.state();
+            let Some(layout) = state.layout.clone() else {
+                return;
+            };
+            (layout, state.cache.verified(piece))
+        };
+        // In a v2 torrent each piece is of one file, and what follows in it is padding.
+        let len = layout
+            .slices(layout.piece_span(piece))
+            .next()
+            .map_or(0, |slice| slice.len);
+        let mut digests = Digests::leaves_of(len);
+        let read = match held {
+            Some(blocks) => self.visit(torrent, &layout, piece, &blocks, &mut |block| {
+                digests.update(block);
+            }),
+            None => self.read_whole(torrent, &layout, piece, &mut |blocks| {
+                for block in blocks {
+                    digests.update(block);
+                }
+            }),
+        };
+        match (read, digests.finish()) {
+            (Ok(()), BlockDigests::V2(leaves)) => {
+                self.tell(
+                    torrent,
+                    StorageDone::Leaves {
+                        conn,
+                        piece,
+                        request,
+                        leaves,
+                    },
+                );
+            }
+            (Ok(()), BlockDigests::V1(_)) => {}
+            (Err(error), _) => {
+                let fault = self.blame(torrent, &layout, piece, &error);
+                self.emit(vec![read_failed(
+                    torrent.site.torrent,
+                    conn,
+                    layout.piece_span(piece),
+                    fault,
+                )]);
+            }
+        }
+    }
+
+    /// Begins the first check that waits, on all threads.
+    pub(crate) fn begin_check(&self, torrent: &Arc<Torrent>) {
+        for _ in 0..self.config.hash_threads.max(1) {
+            self.hashing.push(HashTask::Check(torrent.clone()));
+        }
+    }
+
+    /// Hashes the next piece of a check, then makes room for other torrents before the one after it.
+    fn check_next(&self, torrent: &Arc<Torrent>) {
+        let (id, piece, hash, layout, ticket) = {
+            let mut state = torrent.state();
+            let Some(layout) = state.layout.clone() else {
+                return;
+            };
+            let Some(check) = state.checks.front_mut() else {
+                return;
+            };
+            let Some(piece) = check.pieces.pop_front() else {
+                return;
+            };
+            check.running += 1;
+            let (id, hash) = (check.id, check.hashes.get(piece));
+            (id, piece, hash, layout, state.agenda.take_ticket())
+        };
+        let right = hash.filter(|hash| {
+            let mut judge = Judge::new(*hash);
+            let read = self.read_whole(torrent, &layout, piece, &mut |blocks| judge.update(blocks));
+            read.is_ok() && judge.passes()
+        });
+        let schedule = self.note_checked(torrent, piece, right);
+        self.schedule(torrent, schedule);
+        self.end_check_step(torrent, id);
+        self.return_ticket(torrent, ticket);
+    }
+
+    fn note_checked(
+        &self,
+        torrent: &Arc<Torrent>,
+        piece: PieceIndex,
+        right: Option<PieceHash>,
+    ) -> Schedule {
+        let mut state = torrent.state();
+        let op = if let Some(hash) = right {
+            state.verified.set(piece);
+            Op::Adopt(piece, hash)
+        } else {
+            state.verified.clear(piece);
+            Op::Forget(piece)
+        };
+        drop(state);
+        self.tell(
+            torrent,
+            StorageDone::Checked {
+                piece,
+                ok: right.is_some(),
+            },
+        );
+        torrent.state().agenda.push_now(op)
+    }
+
+    fn end_check_step(&self, torrent: &Arc<Torrent>, id: u64) {
+        let mut state = torrent.state();
+        let Some(check) = state.checks.front_mut().filter(|check| check.id == id) else {
+            return;
+        };
+        check.running -= 1;
+        if !check.pieces.is_empty() {
+            drop(state);
+            return self.hashing.push(HashTask::Check(torrent.clone()));
+        }
+        if check.running > 0 {
+            return;
+        }
+        state.checks.pop_front();
+        let has_next = !state.checks.is_empty();
+        drop(state);
+        self.tell(torrent, StorageDone::CheckEnded);
+        if has_next {
+            self.begin_check(torrent);
+        }
+    }
+
+    /// Gives all blocks of a piece, from memory or disk.
+    fn visit(
+        &self,
+        torrent: &Torrent,
+        layout: &Layout,
+        piece: PieceIndex,
+        blocks: &Blocks,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ReadError> {
+        let mut buffer = [0; BLOCK_LEN as usize];
+        for (index, slot) in (0..).zip(blocks) {
+            let Some(span) = layout.span(piece, index) else {
+                break;
+            };
+            let len = span.len as usize;
+            match slot {
+                Slot::Memory(block) => take(block),
+                Slot::Empty => take(&ZEROS[..len]),
+                Slot::Disk => {
+                    let mut open = |index| self.open(torrent, layout, index);
+                    read_span(layout, span, &mut buffer[..len], &mut open)?;
+                    take(&buffer[..len]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_whole(
+        &self,
+        torrent: &Torrent,
+        layout: &Layout,
+        piece: PieceIndex,
+        take: &mut dyn FnMut(&[&[u8]]),
+    ) -> Result<(), ReadError> {
+        read_piece(
+            layout,
+            piece,
+            &mut |index| self.open(torrent, layout, index),
+            take,
+        )
+    }
+
+    pub(crate) fn tell(&self, torrent: &Torrent, done: StorageDone) {
+        self.emit(vec![Completion::Done {
+            torrent: torrent.site.torrent,
+            done,
+        }]);
+    }
+}
+
+/// Whether all blocks are there that are not padding.
+fn is_complete(layout: &Layout, piece: PieceIndex, blocks: &Blocks) -> bool {
+    (0..).zip(blocks).all(|(index, slot)| {
+        let span: Option<BlockSpan> = layout.span(piece, index);
+        !matches!(slot, Slot::Empty) || span.is_some_and(|span| layout.is_padding(span))
+    })
+}

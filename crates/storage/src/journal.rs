@@ -1,0 +1,517 @@
+//! The journal of claims: which pieces of a torrent are known to be on disk, and in which files.
+//!
+//! One append-only file for each torrent in each root directory. It says only what is true: a piece is claimed after
+//! its bytes were made durable, and before anything is done that could make a claim false the claim is withdrawn,
+//! durably. Losing the end of the journal, or all of it, costs hashing again, never a wrong claim.
+//!
+//! # Format
+//!
+//! Integers are little-endian. The file starts with the 8 bytes `RRCLAIM1`, then come records:
+//!
+//! ```text
+//! 4  length of the body
+//! 1  kind
+//! …  body
+//! 8  check: the start of the SHA-256 of the check before it (zeros for the first), length, kind and body
+//! ```
+//!
+//! Since each check covers the one before, the journal ends at the first record that is torn or was not written
+//! after its predecessor. The kinds, and their bodies:
+//!
+//! ```text
+//! 0 subject    20 v1 info-hash or zeros, 32 v2 info-hash or zeros, 4 number of pieces, … root directory.
+//!              The first record, and only that. A journal of another subject is not read.
+//! 1 device     8 number of the device on which the root directory lies
+//! 2 file       4 index, 1 exact (0 or 1), 8 device, 8 inode, 8 length, 8 time of last change in ns since 1970.
+//!              The file at this index is ours. If exact, it was not written to since; else only device and
+//!              inode are to be compared.
+//! 3 writing    ranges of pieces whose bytes are being written
+//! 4 durable    ranges of pieces that are on disk: claimed
+//! 5 forgotten  ranges of pieces that are not claimed any more
+//!
+//! ranges: each 4 first piece, 4 number of pieces
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex};
+use riverrun_hash::Sha256;
+use riverrun_metainfo::PIECES_MAX;
+
+use crate::backend::{Access, Backend, FileStat, Found, Place, RawFile, write_all};
+
+/// Whose claims a journal holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) hashes: InfoHashes,
+    pub(crate) pieces: u32,
+    pub(crate) root: PathBuf,
+}
+
+/// What the journal knows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileMark {
+    pub(crate) stat: FileStat,
+    /// The file was not written to by us since.
+    pub(crate) exact: bool,
+}
+
+/// One thing to note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Device(u64),
+    File(FileIndex, FileMark),
+    Writing(Vec<PieceIndex>),
+    Durable(Vec<PieceIndex>),
+    Forgotten(Vec<PieceIndex>),
+}
+
+/// The sum of all records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// Pieces that are on disk.
+    pub(crate) durable: Bitfield,
+    /// Pieces of which some bytes may be.
+    pub(crate) writing: Bitfield,
+    /// Files that are ours.
+    pub(crate) files: BTreeMap<FileIndex, FileMark>,
+    /// The device of the root directory, once there was one.
+    pub(crate) device: Option<u64>,
+}
+
+/// The journal of one torrent in one root directory, open and locked against other processes.
+pub(crate) struct Journal {
+    backend: Arc<dyn Backend>,
+    dir: PathBuf,
+    name: String,
+    subject: Subject,
+    file: Arc<dyn RawFile>,
+    /// Where the next record goes.
+    end: u64,
+    check: Check,
+    claims: Claims,
+    /// Nothing is known of what the disk has of this file since a sync failed: it has to be written anew.
+    suspect: bool,
+}
+
+/// Why a journal does not open.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// Another process has it.
+    Locked,
+    Io(io::Error),
+}
+
+type Check = [u8; 8];
+
+const MAGIC: &[u8; 8] = b"RRCLAIM1";
+/// A range for every second piece of the largest torrent fits a thousand times; more is no journal of ours.
+const JOURNAL_LEN_MAX: u64 = 64 << 20;
+/// A journal is written anew when it is longer than this and than four times what it would be then.
+const COMPACT_LEN_MIN: u64 = 256 << 10;
+/// Ranges in one record: bounds what a torn record costs.
+const RANGES_MAX: usize = 8192;
+/// Longest body: that of a record of ranges.
+const BODY_LEN_MAX: usize = RANGES_MAX * 8;
+/// How often the journal may be replaced by another process while we open it.
+const OPEN_TRIES: usize = 8;
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Claims {
+    pub(crate) fn new(pieces: u32) -> Self {
+        let none = Bitfield::new(pieces);
+        Self {
+            durable: none.clone(),
+            writing: none,
+            files: BTreeMap::new(),
+            device: None,
+        }
+    }
+
+    fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Device(device) => self.device = Some(*device),
+            Record::File(file, mark) => {
+                self.files.insert(*file, *mark);
+            }
+            Record::Writing(pieces) => {
+                for piece in pieces {
+                    self.durable.clear(*piece);
+                    self.writing.set(*piece);
+                }
+            }
+            Record::Durable(pieces) => {
+                for piece in pieces {
+                    self.durable.set(*piece);
+                    self.writing.clear(*piece);
+                }
+            }
+            Record::Forgotten(pieces) => {
+                for piece in pieces {
+                    self.durable.clear(*piece);
+                    self.writing.clear(*piece);
+                }
+            }
+        }
+    }
+
+    /// The fewest records that sum up to this.
+    fn records(&self) -> Vec<Record> {
+        let device = self.device.map(Record::Device);
+        let files = self
+            .files
+            .iter()
+            .map(|(file, mark)| Record::File(*file, *mark));
+        let durable = Record::Durable(self.durable.ones().collect());
+        let writing = Record::Writing(self.writing.ones().collect());
+        device
+            .into_iter()
+            .chain(files)
+            .chain([durable, writing])
+            .collect()
+    }
+}
+
+impl Record {
+    /// Whether it says nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Device(_) | Self::File(..) => false,
+            Self::Writing(pieces) | Self::Durable(pieces) | Self::Forgotten(pieces) => {
+                pieces.is_empty()
+            }
+        }
+    }
+}
+
+impl Journal {
+    /// Opens the journal of `subject` in the directory `dir`, and takes it for this process.
+    pub(crate) fn open(
+        backend: Arc<dyn Backend>,
+        dir: &Path,
+        subject: Subject,
+    ) -> Result<Self, OpenError> {
+        backend.make_root(dir)?;
+        let name = file_name(&subject);
+        let file = lock_file(
+            &*backend,
+            Place {
+                root: dir,
+                path: &name,
+            },
+        )?;
+        let bytes = read_journal(&*file)?;
+        let (claims, end, check) = replay(&bytes, &subject)
+            .unwrap_or_else(|| (Claims::new(subject.pieces), 0, Check::default()));
+        let mut journal = Self {
+            backend,
+            dir: dir.to_owned(),
+            name,
+            subject,
+            file,
+            end,
+            check,
+            claims,
+            suspect: false,
+        };
+        if end == 0 {
+            journal.rewrite()?;
+        } else {
+            journal.file.set_len(end)?;
+        }
+        Ok(journal)
+    }
+
+    /// What the journal says.
+    pub(crate) const fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Adds records. They survive the end of the process, and after [`Journal::sync`] a power cut.
+    pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut check = self.check;
+        for record in records {
+            encode(record, &mut check, &mut bytes);
+        }
+        if !self.suspect {
+            write_all(&*self.file, &[&bytes], self.end)?;
+            self.end += bytes.len() as u64;
+            self.check = check;
+        }
+        for record in records {
+            self.claims.apply(record);
+        }
+        Ok(())
+    }
+
+    /// Makes all records durable.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if self.suspect || self.is_wordy() {
+            return self.rewrite();
+        }
+        // After a sync that failed the kernel may call the lost pages clean: the next one would prove nothing.
+        self.file.sync_data().inspect_err(|_| self.suspect = true)
+    }
+
+    fn is_wordy(&self) -> bool {
+        self.end > COMPACT_LEN_MIN && self.end / 4 > self.snapshot().0.len() as u64
+    }
+
+    fn snapshot(&self) -> (Vec<u8>, Check) {
+        let mut check = Check::default();
+        let mut bytes = MAGIC.to_vec();
+        seal(KIND_SUBJECT, &self.subject.encode(), &mut check, &mut bytes);
+        for record in self.claims.records() {
+            encode(&record, &mut check, &mut bytes);
+        }
+        (bytes, check)
+    }
+
+    /// Puts a new journal in the place of this one: written, synced, then renamed, so that there is always one.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let (bytes, check) = self.snapshot();
+        let new = format!("{}.new", self.name);
+        let place = Place {
+            root: &self.dir,
+            path: &new,
+        };
+        self.backend.remove(place)?;
+        let file = self.backend.open(place, Access::Create)?;
+        // Locked before it has its name, so that no other process gets in between.
+        if !file.try_lock()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        write_all(&*file, &[&bytes], 0)?;
+        file.sync_data()?;
+        self.backend.rename(&self.dir, &new, &self.name)?;
+        (self.file, self.end, self.check) = (file, bytes.len() as u64, check);
+        self.suspect = true;
+        self.backend.sync_dir(Place {
+            root: &self.dir,
+            path: "",
+        })?;
+        self.suspect = false;
+        Ok(())
+    }
+}
+
+impl Subject {
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.hashes.v1().map_or([0; 20], |hash| hash.0));
+        body.extend_from_slice(&self.hashes.v2().map_or([0; 32], |hash| hash.0));
+        body.extend_from_slice(&self.pieces.to_le_bytes());
+        body.extend_from_slice(self.root.as_os_str().as_encoded_bytes());
+        body
+    }
+}
+
+/// The name of a journal: the same for the same torrent in the same place.
+fn file_name(subject: &Subject) -> String {
+    let digest = riverrun_hash::sha256(&subject.encode()).to_string();
+    format!("{}.claims", &digest[..40])
+}
+
+/// The journal's file, made if need be, locked.
+fn lock_file(backend: &dyn Backend, place: Place<'_>) -> Result<Arc<dyn RawFile>, OpenError> {
+    for _ in 0..OPEN_TRIES {
+        let file = match backend.open(place, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match backend.open(place, Access::Create) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    created => created?,
+                }
+            }
+            opened => opened?,
+        };
+        if !file.try_lock()? {
+            return Err(OpenError::Locked);
+        }
+        // Whoever had it may have put another file in its place before we got the lock.
+        let ours = file.stat()?;
+        match backend.look(place)? {
+            Found::File(stat) if (stat.device, stat.inode) == (ours.device, ours.inode) => {
+                return Ok(file);
+            }
+            _ => {}
+        }
+    }
+    Err(OpenError::Locked)
+}
+
+fn read_journal(file: &dyn RawFile) -> io::Result<Vec<u8>> {
+    let len = file.stat()?.len.min(JOURNAL_LEN_MAX);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+const KIND_SUBJECT: u8 = 0;
+const KIND_DEVICE: u8 = 1;
+const KIND_FILE: u8 = 2;
+const KIND_WRITING: u8 = 3;
+const KIND_DURABLE: u8 = 4;
+const KIND_FORGOTTEN: u8 = 5;
+
+fn encode(record: &Record, check: &mut Check, out: &mut Vec<u8>) {
+    match record {
+        Record::Device(device) => seal(KIND_DEVICE, &device.to_le_bytes(), check, out),
+        Record::File(file, mark) => seal(KIND_FILE, &encode_file(*file, mark), check, out),
+        Record::Writing(pieces) => encode_ranges(KIND_WRITING, pieces, check, out),
+        Record::Durable(pieces) => encode_ranges(KIND_DURABLE, pieces, check, out),
+        Record::Forgotten(pieces) => encode_ranges(KIND_FORGOTTEN, pieces, check, out),
+    }
+}
+
+fn encode_file(file: FileIndex, mark: &FileMark) -> Vec<u8> {
+    let mut body = file.0.to_le_bytes().to_vec();
+    body.push(u8::from(mark.exact));
+    for value in [mark.stat.device, mark.stat.inode, mark.stat.len] {
+        body.extend_from_slice(&value.to_le_bytes());
+    }
+    body.extend_from_slice(&mark.stat.modified_ns.to_le_bytes());
+    body
+}
+
+fn encode_ranges(kind: u8, pieces: &[PieceIndex], check: &mut Check, out: &mut Vec<u8>) {
+    for ranges in ranges_of(pieces).chunks(RANGES_MAX) {
+        let body: Vec<u8> = ranges
+            .iter()
+            .flat_map(|range| [range.start, range.end - range.start])
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        seal(kind, &body, check, out);
+    }
+}
+
+/// Neighbours together, in the order in which they come.
+fn ranges_of(pieces: &[PieceIndex]) -> Vec<Range<u32>> {
+    let mut ranges: Vec<Range<u32>> = Vec::new();
+    for piece in pieces {
+        match ranges.last_mut() {
+            Some(last) if last.end == piece.0 => last.end += 1,
+            _ => ranges.push(piece.0..piece.0 + 1),
+        }
+    }
+    ranges
+}
+
+/// Appends a record, with its check.
+fn seal(kind: u8, body: &[u8], check: &mut Check, out: &mut Vec<u8>) {
+    // Invariant: bodies are at most BODY_LEN_MAX bytes or one path.
+    let len = u32::try_from(body.len())
+        .expect("a record's body is short")
+        .to_le_bytes();
+    *check = next_check(*check, len, kind, body);
+    out.extend_from_slice(&len);
+    out.push(kind);
+    out.extend_from_slice(body);
+    out.extend_from_slice(check);
+}
+
+fn next_check(before: Check, len: [u8; 4], kind: u8, body: &[u8]) -> Check {
+    let mut hasher = Sha256::new();
+    for part in [&before[..], &len, &[kind], body] {
+        hasher.update(part);
+    }
+    let digest = hasher.finish();
+    std::array::from_fn(|n| digest.0[n])
+}
+
+/// The claims, the end and the last check of a journal; `None` if it is not one of `subject`.
+fn replay(bytes: &[u8], subject: &Subject) -> Option<(Claims, u64, Check)> {
+    let mut rest = bytes.strip_prefix(MAGIC)?;
+    let mut check = Check::default();
+    let (kind, body) = unseal(&mut rest, &mut check)?;
+    if kind != KIND_SUBJECT || body != subject.encode() {
+        return None;
+    }
+    let mut claims = Claims::new(subject.pieces);
+    let mut end = (rest.len(), check);
+    while let Some(record) =
+        unseal(&mut rest, &mut check).and_then(|(kind, body)| decode(kind, body))
+    {
+        claims.apply(&record);
+        end = (rest.len(), check);
+    }
+    Some((claims, (bytes.len() - end.0) as u64, end.1))
+}
+
+fn unseal<'a>(rest: &mut &'a [u8], check: &mut Check) -> Option<(u8, &'a [u8])> {
+    let (len, after) = rest.split_first_chunk::<4>()?;
+    let (kind, after) = after.split_first()?;
+    let body_len = usize::try_from(u32::from_le_bytes(*len))
+        .ok()
+        .filter(|len| *len <= BODY_LEN_MAX)?;
+    let (body, after) = after.split_at_checked(body_len)?;
+    let (stored, after) = after.split_first_chunk::<8>()?;
+    let next = next_check(*check, *len, *kind, body);
+    if next != *stored {
+        return None;
+    }
+    (*check, *rest) = (next, after);
+    Some((*kind, body))
+}
+
+fn decode(kind: u8, body: &[u8]) -> Option<Record> {
+    match kind {
+        KIND_DEVICE => Some(Record::Device(u64::from_le_bytes(body.try_into().ok()?))),
+        KIND_FILE => decode_file(body),
+        KIND_WRITING => decode_ranges(body).map(Record::Writing),
+        KIND_DURABLE => decode_ranges(body).map(Record::Durable),
+        KIND_FORGOTTEN => decode_ranges(body).map(Record::Forgotten),
+        _ => None,
+    }
+}
+
+fn decode_file(body: &[u8]) -> Option<Record> {
+    let (index, rest) = body.split_first_chunk::<4>()?;
+    let (exact, rest) = rest.split_first()?;
+    let (numbers, rest) = rest.as_chunks::<8>();
+    let [device, inode, len, modified] = numbers else {
+        return None;
+    };
+    let stat = FileStat {
+        device: u64::from_le_bytes(*device),
+        inode: u64::from_le_bytes(*inode),
+        len: u64::from_le_bytes(*len),
+        modified_ns: i64::from_le_bytes(*modified),
+        is_linked: false,
+    };
+    let mark = FileMark {
+        stat,
+        exact: *exact == 1,
+    };
+    rest.is_empty()
+        .then(|| Record::File(FileIndex(u32::from_le_bytes(*index)), mark))
+}
+
+/// Bounded: a torrent has at most 2^21 pieces, and a range past that makes the record no record.
+fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
+    let (pairs, []) = body.as_chunks::<8>() else {
+        return None;
+    };
+    let mut pieces = Vec::new();
+    for pair in pairs {
+        let (first, count) = pair.split_at(4);
+        let first = u32::from_le_bytes(first.try_into().ok()?);
+        let count = u32::from_le_bytes(count.try_into().ok()?);
+        let end = first.checked_add(count).filter(|end| *end <= PIECES_MAX)?;
+        if pieces.len() + count as usize > PIECES_MAX as usize {
+            return None;
+        }
+        pieces.extend((first..end).map(PieceIndex));
+    }
+    Some(pieces)
+}
