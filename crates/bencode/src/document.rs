@@ -16,15 +16,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For torrent files: the depth and the number of values are those of the most widespread library, the
-    /// length that of the most widespread client.
+    /// For torrent files: the depth and the number of values are those of the most widespread
+    /// library, the length that of the most widespread client.
     pub const TORRENT: Self = Self {
         depth: 100,
         tokens: 3_000_000,
         bytes: 100_000_000,
     };
-    /// For messages of peers, DHT nodes and trackers: none in any BEP nests more than five levels, and the
-    /// largest are tracker replies with some thousand peers.
+    /// For messages of peers, DHT nodes and trackers: none in any BEP nests more than five levels,
+    /// and the largest are tracker replies with some thousand peers.
     pub const MESSAGE: Self = Self {
         depth: 8,
         tokens: 100_000,
@@ -52,8 +52,8 @@ impl<'src> Document<'src> {
         }
     }
 
-    /// Parses the value at the start of `source`; also gives how many bytes it takes up (a message of
-    /// BEP 9 is a dictionary followed by raw bytes).
+    /// Parses the value at the start of `source`; also gives how many bytes it takes up (a message
+    /// of BEP 9 is a dictionary followed by raw bytes).
     pub fn parse_prefix(source: &'src [u8], limits: Limits) -> Result<(Self, usize), ParseError> {
         let tokens = parse::tokenize(source, limits)?;
         let document = Self { source, tokens };

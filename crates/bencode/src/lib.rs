@@ -1,7 +1,8 @@
-//! Bencode (BEP 3, "bencoding"): a reader that copies nothing and has limits, and a canonical writer.
+//! Bencode (BEP 3, "bencoding"): a reader that copies nothing and has limits, and a canonical
+//! writer.
 //!
-//! The reader makes one pass over the input, without recursion, into a flat table of tokens; [`Value`] is a
-//! view into that table and the input. What the keys mean is for others to know.
+//! The reader makes one pass over the input, without recursion, into a flat table of tokens;
+//! [`Value`] is a view into that table and the input. What the keys mean is for others to know.
 //!
 //! ```
 //! use riverrun_bencode::{Document, Limits, Writer};

@@ -1,4 +1,5 @@
-//! One pass from bytes to a flat table of tokens. No recursion: nesting costs a stack entry on the heap.
+//! One pass from bytes to a flat table of tokens. No recursion: nesting costs a stack entry on the
+//! heap.
 
 use crate::document::Limits;
 use crate::error::{ParseError, SyntaxError};
@@ -188,7 +189,8 @@ impl Parser<'_> {
         }
     }
 
-    /// How many digits there are from `first` up to `terminator`: at least one, and no needless zeros.
+    /// How many digits there are from `first` up to `terminator`: at least one, and no needless
+    /// zeros.
     fn digits(&self, first: usize, terminator: u8) -> Result<usize, ParseError> {
         let rest = &self.source[first.min(self.source.len())..];
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -227,8 +229,8 @@ impl Parser<'_> {
     }
 }
 
-/// Invariant: offsets and token indices are bounded by the length of the source, which `tokenize` bounds
-/// by `u32::MAX`.
+/// Invariant: offsets and token indices are bounded by the length of the source, which `tokenize`
+/// bounds by `u32::MAX`.
 fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("the source was checked to be at most u32::MAX bytes")
 }

@@ -87,8 +87,8 @@ impl<'doc, 'src> Value<'doc, 'src> {
         }
     }
 
-    /// Whether the keys of this and of every dictionary in it ascend, as BEP 3 demands: no key out of order,
-    /// none twice.
+    /// Whether the keys of this and of every dictionary in it ascend, as BEP 3 demands: no key out
+    /// of order, none twice.
     pub fn is_canonical(&self) -> bool {
         let within = &self.tokens[self.index..self.token().next as usize];
         within

@@ -1,9 +1,11 @@
 //! Bencode in its one canonical form.
 
-/// Writes values one after the other; [`Writer::dict`] and [`Writer::list`] open, [`Writer::end`] closes.
+/// Writes values one after the other; [`Writer::dict`] and [`Writer::list`] open, [`Writer::end`]
+/// closes.
 ///
-/// Every method asserts that it is called where the grammar has a place for it, and [`Writer::key`] that keys
-/// ascend: the order of keys is the caller's duty, and a wrong one would change info-hashes.
+/// Every method asserts that it is called where the grammar has a place for it, and [`Writer::key`]
+/// that keys ascend: the order of keys is the caller's duty, and a wrong one would change
+/// info-hashes.
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,

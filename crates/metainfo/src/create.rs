@@ -1,6 +1,8 @@
-//! Making torrents: which files in which order, how long the pieces, and from the hashes to the metadata.
+//! Making torrents: which files in which order, how long the pieces, and from the hashes to the
+//! metadata.
 //!
-//! The reading and hashing of files is for others. A [`Plan`] says what to hash; [`Plan::finish`] takes the hashes.
+//! The reading and hashing of files is for others. A [`Plan`] says what to hash; [`Plan::finish`]
+//! takes the hashes.
 
 mod piece_len;
 mod plan;
@@ -13,19 +15,19 @@ use crate::{HostPort, InfoError, LayoutError, MetaVersion};
 
 pub use plan::{PiecePlan, Plan, TreePlan};
 
-/// The longest piece that can be asked for, in bytes: larger ones cannot be verified block by block, since
-/// nobody answers hash requests of more than 8192 hashes.
+/// The longest piece that can be asked for, in bytes: larger ones cannot be verified block by
+/// block, since nobody answers hash requests of more than 8192 hashes.
 pub const CREATE_PIECE_LEN_MAX: u32 = 128 << 20;
 
-/// How much the hashes of all pieces may take by default, in bytes: peers fetch them with the metadata, 16 KiB at
-/// a time, before the first byte of payload.
+/// How much the hashes of all pieces may take by default, in bytes: peers fetch them with the
+/// metadata, 16 KiB at a time, before the first byte of payload.
 pub const HASH_BUDGET_BYTES: u64 = 1 << 20;
 
 /// A file, or symbolic link, that is to be in the torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// The elements of its path below the directory that is shared, as the file system has them; none if what is
-    /// shared is this file itself.
+    /// The elements of its path below the directory that is shared, as the file system has them;
+    /// none if what is shared is this file itself.
     pub path: Vec<Vec<u8>>,
     /// Its length in bytes; ignored for symlinks.
     pub len: u64,
@@ -57,8 +59,8 @@ pub struct CreateOptions {
     pub name: Vec<u8>,
     /// Which metadata to write.
     pub version: MetaVersion,
-    /// How long pieces are, in bytes; `None` chooses by the size of the content. A multiple of 16 KiB; for v2
-    /// metadata a power of two.
+    /// How long pieces are, in bytes; `None` chooses by the size of the content. A multiple of 16
+    /// KiB; for v2 metadata a power of two.
     pub piece_len: Option<u32>,
     /// How much the hashes of all pieces may take, in bytes, when the length of pieces is chosen.
     pub hash_budget_bytes: u64,
@@ -119,7 +121,8 @@ pub enum PlanError {
     /// The torrent has no name, or one that is no path element.
     #[error("{:?} is no name for a torrent", .0.escape_ascii().to_string())]
     InvalidName(Vec<u8>),
-    /// A path has an element that is none: empty, `.`, `..`, or with a `/`. Or one of several files has no path.
+    /// A path has an element that is none: empty, `.`, `..`, or with a `/`. Or one of several files
+    /// has no path.
     #[error("{0:?} is no path of a file")]
     InvalidPath(String),
     /// A path is there twice, or is that of a file and of a directory.

@@ -7,10 +7,11 @@ use crate::SafePath;
 /// One file of a torrent, in the order of its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Where it belongs, below the directory into which the torrent is saved. No two files that are not padding
-    /// have the same path, and none has that of a directory.
+    /// Where it belongs, below the directory into which the torrent is saved. No two files that are
+    /// not padding have the same path, and none has that of a directory.
     pub path: SafePath,
-    /// The path as it stands in the metadata, the torrent's name first, where `path` differs from it.
+    /// The path as it stands in the metadata, the torrent's name first, where `path` differs from
+    /// it.
     pub raw_path: Option<Box<[Box<[u8]>]>>,
     /// Its length in bytes; 0 for symlinks.
     pub len: u64,
@@ -33,8 +34,8 @@ pub enum FileKind {
     Regular,
     /// Zeros between files, so that the next one starts on a piece: never stored, never requested.
     Pad,
-    /// A symbolic link to this file or directory of the torrent, given like [`File::path`]. One whose target is not
-    /// in the torrent points to itself.
+    /// A symbolic link to this file or directory of the torrent, given like [`File::path`]. One
+    /// whose target is not in the torrent points to itself.
     Symlink(SafePath),
 }
 

@@ -148,8 +148,9 @@ impl Layout {
         self.piece_count
     }
 
-    /// How many bytes of `piece` go over the wire; 0 past the end. With v1 metadata padding counts, and only the
-    /// last piece is shorter; with v2 metadata alone a piece ends where its file ends (BEP 52).
+    /// How many bytes of `piece` go over the wire; 0 past the end. With v1 metadata padding counts,
+    /// and only the last piece is shorter; with v2 metadata alone a piece ends where its file ends
+    /// (BEP 52).
     pub fn piece_len(&self, piece: PieceIndex) -> u32 {
         let Some(start) = self.start_of(piece) else {
             return 0;
@@ -214,8 +215,8 @@ impl Layout {
         self.files.get(index.as_usize())
     }
 
-    /// The runs of files that make up `span`, in order; what is past the end of its piece is left out. Costs a
-    /// binary search, then a step a file.
+    /// The runs of files that make up `span`, in order; what is past the end of its piece is left
+    /// out. Costs a binary search, then a step a file.
     pub fn slices(&self, span: BlockSpan) -> impl Iterator<Item = FileSlice> + '_ {
         let len = self
             .piece_len(span.piece)

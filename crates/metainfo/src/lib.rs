@@ -1,8 +1,9 @@
 //! Torrent files, magnet links, piece layouts and merkle trees.
 //!
-//! [`Metainfo`] is a torrent file, [`Info`] the part of it that its info-hash covers, [`Layout`] says which bytes of
-//! which files make up which piece, [`PieceHashes`] what they must hash to. Everything here comes from strangers: it
-//! is parsed within limits, and paths are made harmless once, as [`SafePath`].
+//! [`Metainfo`] is a torrent file, [`Info`] the part of it that its info-hash covers, [`Layout`]
+//! says which bytes of which files make up which piece, [`PieceHashes`] what they must hash to.
+//! Everything here comes from strangers: it is parsed within limits, and paths are made harmless
+//! once, as [`SafePath`].
 //!
 //! This crate knows no disks and no peers.
 

@@ -36,8 +36,8 @@ pub enum MagnetError {
     /// It names no torrent.
     #[error("the link has no info-hash (urn:btih or urn:btmh)")]
     NoHash,
-    /// An info-hash is neither 40 hexadecimal digits nor 32 of base 32, or, after `urn:btmh:1220`, not 64
-    /// hexadecimal digits.
+    /// An info-hash is neither 40 hexadecimal digits nor 32 of base 32, or, after `urn:btmh:1220`,
+    /// not 64 hexadecimal digits.
     #[error("{0:?} is no info-hash")]
     InvalidHash(String),
     /// It names more than one torrent.
@@ -62,7 +62,8 @@ pub struct Magnet {
     pub peers: Vec<HostPort>,
     /// DHT nodes (`dht`).
     pub nodes: Vec<HostPort>,
-    /// Which files to fetch (`so`, BEP 53), from zero, pad files not counted; sorted, no two touch. `None` is all.
+    /// Which files to fetch (`so`, BEP 53), from zero, pad files not counted; sorted, no two touch.
+    /// `None` is all.
     pub select: Option<Vec<RangeInclusive<u32>>>,
 }
 
@@ -229,8 +230,8 @@ fn btih(hash: &str) -> Option<Sha1Digest> {
     }
 }
 
-/// The ranges of a selection, sorted and merged; `None` if there is anything else in it than numbers, `-` and
-/// `,`. Parts that are no range are left out.
+/// The ranges of a selection, sorted and merged; `None` if there is anything else in it than
+/// numbers, `-` and `,`. Parts that are no range are left out.
 fn select(text: &str) -> Option<Vec<RangeInclusive<u32>>> {
     if !text
         .bytes()

@@ -1,7 +1,7 @@
 //! Merkle trees over the blocks of one file (BEP 52).
 //!
-//! Level 0 is the layer of the leaves, which are the hashes of the 16 KiB blocks; what is missing to a full width
-//! there are zeros, so that on every level above the padding is a hash of its own.
+//! Level 0 is the layer of the leaves, which are the hashes of the 16 KiB blocks; what is missing
+//! to a full width there are zeros, so that on every level above the padding is a hash of its own.
 
 use std::sync::LazyLock;
 
@@ -11,11 +11,12 @@ use riverrun_hash::{Sha256, sha256_many};
 /// Levels that a tree can have: leaves are counted in 32 bits.
 const LEVELS: usize = 33;
 
-/// The most nodes that are given for one request. BEP 52 says that nobody should ask for more than 512; the
-/// largest client answers up to this, a piece of 128 MiB.
+/// The most nodes that are given for one request. BEP 52 says that nobody should ask for more than
+/// 512; the largest client answers up to this, a piece of 128 MiB.
 pub const HASHES_MAX: u32 = 8192;
 
-/// The root of a tree of `2^level` leaves that are all padding: what stands for missing nodes on `level`.
+/// The root of a tree of `2^level` leaves that are all padding: what stands for missing nodes on
+/// `level`.
 pub fn pad_hash(level: u32) -> Sha256Digest {
     static PADS: LazyLock<[Sha256Digest; LEVELS]> = LazyLock::new(|| {
         let mut pads = [Sha256Digest([0; 32]); LEVELS];
@@ -40,7 +41,8 @@ pub fn root_of(leaves: &[Sha256Digest], width: u32) -> Sha256Digest {
     root_of_layer(leaves, 0, width)
 }
 
-/// The root over `nodes`, which are on `level`, padded to `width`, a power of two that is not less than their number.
+/// The root over `nodes`, which are on `level`, padded to `width`, a power of two that is not less
+/// than their number.
 pub fn root_of_layer(nodes: &[Sha256Digest], level: u32, width: u32) -> Sha256Digest {
     let height = width.max(1).ilog2();
     let top = lift(nodes.to_vec(), level, level + height);
@@ -49,7 +51,8 @@ pub fn root_of_layer(nodes: &[Sha256Digest], level: u32, width: u32) -> Sha256Di
         .unwrap_or_else(|| pad_hash(level + height))
 }
 
-/// The nodes on level `to` over `nodes`, which are on level `from`; those that are only padding are left out.
+/// The nodes on level `to` over `nodes`, which are on level `from`; those that are only padding are
+/// left out.
 pub(crate) fn lift(mut nodes: Vec<Sha256Digest>, from: u32, to: u32) -> Vec<Sha256Digest> {
     for level in from..to {
         nodes = parents(&nodes, pad_hash(level));
@@ -75,8 +78,8 @@ pub fn width_of(len: u64) -> u64 {
     len.div_ceil(BLOCK_LEN.into()).max(1).next_power_of_two()
 }
 
-/// A run of nodes of one level, and how much of the way to the root the proof is to go: the fields of a hash
-/// request (BEP 52).
+/// A run of nodes of one level, and how much of the way to the root the proof is to go: the fields
+/// of a hash request (BEP 52).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeRange {
     /// The level of the nodes.
@@ -85,7 +88,8 @@ pub struct NodeRange {
     pub index: u32,
     /// How many nodes; a power of two, at least 2.
     pub count: u32,
-    /// How many levels above the base the proof covers; the first `log2(count) - 1` of them need no hashes.
+    /// How many levels above the base the proof covers; the first `log2(count) - 1` of them need no
+    /// hashes.
     pub proof_layers: u32,
 }
 
@@ -101,7 +105,8 @@ impl NodeRange {
         }
     }
 
-    /// Whether a tree of `height` levels above its leaves has these nodes, and that much above them.
+    /// Whether a tree of `height` levels above its leaves has these nodes, and that much above
+    /// them.
     pub fn fits(&self, height: u32) -> bool {
         let Some(above) = height
             .checked_sub(self.base_layer)
@@ -135,8 +140,9 @@ impl NodeRange {
     }
 }
 
-/// Whether `hashes`, the answer to a request for `range`, belong to the tree of `height` levels above its leaves
-/// whose root is `root`. Only full proofs can be verified: the last uncle is the sibling just below the root.
+/// Whether `hashes`, the answer to a request for `range`, belong to the tree of `height` levels
+/// above its leaves whose root is `root`. Only full proofs can be verified: the last uncle is the
+/// sibling just below the root.
 pub fn verify_proof(
     root: &Sha256Digest,
     height: u32,

@@ -39,16 +39,17 @@ pub enum MetainfoError {
 
 /// A torrent file.
 ///
-/// All fields but `info` and `piece_layers` can be changed freely: they are outside of what the info-hash
-/// covers. What is not changed, and keys that are unknown here, are written as they were read.
+/// All fields but `info` and `piece_layers` can be changed freely: they are outside of what the
+/// info-hash covers. What is not changed, and keys that are unknown here, are written as they were
+/// read.
 #[derive(Clone, Debug)]
 pub struct Metainfo {
     /// The info dictionary.
     pub info: Arc<Info>,
     /// The addresses of trackers, tier by tier (BEP 12); those that cannot be one are left out.
     pub trackers: Vec<Vec<String>>,
-    /// Web servers with the files (BEP 19, `url-list`), each once; a path with characters that no address may have is
-    /// escaped, and addresses for several files end in a slash.
+    /// Web servers with the files (BEP 19, `url-list`), each once; a path with characters that no
+    /// address may have is escaped, and addresses for several files end in a slash.
     pub web_seeds: Vec<String>,
     /// Scripts that serve pieces (BEP 17, `httpseeds`).
     pub http_seeds: Vec<String>,
@@ -71,7 +72,8 @@ pub struct Metainfo {
 }
 
 impl Metainfo {
-    /// Parses a torrent file. Bytes after the end of its dictionary are ignored: such files are common.
+    /// Parses a torrent file. Bytes after the end of its dictionary are ignored: such files are
+    /// common.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MetainfoError> {
         let (document, _) = Document::parse_prefix(bytes, Limits::TORRENT)?;
         let dict = document
@@ -122,7 +124,8 @@ impl Metainfo {
         }
     }
 
-    /// As the content of a torrent file. The info dictionary keeps its bytes, keys around it are sorted.
+    /// As the content of a torrent file. The info dictionary keeps its bytes, keys around it are
+    /// sorted.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut values = self.read.clone();
         outer::write_changes(self, &mut values);
@@ -167,7 +170,8 @@ impl Metainfo {
         }
     }
 
-    /// Torrents that may have some of the same files (BEP 38), named inside or outside of the info dictionary.
+    /// Torrents that may have some of the same files (BEP 38), named inside or outside of the info
+    /// dictionary.
     pub fn similar(&self) -> impl Iterator<Item = InfoHash> + '_ {
         self.similar.iter().chain(self.info.similar()).copied()
     }

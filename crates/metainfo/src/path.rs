@@ -7,15 +7,15 @@ use crate::sanitize::{sanitize_element, sanitize_forced};
 
 /// The path of a file of a torrent, relative to the directory into which the torrent is saved.
 ///
-/// Made only from sanitised elements: none is empty, `.` or `..`, none has a separator, a control character or
-/// one that disguises it, none is longer than 255 bytes. The first component of a torrent with several files is the
-/// torrent's name.
+/// Made only from sanitised elements: none is empty, `.` or `..`, none has a separator, a control
+/// character or one that disguises it, none is longer than 255 bytes. The first component of a
+/// torrent with several files is the torrent's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafePath(Box<str>);
 
 impl SafePath {
-    /// The path of these elements, sanitised; one that is nothing afterwards becomes `_`. `None` without any
-    /// element.
+    /// The path of these elements, sanitised; one that is nothing afterwards becomes `_`. `None`
+    /// without any element.
     pub fn from_elements<'a>(elements: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut path: Option<String> = None;
         for element in elements {

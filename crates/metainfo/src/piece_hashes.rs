@@ -26,7 +26,8 @@ pub struct PieceRoot {
     pub root: Sha256Digest,
     /// How many leaves the tree has, a power of two; those without a block are zeros.
     pub leaves: u32,
-    /// How many bytes of the piece, from its start, are of its file; the rest, padding, is not in the tree.
+    /// How many bytes of the piece, from its start, are of its file; the rest, padding, is not in
+    /// the tree.
     pub len: u32,
 }
 
@@ -62,8 +63,8 @@ pub struct MissingLayer {
     pub height: u32,
 }
 
-/// What each piece must hash to. Of a v2 torrent not all may be known at first: piece layers are outside of
-/// the info dictionary, and come from the torrent file or from peers.
+/// What each piece must hash to. Of a v2 torrent not all may be known at first: piece layers are
+/// outside of the info dictionary, and come from the torrent file or from peers.
 ///
 /// Clones share the hashes.
 #[derive(Clone, Debug)]
@@ -165,7 +166,8 @@ impl PieceHashes {
         Ok(())
     }
 
-    /// The piece hashes of a file with this root, if known: files of one piece have none beside the root.
+    /// The piece hashes of a file with this root, if known: files of one piece have none beside the
+    /// root.
     pub fn layer(&self, root: Sha256Digest) -> Option<&[Sha256Digest]> {
         let layer = self
             .trees
@@ -184,7 +186,8 @@ impl PieceHashes {
         known.collect()
     }
 
-    /// The answer to a hash request that the known layers can give: nodes on the piece layer or above.
+    /// The answer to a hash request that the known layers can give: nodes on the piece layer or
+    /// above.
     pub fn answer(&self, root: Sha256Digest, range: NodeRange) -> Option<Vec<Sha256Digest>> {
         let layers = self.trees.iter().filter(|tree| tree.root == root);
         layers
@@ -192,15 +195,15 @@ impl PieceHashes {
             .find_map(|layer| layer.answer(range))
     }
 
-    /// The one piece under which all nodes of `range` are, whose blocks have to be hashed to answer for them: see
-    /// [`PieceHashes::answer_below`].
+    /// The one piece under which all nodes of `range` are, whose blocks have to be hashed to answer
+    /// for them: see [`PieceHashes::answer_below`].
     pub fn piece_above(&self, root: Sha256Digest, range: NodeRange) -> Option<PieceIndex> {
         let (tree, index) = self.tree_above(root, range)?;
         Some(PieceIndex(tree.first_piece + index))
     }
 
-    /// The answer to a hash request for nodes below the piece layer, from the hashes of the blocks of the piece
-    /// [above them](PieceHashes::piece_above).
+    /// The answer to a hash request for nodes below the piece layer, from the hashes of the blocks
+    /// of the piece [above them](PieceHashes::piece_above).
     pub fn answer_below(
         &self,
         root: Sha256Digest,

@@ -1,4 +1,5 @@
-//! The piece layer of one file: the hashes of its pieces, verified against the root of its merkle tree.
+//! The piece layer of one file: the hashes of its pieces, verified against the root of its merkle
+//! tree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use crate::merkle::{self, NodeRange};
 /// Piece layers by the root of the file that they belong to.
 pub type PieceLayers = BTreeMap<Sha256Digest, Arc<PieceLayer>>;
 
-/// Levels between the piece layer and the nodes that are kept of the tree above it: 512 pieces a node, so
-/// that the answer to any hash request costs some thousand hashes at most, for a 512th of the layer's memory.
+/// Levels between the piece layer and the nodes that are kept of the tree above it: 512 pieces a
+/// node, so that the answer to any hash request costs some thousand hashes at most, for a 512th of
+/// the layer's memory.
 const KEPT_LEVELS: u32 = 9;
 
 /// Hashes that are not the piece layer they should be.
@@ -37,7 +39,8 @@ pub struct PieceLayer {
 }
 
 impl PieceLayer {
-    /// The layer of these hashes, for pieces of `piece_len` bytes (a power of two), if they add up to `root`.
+    /// The layer of these hashes, for pieces of `piece_len` bytes (a power of two), if they add up
+    /// to `root`.
     pub fn verified(
         hashes: Box<[Sha256Digest]>,
         piece_len: u32,
@@ -54,7 +57,8 @@ impl PieceLayer {
         }
     }
 
-    /// The layer of the hashes of all pieces of a file, for pieces of `piece_len` bytes (a power of two).
+    /// The layer of the hashes of all pieces of a file, for pieces of `piece_len` bytes (a power of
+    /// two).
     pub fn new(hashes: Box<[Sha256Digest]>, piece_len: u32) -> Self {
         let level = level_of(piece_len);
         let height = level + hashes.len().next_power_of_two().ilog2();
@@ -88,7 +92,8 @@ impl PieceLayer {
         self.level + self.hashes.len().next_power_of_two().ilog2()
     }
 
-    /// The nodes of `range` with their proof; `None` if the tree has none such, or they are below this layer.
+    /// The nodes of `range` with their proof; `None` if the tree has none such, or they are below
+    /// this layer.
     pub fn answer(&self, range: NodeRange) -> Option<Vec<Sha256Digest>> {
         if range.base_layer < self.level || !range.fits(self.height()) {
             return None;

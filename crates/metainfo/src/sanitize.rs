@@ -1,10 +1,10 @@
 //! Path elements from strangers, made harmless.
 //!
-//! Follows the library with the largest installed base (libtorrent 2.1, on Linux) to the letter, so that two
-//! clients with one torrent find the same names on disk.
+//! Follows the library with the largest installed base (libtorrent 2.1, on Linux) to the letter, so
+//! that two clients with one torrent find the same names on disk.
 
-/// An element stops growing at this many bytes; only an extension is added. With the extension, and the
-/// character that crosses the limit, it stays below the 255 bytes of Linux file systems.
+/// An element stops growing at this many bytes; only an extension is added. With the extension, and
+/// the character that crosses the limit, it stays below the 255 bytes of Linux file systems.
 const ELEMENT_LEN: usize = 240;
 /// How far from the end of an element its extension may begin, in bytes, the dot included.
 const EXTENSION_LEN: usize = 9;
@@ -13,8 +13,8 @@ const REPLACEMENT: char = '_';
 
 /// The element without what is dangerous; `None` if nothing, or only `.` or `..`, would be left.
 ///
-/// Dropped: path separators, and characters that are invisible or change the direction of writing (they
-/// disguise names). Replaced by `_`: control characters, and what is no UTF-8.
+/// Dropped: path separators, and characters that are invisible or change the direction of writing
+/// (they disguise names). Replaced by `_`: control characters, and what is no UTF-8.
 pub(crate) fn sanitize_element(raw: &[u8]) -> Option<String> {
     if raw.is_empty() {
         return Some(REPLACEMENT.into());
@@ -57,16 +57,17 @@ fn is_replaced(c: char) -> bool {
     c.is_control()
 }
 
-/// NUL and path separators; the Arabic letter mark, zero-width characters and marks of direction, embeddings and
-/// overrides, invisible operators, isolates, and the byte order mark.
+/// NUL and path separators; the Arabic letter mark, zero-width characters and marks of direction,
+/// embeddings and overrides, invisible operators, isolates, and the byte order mark.
 fn is_dropped(c: char) -> bool {
     matches!(c,
         '\0' | '/' | '\\' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The first character, `None` if it is no UTF-8, and how many bytes to skip. A lead byte takes as many bytes
-/// with it as it claims, whatever they are: so does the model, and names must come out alike.
+/// The first character, `None` if it is no UTF-8, and how many bytes to skip. A lead byte takes as
+/// many bytes with it as it claims, whatever they are: so does the model, and names must come out
+/// alike.
 fn decode(bytes: &[u8]) -> (Option<char>, usize) {
     let claimed = match bytes[0] {
         0..0x80 => 1,

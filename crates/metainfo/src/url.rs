@@ -16,8 +16,9 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
-/// The address of a tracker without white space in front; `None` if it cannot be one: the scheme is unknown,
-/// there is no host, or there are spaces or control characters (which could smuggle headers into a request).
+/// The address of a tracker without white space in front; `None` if it cannot be one: the scheme is
+/// unknown, there is no host, or there are spaces or control characters (which could smuggle
+/// headers into a request).
 pub(crate) fn tracker_url(raw: &[u8]) -> Option<String> {
     let url = std::str::from_utf8(raw).ok()?.trim_ascii_start();
     let (scheme, rest) = url.split_once("://")?;
@@ -55,8 +56,9 @@ fn is_authority(authority: &str) -> bool {
         && (port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// The address of a web seed. If its path has characters that no address may have, the path was written
-/// unescaped: then all of it is escaped. Seeds of several files are directories and end in a slash (BEP 19).
+/// The address of a web seed. If its path has characters that no address may have, the path was
+/// written unescaped: then all of it is escaped. Seeds of several files are directories and end in
+/// a slash (BEP 19).
 pub(crate) fn web_seed_url(raw: &[u8], in_directory: bool) -> String {
     let host = raw
         .windows(3)
@@ -77,7 +79,8 @@ pub(crate) fn web_seed_url(raw: &[u8], in_directory: bool) -> String {
     url
 }
 
-/// Whether an address may have this byte (RFC 2396); the apostrophe, which it may, breaks some servers.
+/// Whether an address may have this byte (RFC 2396); the apostrophe, which it may, breaks some
+/// servers.
 fn is_url_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"%+;?:@=&,$/-_!.~*()".contains(&byte)
 }

@@ -1,11 +1,12 @@
-//! Torrents of other projects' test suites, with what those projects expect of each. The corpus lies beside the
-//! checkout and not in it; without it there is nothing to test.
+//! Torrents of other projects' test suites, with what those projects expect of each. The corpus
+//! lies beside the checkout and not in it; without it there is nothing to test.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use riverrun_base::{FileIndex, InfoHash, PieceIndex};
 use riverrun_bencode::{Document, Limits, SyntaxError};
+use riverrun_metainfo::create::{CreateOptions, Plan, SourceFile};
 use riverrun_metainfo::{
     File, FileKind, InfoError, LayoutError, MetaVersion, Metainfo, MetainfoError, PieceHashes,
     PieceLayers, SafePath,
@@ -287,7 +288,8 @@ fn check_property(metainfo: &Metainfo, row: &Row, property: &str, faults: &mut V
     }
 }
 
-/// Whether the properties say that a file has another name than in the metadata, by which it is known here.
+/// Whether the properties say that a file has another name than in the metadata, by which it is
+/// known here.
 fn is_renamed(row: &Row, index: u32) -> bool {
     row["expected_properties"].contains(&format!("renamed_files[{{{index}}}]"))
 }
@@ -365,5 +367,85 @@ fn hashes_are_known_or_known_to_be_missing() {
             );
         }
         expect_eq!(faults, hashes.layers() == metainfo.piece_layers, true);
+    });
+}
+
+/// The plan of a torrent with the files and settings of this one.
+fn plan_like(metainfo: &Metainfo) -> Option<Plan> {
+    let (info, layout) = (&metainfo.info, metainfo.info.layout());
+    let source = |file: &File| {
+        let below = file
+            .path
+            .components()
+            .skip(usize::from(!info.is_single_file()));
+        let path = below.map(|element| element.as_bytes().to_vec()).collect();
+        let path = if info.is_single_file() {
+            Vec::new()
+        } else {
+            path
+        };
+        SourceFile {
+            executable: file.executable,
+            hidden: file.hidden,
+            ..SourceFile::new(path, file.len)
+        }
+    };
+    let files = layout
+        .files()
+        .iter()
+        .filter(|file| !file.is_pad())
+        .map(source)
+        .collect();
+    let options = CreateOptions {
+        piece_len: Some(layout.nominal_piece_len()),
+        private: info.is_private(),
+        ..CreateOptions::new(info.name().as_bytes().to_vec(), info.version())
+    };
+    Plan::new(files, options).ok()
+}
+
+#[test]
+fn torrents_of_other_creators_come_out_the_same() {
+    const MADE_BY_OTHERS: [&str; 9] = [
+        "base-v2",
+        "large",
+        "leaves",
+        "numbers",
+        "v2",
+        "v2_empty_file",
+        "v2_multipiece_file",
+        "v2_multiple_files",
+        "v2_only",
+    ];
+    for_each_row(|row, bytes, faults| {
+        let Ok(metainfo) = Metainfo::from_bytes(bytes) else {
+            return;
+        };
+        let Some(plan) = plan_like(&metainfo) else {
+            return;
+        };
+        let (layout, info) = (plan.layout(), &metainfo.info);
+        let hashes = PieceHashes::new(info, &metainfo.piece_layers);
+        let (mut v1, mut v2) = (Vec::new(), Vec::new());
+        for piece in (0..layout.piece_count()).map(PieceIndex) {
+            let Some(known) = hashes.get(piece) else {
+                return;
+            };
+            v1.extend(known.v1);
+            if let Some((tree, known)) = plan.piece(piece).and_then(|piece| piece.v2).zip(known.v2)
+            {
+                v2.resize(layout.files().len(), Vec::new());
+                v2[tree.file.as_usize()].push(known.root);
+            }
+        }
+        let same = plan
+            .finish(&v1, v2)
+            .is_ok_and(|made| made.info.raw() == info.raw());
+        if MADE_BY_OTHERS
+            .iter()
+            .any(|name| row["file"].ends_with(&format!("/{name}.torrent")))
+        {
+            expect_eq!(faults, same, true);
+        }
     });
 }

@@ -5,8 +5,8 @@ use riverrun_base::{BLOCK_LEN, Sha1Digest, Sha256Digest};
 use super::{CREATE_PIECE_LEN_MAX, CreateOptions, PlanError};
 use crate::{MetaVersion, PIECES_MAX};
 
-/// Up to here pieces grow to keep their hashes within the budget: larger ones delay the sharing of what was
-/// downloaded too much.
+/// Up to here pieces grow to keep their hashes within the budget: larger ones delay the sharing of
+/// what was downloaded too much.
 const CHOSEN_PIECE_LEN_MAX: u32 = 16 << 20;
 
 /// The piece length that is asked for, if the metadata can have it.
@@ -24,8 +24,8 @@ pub(super) fn checked(piece_len: u32, version: MetaVersion) -> Result<u32, PlanE
     }
 }
 
-/// The shortest piece length that keeps the hashes of files of these lengths within the budget; if none up to
-/// 16 MiB does, that, or more if there would be too many pieces.
+/// The shortest piece length that keeps the hashes of files of these lengths within the budget; if
+/// none up to 16 MiB does, that, or more if there would be too many pieces.
 pub(super) fn chosen(lens: &[u64], options: &CreateOptions) -> u32 {
     let mut piece_len = BLOCK_LEN;
     while piece_len < CHOSEN_PIECE_LEN_MAX

@@ -13,9 +13,9 @@ use crate::{
 
 /// The files of a torrent to be, in order, and their pieces.
 ///
-/// The order is that of the v2 file tree, whatever the metadata, so that v1, v2 and hybrid torrents of the same
-/// files agree. Hybrid torrents of several files get padding after each, the last included, as the reference
-/// creator of BEP 52 does it; a single file gets none.
+/// The order is that of the v2 file tree, whatever the metadata, so that v1, v2 and hybrid torrents
+/// of the same files agree. Hybrid torrents of several files get padding after each, the last
+/// included, as the reference creator of BEP 52 does it; a single file gets none.
 #[derive(Clone, Debug)]
 pub struct Plan {
     options: CreateOptions,
@@ -87,13 +87,14 @@ impl Plan {
         self.hashes_len
     }
 
-    /// Whether the hashes take more than was asked for: no piece length that may be chosen makes them fit.
+    /// Whether the hashes take more than was asked for: no piece length that may be chosen makes
+    /// them fit.
     pub const fn exceeds_budget(&self) -> bool {
         self.hashes_len > self.options.hash_budget_bytes
     }
 
-    /// The files whose names downloaders will change to make them safe: they are no UTF-8, or too long, or have
-    /// characters that disguise them.
+    /// The files whose names downloaders will change to make them safe: they are no UTF-8, or too
+    /// long, or have characters that disguise them.
     pub fn altered_names(&self) -> impl Iterator<Item = &File> + '_ {
         self.layout
             .files()
@@ -127,9 +128,9 @@ impl Plan {
 
     /// The torrent, from the hashes of all pieces.
     ///
-    /// `v1` has one hash a piece, and is empty for v2 metadata alone. `v2` has a list for each file of the layout, of
-    /// the [tree](PiecePlan::v2) roots of its pieces in order: empty for padding, symlinks and empty files; it has
-    /// no lists at all for v1 metadata alone.
+    /// `v1` has one hash a piece, and is empty for v2 metadata alone. `v2` has a list for each file
+    /// of the layout, of the [tree](PiecePlan::v2) roots of its pieces in order: empty for padding,
+    /// symlinks and empty files; it has no lists at all for v1 metadata alone.
     pub fn finish(
         &self,
         v1: &[Sha1Digest],
@@ -258,7 +259,8 @@ fn check_names(sources: &[SourceFile], name: &[u8]) -> Result<(), PlanError> {
     }
 }
 
-/// Invariant: `sources` are sorted, so that what is in a directory of a file's name follows that file.
+/// Invariant: `sources` are sorted, so that what is in a directory of a file's name follows that
+/// file.
 fn check_conflicts(sources: &[SourceFile]) -> Result<(), PlanError> {
     let conflict = sources
         .windows(2)
@@ -273,9 +275,14 @@ fn lay_out(
     options: &CreateOptions,
     piece_len: u32,
 ) -> Result<(Layout, Vec<Option<usize>>), PlanError> {
+    // The tree of v2 metadata cannot tell a directory of one file from that file (BEP 52, "file
+    // tree").
+    let is_bare =
+        options.version == MetaVersion::V2 && matches!(sources, [only] if only.path.len() == 1);
+    let root = (!is_bare).then_some(options.name.as_slice());
     let mut files = sources
         .iter()
-        .map(|source| file(source, &options.name))
+        .map(|source| file(source, root))
         .collect::<Result<Vec<_>, _>>()?;
     symlinks::resolve(&mut files);
     duplicates::rename(&mut files)?;
@@ -295,9 +302,10 @@ fn lay_out(
     Ok((Layout::new(files, piece_len, spacing)?, source_of))
 }
 
-fn file(source: &SourceFile, name: &[u8]) -> Result<File, PlanError> {
+fn file(source: &SourceFile, root: Option<&[u8]>) -> Result<File, PlanError> {
     let invalid = || PlanError::InvalidPath(source.display_path());
-    let elements: Vec<&[u8]> = std::iter::once(name)
+    let elements: Vec<&[u8]> = root
+        .into_iter()
         .chain(source.path.iter().map(Vec::as_slice))
         .collect();
     let path = SafePath::from_elements(elements.iter().copied()).ok_or_else(invalid)?;

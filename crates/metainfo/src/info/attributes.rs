@@ -49,8 +49,8 @@ impl Attributes {
             .ok_or(InfoError::InvalidLength)
     }
 
-    /// The target of a symlink, relative to the torrent's directory; `None` for other files and without
-    /// one. Elements `.` and `..`, which BEP 47 forbids, are left out.
+    /// The target of a symlink, relative to the torrent's directory; `None` for other files and
+    /// without one. Elements `.` and `..`, which BEP 47 forbids, are left out.
     pub(super) fn symlink_target(self, entry: Dict<'_, '_>) -> Result<Option<SafePath>, InfoError> {
         let target = entry
             .get(b"symlink path")

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::InfoError;
 use crate::{File, SafePath};
 
-/// How often a new name may be taken already: more is an attack (as in libtorrent, which counts alike).
+/// How often a new name may be taken already: more is an attack (as in libtorrent, which counts
+/// alike).
 const COLLISIONS_MAX: u32 = 500;
 
-/// Renames files until no two have the same path, and none has that of a directory: `name.ext` becomes
-/// `name.1.ext`. Padding is never stored, so its names do not matter.
+/// Renames files until no two have the same path, and none has that of a directory: `name.ext`
+/// becomes `name.1.ext`. Padding is never stored, so its names do not matter.
 pub(crate) fn rename(files: &mut [File]) -> Result<(), InfoError> {
     let colliding = colliding(files);
     if colliding.is_empty() {
@@ -64,7 +65,8 @@ fn colliding(files: &[File]) -> Vec<usize> {
         .collect()
 }
 
-/// The paths of all stored files, in such an order that what is in a directory follows its name directly.
+/// The paths of all stored files, in such an order that what is in a directory follows its name
+/// directly.
 struct Paths<'a>(Vec<&'a str>);
 
 impl<'a> Paths<'a> {

@@ -8,8 +8,8 @@ use super::attributes::{Attributes, PATH_ELEMENTS_MAX};
 use super::file_list::Name;
 use crate::{File, FileKind, SafePath};
 
-/// The files of the tree, in its order. A tree of nothing but one file at its top makes a torrent of a single
-/// file, unless `in_directory`: then even that one is inside of the directory `name`.
+/// The files of the tree, in its order. A tree of nothing but one file at its top makes a torrent
+/// of a single file, unless `in_directory`: then even that one is inside of the directory `name`.
 pub(super) fn files(
     tree: Dict<'_, '_>,
     name: Name<'_>,

@@ -3,11 +3,12 @@
 use super::InfoError;
 use crate::{File, FileKind, SafePath};
 
-/// The v2 files with the padding between them that the v1 list has, if both describe the same bytes.
+/// The v2 files with the padding between them that the v1 list has, if both describe the same
+/// bytes.
 ///
-/// The file lists must agree in the number and order of entries, and in path, length and place of all that have
-/// payload. The reference creator pads the last file of a torrent with several; libtorrent before 2.0.8 did not:
-/// both are accepted.
+/// The file lists must agree in the number and order of entries, and in path, length and place of
+/// all that have payload. The reference creator pads the last file of a torrent with several;
+/// libtorrent before 2.0.8 did not: both are accepted.
 pub(super) fn unify(v2: Vec<File>, v1: &[File], piece_len: u32) -> Result<Vec<File>, InfoError> {
     let mut files = padded(v2, piece_len);
     if files.len() == v1.len() + 1 {

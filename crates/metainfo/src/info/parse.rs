@@ -1,7 +1,7 @@
 //! From a dictionary to an [`Info`].
 //!
-//! The order of the checks is that of the most widespread library, so that a torrent with several faults is
-//! refused for the same one.
+//! The order of the checks is that of the most widespread library, so that a torrent with several
+//! faults is refused for the same one.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ pub(super) fn parse(value: Value<'_, '_>) -> Result<Info, InfoError> {
     let has_v2 = has_v2(dict)?;
     let piece_len = piece_len(dict, has_v2)?;
     let raw_name = text_key(dict, b"name.utf-8", b"name").ok_or(InfoError::MissingName)?;
-    // Where nothing is left of the name, the hash stands in: SHA-1 for v2 torrents too, as in libtorrent.
+    // Where nothing is left of the name, the hash stands in: SHA-1 for v2 torrents too, as in
+    // libtorrent.
     let name = sanitize_element(raw_name).unwrap_or_else(|| sha1(value.raw()).to_string());
     let (mut files, version) = files(
         dict,
@@ -127,7 +128,8 @@ fn files(
         None => None,
     };
     match (v1, v2) {
-        // An empty v1 list beside a v2 tree is as good as none, as in libtorrent; without a tree it is an error.
+        // An empty v1 list beside a v2 tree is as good as none, as in libtorrent; without a tree it
+        // is an error.
         (Some(v1), Some(v2)) if !v1.is_empty() && !v2.is_empty() => {
             Ok((hybrid::unify(v2, &v1, piece_len)?, MetaVersion::Hybrid))
         }

@@ -17,9 +17,9 @@ struct Tree<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct IsLink(bool);
 
-/// Makes the target of each symlink a path like that of other files, the torrent's name first. Targets are
-/// relative to the torrent's directory; ones relative to the link are understood too. A link whose target is not in
-/// the torrent is made to point to itself.
+/// Makes the target of each symlink a path like that of other files, the torrent's name first.
+/// Targets are relative to the torrent's directory; ones relative to the link are understood too. A
+/// link whose target is not in the torrent is made to point to itself.
 pub(crate) fn resolve(files: &mut [File]) {
     if !files
         .iter()
