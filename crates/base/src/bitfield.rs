@@ -36,7 +36,11 @@ pub struct Bitfield {
 impl Bitfield {
     /// `len` pieces, none of them set.
     pub fn new(len: u32) -> Self {
-        Self { bytes: vec![0; (len as usize).div_ceil(8)].into(), len, ones: 0 }
+        Self {
+            bytes: vec![0; (len as usize).div_ceil(8)].into(),
+            len,
+            ones: 0,
+        }
     }
 
     /// `len` pieces, all of them set.
@@ -45,20 +49,34 @@ impl Bitfield {
         if let Some(last) = bytes.last_mut() {
             *last &= spare_mask(len);
         }
-        Self { bytes, len, ones: len }
+        Self {
+            bytes,
+            len,
+            ones: len,
+        }
     }
 
     /// From the payload of a `bitfield` message for a torrent of `len` pieces.
     pub fn from_bytes(bytes: &[u8], len: u32) -> Result<Self, InvalidBitfield> {
         let expected = (len as usize).div_ceil(8);
         if bytes.len() != expected {
-            return Err(InvalidBitfield::Length { expected, actual: bytes.len() });
+            return Err(InvalidBitfield::Length {
+                expected,
+                actual: bytes.len(),
+            });
         }
-        if bytes.last().is_some_and(|last| last & !spare_mask(len) != 0) {
+        if bytes
+            .last()
+            .is_some_and(|last| last & !spare_mask(len) != 0)
+        {
             return Err(InvalidBitfield::SpareBits);
         }
         let ones = bytes.iter().map(|byte| byte.count_ones()).sum();
-        Ok(Self { bytes: bytes.into(), len, ones })
+        Ok(Self {
+            bytes: bytes.into(),
+            len,
+            ones,
+        })
     }
 
     /// As the payload of a `bitfield` message.
@@ -118,20 +136,31 @@ impl Bitfield {
 
     /// The set pieces, in order.
     pub fn ones(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(|(at, byte)| {
-            let first = u32::try_from(at * 8).unwrap_or(u32::MAX);
-            (0..8).filter(move |n| byte & (0x80 >> n) != 0).map(move |n| PieceIndex(first + n))
-        })
+        self.bytes
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte != 0)
+            .flat_map(|(at, byte)| {
+                let first = u32::try_from(at * 8).unwrap_or(u32::MAX);
+                (0..8)
+                    .filter(move |n| byte & (0x80 >> n) != 0)
+                    .map(move |n| PieceIndex(first + n))
+            })
     }
 
     /// The pieces that are not set, in order.
     pub fn zeros(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        (0..self.len).map(PieceIndex).filter(|piece| !self.has(*piece))
+        (0..self.len)
+            .map(PieceIndex)
+            .filter(|piece| !self.has(*piece))
     }
 
     /// Whether some piece is set here and not in `other`: are they of interest to us?
     pub fn has_any_not_in(&self, other: &Self) -> bool {
-        self.bytes.iter().zip(&other.bytes).any(|(ours, theirs)| ours & !theirs != 0)
+        self.bytes
+            .iter()
+            .zip(&other.bytes)
+            .any(|(ours, theirs)| ours & !theirs != 0)
     }
 }
 
@@ -163,7 +192,10 @@ mod tests {
         field.set(PieceIndex(0));
         field.set(PieceIndex(9));
         assert_eq!(field.as_bytes(), [0x80, 0x40]);
-        assert_eq!(field.ones().collect::<Vec<_>>(), [PieceIndex(0), PieceIndex(9)]);
+        assert_eq!(
+            field.ones().collect::<Vec<_>>(),
+            [PieceIndex(0), PieceIndex(9)]
+        );
         assert_eq!(field.zeros().count(), 8);
         assert_eq!(Bitfield::full(10).as_bytes(), [0xff, 0xc0]);
         assert_eq!(Bitfield::full(8).as_bytes(), [0xff]);
@@ -184,9 +216,15 @@ mod tests {
     fn a_bitfield_from_the_wire_must_fit() {
         assert_eq!(
             Bitfield::from_bytes(&[0xff], 9),
-            Err(InvalidBitfield::Length { expected: 2, actual: 1 })
+            Err(InvalidBitfield::Length {
+                expected: 2,
+                actual: 1
+            })
         );
-        assert_eq!(Bitfield::from_bytes(&[0xff, 0xc0], 9), Err(InvalidBitfield::SpareBits));
+        assert_eq!(
+            Bitfield::from_bytes(&[0xff, 0xc0], 9),
+            Err(InvalidBitfield::SpareBits)
+        );
         assert!(Bitfield::from_bytes(&[0xff, 0x80], 9).unwrap().all());
     }
 

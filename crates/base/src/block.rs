@@ -21,7 +21,10 @@ pub struct BlockMut {
 impl BlockMut {
     /// A block that counts against no budget.
     pub fn unbudgeted(len: usize) -> Self {
-        Self { bytes: vec![0; len].into(), _charge: Charge { pool: None, len: 0 } }
+        Self {
+            bytes: vec![0; len].into(),
+            _charge: Charge { pool: None, len: 0 },
+        }
     }
 
     /// Ends the filling: from here on the bytes are shared and do not change.
@@ -59,7 +62,10 @@ pub struct Block(Arc<BlockMut>);
 impl Block {
     /// A block of these bytes that counts against no budget.
     pub fn unbudgeted(bytes: &[u8]) -> Self {
-        Self(Arc::new(BlockMut { bytes: bytes.into(), _charge: Charge { pool: None, len: 0 } }))
+        Self(Arc::new(BlockMut {
+            bytes: bytes.into(),
+            _charge: Charge { pool: None, len: 0 },
+        }))
     }
 }
 
@@ -102,8 +108,14 @@ impl BlockPool {
     /// memory in use falls through three quarters of the limit: the moment to read again.
     pub fn new(limit_bytes: usize, on_room: impl Fn() + Send + Sync + 'static) -> Self {
         let on_room = Box::new(on_room);
-        let shared = PoolShared { limit_bytes, used_bytes: AtomicUsize::new(0), on_room };
-        Self { shared: Arc::new(shared) }
+        let shared = PoolShared {
+            limit_bytes,
+            used_bytes: AtomicUsize::new(0),
+            on_room,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Bytes in use.
@@ -125,14 +137,25 @@ impl Blocks for BlockPool {
             .used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
             .ok()?;
-        let charge = Charge { pool: Some(self.shared.clone()), len };
-        Some(BlockMut { bytes: vec![0; len].into(), _charge: charge })
+        let charge = Charge {
+            pool: Some(self.shared.clone()),
+            len,
+        };
+        Some(BlockMut {
+            bytes: vec![0; len].into(),
+            _charge: charge,
+        })
     }
 }
 
 impl fmt::Debug for BlockPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BlockPool({} of {} bytes)", self.used_bytes(), self.limit_bytes())
+        write!(
+            f,
+            "BlockPool({} of {} bytes)",
+            self.used_bytes(),
+            self.limit_bytes()
+        )
     }
 }
 
@@ -158,7 +181,9 @@ mod tests {
         let pool = BlockPool::new(100, move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let mut blocks: Vec<_> = (0..10).map(|_| pool.allocate(10).unwrap().freeze()).collect();
+        let mut blocks: Vec<_> = (0..10)
+            .map(|_| pool.allocate(10).unwrap().freeze())
+            .collect();
         assert!(pool.allocate(1).is_none());
         let clone = blocks[0].clone();
         blocks.clear();

@@ -20,7 +20,12 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// A full bucket.
     pub fn new(rate: Rate, burst_bytes: u64, now: Time) -> Self {
-        Self { rate, burst_bytes, level_micro: i128::from(burst_bytes) * 1_000_000, filled_at: now }
+        Self {
+            rate,
+            burst_bytes,
+            level_micro: i128::from(burst_bytes) * 1_000_000,
+            filled_at: now,
+        }
     }
 
     /// Changes the rate from now on.
@@ -93,6 +98,9 @@ mod tests {
         assert_eq!(bucket.available(Time::from_secs(1)), 500);
         bucket.set_rate(Time::from_secs(1), Rate::ZERO);
         assert_eq!(bucket.ready_at(Time::from_secs(1), 1000), None);
-        assert_eq!(bucket.ready_at(Time::from_secs(1), 500), Some(Time::from_secs(1)));
+        assert_eq!(
+            bucket.ready_at(Time::from_secs(1), 500),
+            Some(Time::from_secs(1))
+        );
     }
 }

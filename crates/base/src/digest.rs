@@ -18,12 +18,18 @@ pub struct ParseDigestError {
 fn parse_hex(text: &str, out: &mut [u8]) -> Result<(), ParseDigestError> {
     let expected = out.len() * 2;
     if text.len() != expected {
-        return Err(ParseDigestError { expected, found: Some(text.len()) });
+        return Err(ParseDigestError {
+            expected,
+            found: Some(text.len()),
+        });
     }
     let nibble = |byte: u8| char::from(byte).to_digit(16);
     for (pair, byte) in text.as_bytes().chunks_exact(2).zip(out) {
         let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else {
-            return Err(ParseDigestError { expected, found: None });
+            return Err(ParseDigestError {
+                expected,
+                found: None,
+            });
         };
         // Invariant: two hexadecimal digits are at most 0xff.
         *byte = u8::try_from(high << 4 | low).expect("two digits fit a byte");
@@ -101,16 +107,31 @@ mod tests {
     fn hex_reads_back() {
         let text = "0efbab84cc74084b9716206db42fc1ad5cf2b889";
         assert_eq!(text.parse::<Sha1Digest>().unwrap().to_string(), text);
-        assert_eq!(text.to_uppercase().parse::<Sha1Digest>().unwrap().to_string(), text);
+        assert_eq!(
+            text.to_uppercase()
+                .parse::<Sha1Digest>()
+                .unwrap()
+                .to_string(),
+            text
+        );
     }
 
     #[test]
     fn wrong_hex_says_what_was_expected() {
         assert_eq!(
             "abc".parse::<Sha1Digest>(),
-            Err(ParseDigestError { expected: 40, found: Some(3) })
+            Err(ParseDigestError {
+                expected: 40,
+                found: Some(3)
+            })
         );
         let odd = "zefbab84cc74084b9716206db42fc1ad5cf2b889";
-        assert_eq!(odd.parse::<Sha1Digest>(), Err(ParseDigestError { expected: 40, found: None }));
+        assert_eq!(
+            odd.parse::<Sha1Digest>(),
+            Err(ParseDigestError {
+                expected: 40,
+                found: None
+            })
+        );
     }
 }

@@ -31,22 +31,35 @@ pub struct InfoHashes {
 impl InfoHashes {
     /// Of a v1 torrent.
     pub const fn v1_only(v1: Sha1Digest) -> Self {
-        Self { v1: Some(v1), v2: None }
+        Self {
+            v1: Some(v1),
+            v2: None,
+        }
     }
 
     /// Of a v2 torrent.
     pub const fn v2_only(v2: Sha256Digest) -> Self {
-        Self { v1: None, v2: Some(v2) }
+        Self {
+            v1: None,
+            v2: Some(v2),
+        }
     }
 
     /// Of a hybrid torrent.
     pub const fn hybrid(v1: Sha1Digest, v2: Sha256Digest) -> Self {
-        Self { v1: Some(v1), v2: Some(v2) }
+        Self {
+            v1: Some(v1),
+            v2: Some(v2),
+        }
     }
 
     /// From what is known; `None` if nothing is.
     pub const fn new(v1: Option<Sha1Digest>, v2: Option<Sha256Digest>) -> Option<Self> {
-        if v1.is_none() && v2.is_none() { None } else { Some(Self { v1, v2 }) }
+        if v1.is_none() && v2.is_none() {
+            None
+        } else {
+            Some(Self { v1, v2 })
+        }
     }
 
     /// The SHA-1 of the info dictionary, if the torrent has v1 metadata.
@@ -67,8 +80,11 @@ impl InfoHashes {
 
     /// The name to use where there is room for one: v1 if there is one.
     pub fn primary(&self) -> InfoHash {
-        // Invariant: the constructors take at least one hash.
-        self.wire().next().expect("a torrent has an info-hash")
+        match (self.v1, self.v2) {
+            (Some(v1), _) => v1.into(),
+            (None, Some(v2)) => v2.into(),
+            (None, None) => unreachable!("the constructors take at least one hash"),
+        }
     }
 
     /// The truncated v2 hash, under which v2-capable peers greet.
@@ -112,7 +128,10 @@ mod tests {
     #[test]
     fn a_hybrid_has_two_names_on_the_wire() {
         let hashes = InfoHashes::hybrid(Sha1Digest([1; 20]), Sha256Digest([2; 32]));
-        assert_eq!(hashes.wire().collect::<Vec<_>>(), [InfoHash([1; 20]), InfoHash([2; 20])]);
+        assert_eq!(
+            hashes.wire().collect::<Vec<_>>(),
+            [InfoHash([1; 20]), InfoHash([2; 20])]
+        );
         assert_eq!(hashes.primary(), InfoHash([1; 20]));
         assert!(hashes.matches(InfoHash([2; 20])));
         assert!(!hashes.matches(InfoHash([3; 20])));

@@ -3,11 +3,17 @@
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
 
 /// A hash map with a given seed. Its order must never reach an output.
-#[expect(clippy::disallowed_types, reason = "the one place that pairs it with a seed")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the one place that pairs it with a seed"
+)]
 pub type Map<K, V> = std::collections::HashMap<K, V, SeededState>;
 
 /// A hash set with a given seed. Its order must never reach an output.
-#[expect(clippy::disallowed_types, reason = "the one place that pairs it with a seed")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the one place that pairs it with a seed"
+)]
 pub type Set<T> = std::collections::HashSet<T, SeededState>;
 
 /// Builds `SipHash` hashers whose state starts from a secret seed, so that strangers who choose keys cannot

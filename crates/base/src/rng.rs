@@ -96,7 +96,10 @@ mod tests {
         for _ in 0..50_000 {
             counts[rng.below(5)] += 1;
         }
-        assert!(counts.iter().all(|n| (9_500..10_500).contains(n)), "{counts:?}");
+        assert!(
+            counts.iter().all(|n| (9_500..10_500).contains(n)),
+            "{counts:?}"
+        );
         assert_eq!(rng.below(0), 0);
         assert_eq!(rng.choose::<u8>(&[]), None);
     }

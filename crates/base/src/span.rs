@@ -56,12 +56,20 @@ impl BlockSpan {
     pub fn of_block(piece: PieceIndex, block: u32, piece_len: u32) -> Option<Self> {
         let offset = block.checked_mul(BLOCK_LEN)?;
         let rest = piece_len.checked_sub(offset).filter(|rest| *rest > 0)?;
-        Some(Self { piece, offset, len: rest.min(BLOCK_LEN) })
+        Some(Self {
+            piece,
+            offset,
+            len: rest.min(BLOCK_LEN),
+        })
     }
 
     /// The number of the block in its piece, if the span starts on a block.
     pub const fn block(&self) -> Option<u32> {
-        if self.offset.is_multiple_of(BLOCK_LEN) { Some(self.offset / BLOCK_LEN) } else { None }
+        if self.offset.is_multiple_of(BLOCK_LEN) {
+            Some(self.offset / BLOCK_LEN)
+        } else {
+            None
+        }
     }
 
     /// Where the span ends in the piece, in bytes; saturates.
@@ -84,8 +92,22 @@ mod tests {
     fn the_last_block_of_a_piece_is_short() {
         let piece = PieceIndex(7);
         let span = |block| BlockSpan::of_block(piece, block, BLOCK_LEN + 5);
-        assert_eq!(span(0), Some(BlockSpan { piece, offset: 0, len: BLOCK_LEN }));
-        assert_eq!(span(1), Some(BlockSpan { piece, offset: BLOCK_LEN, len: 5 }));
+        assert_eq!(
+            span(0),
+            Some(BlockSpan {
+                piece,
+                offset: 0,
+                len: BLOCK_LEN
+            })
+        );
+        assert_eq!(
+            span(1),
+            Some(BlockSpan {
+                piece,
+                offset: BLOCK_LEN,
+                len: 5
+            })
+        );
         assert_eq!(span(2), None);
         assert_eq!(span(u32::MAX), None);
         assert_eq!(span(1).and_then(|s| s.block()), Some(1));

@@ -64,7 +64,9 @@ const UNITS: [(&str, u64); 14] = [
 
 fn parse(text: &str) -> Result<u64, ParseUnitError> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || fraction.contains('.') {
@@ -78,14 +80,19 @@ fn parse(text: &str) -> Result<u64, ParseUnitError> {
     let too_large = || ParseUnitError::TooLarge(text.to_owned());
     let whole: u64 = whole.parse().map_err(|_| too_large())?;
     let bytes = whole.checked_mul(scale).ok_or_else(too_large)?;
-    bytes.checked_add(fraction_of(fraction, scale)).ok_or_else(too_large)
+    bytes
+        .checked_add(fraction_of(fraction, scale))
+        .ok_or_else(too_large)
 }
 
 /// `0.<digits>` of `scale`, rounded down; digits past the ninth do not count.
 fn fraction_of(digits: &str, scale: u64) -> u64 {
-    let (value, divisor) = digits.bytes().take(9).fold((0_u128, 1_u128), |(value, divisor), digit| {
-        (value * 10 + u128::from(digit - b'0'), divisor * 10)
-    });
+    let (value, divisor) = digits
+        .bytes()
+        .take(9)
+        .fold((0_u128, 1_u128), |(value, divisor), digit| {
+            (value * 10 + u128::from(digit - b'0'), divisor * 10)
+        });
     u64::try_from(value * u128::from(scale) / divisor).unwrap_or(0)
 }
 
@@ -162,7 +169,10 @@ mod tests {
         assert_eq!(check("1.2.3"), ParseUnitError::Number("1.2.3".into()));
         assert_eq!(check("-1"), ParseUnitError::Number("-1".into()));
         assert_eq!(check("5 parsec"), ParseUnitError::Unit("parsec".into()));
-        assert_eq!(check("99999999999TiB"), ParseUnitError::TooLarge("99999999999TiB".into()));
+        assert_eq!(
+            check("99999999999TiB"),
+            ParseUnitError::TooLarge("99999999999TiB".into())
+        );
     }
 
     #[test]
@@ -173,6 +183,9 @@ mod tests {
         assert_eq!(show(1_950_000_000), "1.95 GB");
         assert_eq!(show(34_560_000), "34.5 MB");
         assert_eq!(show(u64::MAX), "18446744 TB");
-        assert_eq!(Rate::from_bytes_per_second(112_000_000).to_string(), "112 MB/s");
+        assert_eq!(
+            Rate::from_bytes_per_second(112_000_000).to_string(),
+            "112 MB/s"
+        );
     }
 }
