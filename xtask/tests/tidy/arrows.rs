@@ -41,7 +41,7 @@ const HOUSE: &[Place] = &[
             "base", "bencode", "hash", "metainfo", "peer", "storage", "swarm", "tracker",
         ],
     ),
-    at(6, "trackerd", &["base", "bencode", "tracker"]),
+    at(6, "trackerd", &["base", "tracker"]),
     at(
         7,
         "cli",
