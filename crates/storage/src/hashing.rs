@@ -9,7 +9,7 @@ use riverrun_swarm::{BlockDigests, ConnKey, StorageDone};
 
 use crate::cache::{Blocks, Slot};
 use crate::disk::{Completion, Shared, read_failed};
-use crate::judge::{Digests, Judge, ZEROS};
+use crate::judge::{Digests, Judge, PieceHasher, ZEROS};
 use crate::span::{ReadError, read_piece, read_span};
 use crate::torrent::{Op, Schedule, Torrent};
 
@@ -132,19 +132,16 @@ impl Shared {
             .slices(layout.piece_span(piece))
             .next()
             .map_or(0, |slice| slice.len);
-        let mut digests = Digests::leaves_of(len);
+        let mut hasher = PieceHasher::new(false, len);
         let read = match held {
             Some(blocks) => self.visit(torrent, &layout, piece, &blocks, &mut |block| {
-                digests.update(block);
+                hasher.update(&[block]);
             }),
-            None => self.read_whole(torrent, &layout, piece, &mut |blocks| {
-                for block in blocks {
-                    digests.update(block);
-                }
-            }),
+            None => self.read_whole(torrent, &layout, piece, &mut |blocks| hasher.update(blocks)),
         };
-        match (read, digests.finish()) {
-            (Ok(()), BlockDigests::V2(leaves)) => {
+        match read {
+            Ok(()) => {
+                let (_, leaves) = hasher.finish();
                 self.tell(
                     torrent,
                     StorageDone::Leaves {
@@ -155,15 +152,10 @@ impl Shared {
                     },
                 );
             }
-            (Ok(()), BlockDigests::V1(_)) => {}
-            (Err(error), _) => {
+            Err(error) => {
                 let fault = self.blame(torrent, &layout, piece, &error);
-                self.emit(vec![read_failed(
-                    torrent.site.torrent,
-                    conn,
-                    layout.piece_span(piece),
-                    fault,
-                )]);
+                let span = layout.piece_span(piece);
+                self.emit(vec![read_failed(torrent.site.torrent, conn, span, fault)]);
             }
         }
     }

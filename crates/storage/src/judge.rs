@@ -6,22 +6,24 @@ use riverrun_metainfo::PieceHash;
 use riverrun_metainfo::merkle;
 use riverrun_swarm::BlockDigests;
 
-/// Takes the blocks of a piece one after the other, and says at the end whether they are right.
+/// Hashes a piece, block after block: its SHA-1, the leaves of its merkle tree, or both in one pass.
 ///
 /// Memory does not grow with the piece, but for 32 bytes a block of a v2 torrent.
-pub(crate) struct Judge {
-    expected: PieceHash,
-    sha1: Sha1,
+pub(crate) struct PieceHasher {
+    sha1: Option<Sha1>,
+    /// How many bytes of the piece its merkle tree covers.
+    tree_len: usize,
     leaves: Vec<Sha256Digest>,
     /// How many bytes were taken.
     at: usize,
 }
 
-impl Judge {
-    pub(crate) fn new(expected: PieceHash) -> Self {
+impl PieceHasher {
+    /// For the SHA-1 of all bytes if `v1`, and the merkle tree over the first `tree_len`, if that is more than none.
+    pub(crate) fn new(v1: bool, tree_len: u32) -> Self {
         Self {
-            expected,
-            sha1: Sha1::new(),
+            sha1: v1.then(Sha1::new),
+            tree_len: tree_len as usize,
             leaves: Vec::new(),
             at: 0,
         }
@@ -29,68 +31,69 @@ impl Judge {
 
     /// Takes the next blocks: whole ones, but for the last of the piece.
     pub(crate) fn update(&mut self, blocks: &[&[u8]]) {
-        if self.expected.v1.is_some() {
+        if let Some(sha1) = &mut self.sha1 {
             for block in blocks {
-                self.sha1.update(block);
+                sha1.update(block);
             }
         }
-        if let Some(expected) = self.expected.v2 {
-            let cut = |block: &&[u8], at: usize| {
-                (expected.len as usize).saturating_sub(at).min(block.len())
-            };
-            let mut at = self.at;
-            let mut inputs = Vec::with_capacity(blocks.len());
-            for block in blocks {
-                inputs.push(&block[..cut(block, at)]);
-                at += block.len();
+        let mut inputs = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let covered = self.tree_len.saturating_sub(self.at).min(block.len());
+            if covered > 0 {
+                inputs.push(&block[..covered]);
             }
-            inputs.retain(|input| !input.is_empty());
-            self.leaves.extend(sha256_many(&inputs));
+            self.at += block.len();
         }
-        self.at += blocks.iter().map(|block| block.len()).sum::<usize>();
+        self.leaves.extend(sha256_many(&inputs));
+    }
+
+    /// The SHA-1 and the leaves, as far as they were asked for.
+    pub(crate) fn finish(self) -> (Option<Sha1Digest>, Vec<Sha256Digest>) {
+        (self.sha1.map(Sha1::finish), self.leaves)
+    }
+}
+
+/// Takes the blocks of a piece one after the other, and says at the end whether they are right.
+pub(crate) struct Judge {
+    expected: PieceHash,
+    hasher: PieceHasher,
+}
+
+impl Judge {
+    pub(crate) fn new(expected: PieceHash) -> Self {
+        let tree_len = expected.v2.map_or(0, |root| root.len);
+        let hasher = PieceHasher::new(expected.v1.is_some(), tree_len);
+        Self { expected, hasher }
+    }
+
+    /// Takes the next blocks: whole ones, but for the last of the piece.
+    pub(crate) fn update(&mut self, blocks: &[&[u8]]) {
+        self.hasher.update(blocks);
     }
 
     /// Whether all hashes that are known are right.
     pub(crate) fn passes(self) -> bool {
         let PieceHash { v1, v2 } = self.expected;
-        let right_v1 = v1.is_none_or(|expected| self.sha1.finish() == expected);
+        let (sha1, leaves) = self.hasher.finish();
         let right_v2 = v2.is_none_or(|expected| {
-            self.leaves.len() <= expected.leaves as usize
-                && merkle::root_of(&self.leaves, expected.leaves) == expected.root
+            leaves.len() <= expected.leaves as usize
+                && merkle::root_of(&leaves, expected.leaves) == expected.root
         });
-        right_v1 && right_v2 && (v1.is_some() || v2.is_some())
+        sha1 == v1 && right_v2 && (v1.is_some() || v2.is_some())
     }
 }
 
-/// What the blocks of a piece hash to: leaves of the merkle tree if it has one.
-#[derive(Debug)]
+/// What the blocks of a piece hash to, each by itself: the leaves of the merkle tree if it has one.
 pub(crate) enum Digests {
     V1(Vec<Sha1Digest>),
-    V2 {
-        leaves: Vec<Sha256Digest>,
-        len: usize,
-        at: usize,
-    },
+    V2(PieceHasher),
 }
 
 impl Digests {
     pub(crate) fn new(expected: &PieceHash) -> Self {
         match expected.v2 {
-            Some(root) => Self::V2 {
-                leaves: Vec::new(),
-                len: root.len as usize,
-                at: 0,
-            },
+            Some(root) => Self::V2(PieceHasher::new(false, root.len)),
             None => Self::V1(Vec::new()),
-        }
-    }
-
-    /// The leaves of the first `len` bytes of a piece.
-    pub(crate) const fn leaves_of(len: u32) -> Self {
-        Self::V2 {
-            leaves: Vec::new(),
-            len: len as usize,
-            at: 0,
         }
     }
 
@@ -98,20 +101,14 @@ impl Digests {
     pub(crate) fn update(&mut self, block: &[u8]) {
         match self {
             Self::V1(digests) => digests.extend(sha1_many(&[block])),
-            Self::V2 { leaves, len, at } => {
-                let cut = len.saturating_sub(*at).min(block.len());
-                if cut > 0 {
-                    leaves.extend(sha256_many(&[&block[..cut]]));
-                }
-                *at += block.len();
-            }
+            Self::V2(hasher) => hasher.update(&[block]),
         }
     }
 
     pub(crate) fn finish(self) -> BlockDigests {
         match self {
             Self::V1(digests) => BlockDigests::V1(digests),
-            Self::V2 { leaves, .. } => BlockDigests::V2(leaves),
+            Self::V2(hasher) => BlockDigests::V2(hasher.finish().1),
         }
     }
 }

@@ -7,10 +7,13 @@
 //! What happens to a piece: its blocks are held in memory; when all are there they are hashed from memory and, if
 //! right, written at once and served from then on; some seconds later the files are synced, and the journal claims
 //! the piece. Under pressure blocks are written early, and read back to be hashed.
+//!
+//! Beside that, [`create`] makes torrents of files, and [`verify`] holds files against torrents.
 
 mod backend;
 mod cache;
 mod config;
+pub mod create;
 mod disk;
 mod fault;
 mod file_pool;
@@ -22,11 +25,14 @@ mod judge;
 mod lane;
 mod os;
 mod owners;
+mod pass;
 mod reading;
 mod span;
 mod survey;
 mod torrent;
+pub mod verify;
 mod work;
 
 pub use config::{Preallocation, StorageConfig, StorageOptions};
 pub use disk::{CACHE_BYTES_MIN, Completion, Disk, StartError};
+pub use pass::{Progress, Watch};
