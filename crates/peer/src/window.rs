@@ -103,6 +103,7 @@ impl Window {
             self.phase = Phase::SlowStart;
             self.depth = DEPTH_MIN;
             self.delivery = Delivery::default();
+            self.delivery.restart(now);
         }
         self.path.handle_arrival(now, arrival.latency);
         if arrival.under_way < self.depth as usize / 2 {
