@@ -103,6 +103,10 @@ pub struct AddTorrent {
 /// How to treat a torrent; all of it can change later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish of the user, on its own"
+)]
 pub struct TorrentOptions {
     /// Begin at once.
     pub start: bool,

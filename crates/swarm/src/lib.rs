@@ -4,13 +4,29 @@
 //! wants done leaves through an [`Outbox`]. It has no clock, socket, file, thread or lock, so that the same
 //! code runs in an engine and, by the thousand, in a simulator.
 
+mod allowed_fast;
+mod bans;
+mod candidates;
+mod choker;
+mod config;
 mod input;
 mod key;
+mod limits;
+mod meter;
 mod outbox;
+mod picker;
+mod priority;
+mod shard;
+mod shared;
+mod torrent;
+mod wheel;
 
+pub use config::{Config, UnchokeSlots};
 pub use input::{AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions};
 pub use key::{ConnKey, TorrentKey};
 pub use outbox::{
     BlockDigests, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob, TorrentState,
     TrackerKey,
 };
+pub use shard::Shard;
+pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};

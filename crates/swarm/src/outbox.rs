@@ -271,6 +271,8 @@ pub enum TorrentState {
     Seeding,
     /// Storage does not work; tried again.
     Faulted(StorageFault),
+    /// Nothing: the metadata is what the info-hash names, and makes no torrent that we can handle.
+    Invalid(String),
     /// Saying goodbye.
     Stopping,
 }

@@ -1,0 +1,464 @@
+//! Addresses of peers, and which of them to dial next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use riverrun_base::{Rng, Time};
+
+use crate::input::PeerSource;
+use crate::priority::peer_priority;
+
+/// How many addresses a torrent remembers: enough for any swarm's needs, a few hundred KiB at most.
+const CANDIDATES_MAX: usize = 3000;
+/// Failed dials of one address before it is left alone.
+const TRIES_MAX: u8 = 3;
+/// Failed dials to one public IP address, whatever the port, before all of it is left alone: else a tracker could
+/// point us at the thousand ports of a victim.
+const IP_FAILURES_MAX: u8 = 3;
+/// Candidates with one public IP address.
+const PER_IP_MAX: u32 = 2;
+/// The wait after the first failed dial; doubles each time.
+const RETRY_FIRST: Duration = Duration::from_secs(30);
+/// How long an address that failed too often is left alone.
+const REST: Duration = Duration::from_mins(20);
+/// How long to leave a peer alone after a connection that worked has ended.
+const RECONNECT: Duration = Duration::from_secs(20);
+
+/// Where we can be dialled ourselves, and how others see us.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnAddress {
+    pub(crate) external_ip: Option<IpAddr>,
+    pub(crate) listen_port: u16,
+}
+
+/// How a dialled connection ended, as far as dialling again is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DialEnd {
+    /// It never came up.
+    Failed,
+    /// It was up and has ended.
+    Ended,
+    /// Never dial there again.
+    Unwelcome,
+}
+
+/// A peer that is known by its address.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    source: PeerSource,
+    failures: u8,
+    rank: u32,
+    state: State,
+    /// It has everything: of no use to us once we have everything too.
+    is_seed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Waiting(Time),
+    /// Being dialled, or connected.
+    Busy,
+    /// Itself, or banned.
+    Unwelcome,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct IpRecord {
+    candidates: u32,
+    busy: u32,
+    failures: u8,
+    blocked_until: Time,
+}
+
+/// The address book of one torrent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Candidates {
+    known: BTreeMap<SocketAddr, Candidate>,
+    /// Those in [`State::Ready`]: the fewest failures first, then by rank.
+    ready: BTreeSet<(u8, u32, SocketAddr)>,
+    /// Those in [`State::Waiting`].
+    waiting: BTreeSet<(Time, SocketAddr)>,
+    /// Public addresses only.
+    by_ip: BTreeMap<IpAddr, IpRecord>,
+    per_source: BTreeMap<PeerSource, usize>,
+    /// Nothing that is ready can be dialled, as far as was seen: no need to look at each again.
+    is_dry: bool,
+}
+
+/// Whether a torrent may learn peers from a source (BEP 27). The only place that knows.
+pub(crate) const fn may_use(source: PeerSource, is_private: bool) -> bool {
+    match source {
+        PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => true,
+        PeerSource::Dht | PeerSource::Exchange | PeerSource::Local => !is_private,
+    }
+}
+
+/// How many addresses of one source are remembered. Sources in which anybody can write get a share each.
+const fn share_of(source: PeerSource) -> usize {
+    match source {
+        PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => CANDIDATES_MAX,
+        PeerSource::Dht => CANDIDATES_MAX / 2,
+        PeerSource::Exchange | PeerSource::Local => CANDIDATES_MAX / 4,
+    }
+}
+
+/// Whether an address is one of this machine or its surroundings, where many peers may share it.
+pub(crate) fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether an address may be dialled at all. `near` says that peers in our surroundings are known to be in this
+/// swarm, so that strangers may name more of them.
+pub(crate) fn is_dialable(
+    addr: SocketAddr,
+    source: PeerSource,
+    own: OwnAddress,
+    near: bool,
+) -> bool {
+    let ip = addr.ip().to_canonical();
+    let is_own =
+        addr.port() == own.listen_port && (own.external_ip == Some(ip) || ip.is_loopback());
+    let is_host = match ip {
+        IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && ip.octets()[0] != 0,
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+    };
+    let is_trusted = match source {
+        PeerSource::User | PeerSource::Incoming => true,
+        PeerSource::Tracker => ip.is_loopback(),
+        _ => false,
+    };
+    let port_ok = addr.port() >= 1024 || matches!(addr.port(), 80 | 443) || is_trusted;
+    let strangers = matches!(source, PeerSource::Dht | PeerSource::Exchange);
+    addr.port() != 0 && !is_own && is_host && port_ok && (near || !strangers || !is_local(ip))
+}
+
+impl Candidates {
+    /// How many addresses are known.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Takes in an address that [may be dialled](is_dialable). Whether it is new.
+    pub(crate) fn add(
+        &mut self,
+        addr: SocketAddr,
+        source: PeerSource,
+        own: OwnAddress,
+        rng: &mut Rng,
+    ) -> bool {
+        let addr = canonical(addr);
+        if let Some(known) = self.known.get_mut(&addr) {
+            // Trust grows: a tracker that names an address that a stranger named vouches for it.
+            if source < known.source {
+                move_count(&mut self.per_source, known.source, source);
+                known.source = source;
+            }
+            return false;
+        }
+        let ip = addr.ip();
+        let crowded = !is_local(ip)
+            && self
+                .by_ip
+                .get(&ip)
+                .is_some_and(|record| record.candidates >= PER_IP_MAX);
+        let count = self.per_source.get(&source).copied().unwrap_or(0);
+        if crowded || count >= share_of(source) || !self.make_room(source) {
+            return false;
+        }
+        *self.per_source.entry(source).or_default() += 1;
+        if !is_local(ip) {
+            self.by_ip.entry(ip).or_default().candidates += 1;
+        }
+        let rank = rank(addr, own, rng);
+        let candidate = Candidate {
+            source,
+            failures: 0,
+            rank,
+            state: State::Ready,
+            is_seed: false,
+        };
+        self.known.insert(addr, candidate);
+        self.ready.insert((0, rank, addr));
+        self.is_dry = false;
+        true
+    }
+
+    /// Takes in the address of a peer that is connected already, having dialled us.
+    pub(crate) fn adopt(
+        &mut self,
+        addr: SocketAddr,
+        source: PeerSource,
+        own: OwnAddress,
+        rng: &mut Rng,
+    ) {
+        self.add(addr, source, own, rng);
+        let addr = canonical(addr);
+        let Some(candidate) = self.known.get(&addr) else {
+            return;
+        };
+        if matches!(candidate.state, State::Ready | State::Waiting(_)) {
+            self.set_state(addr, State::Busy);
+            if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+                record.busy += 1;
+            }
+        }
+    }
+
+    /// How often dialling an address has failed in a row.
+    pub(crate) fn failures(&self, addr: SocketAddr) -> u8 {
+        self.known
+            .get(&canonical(addr))
+            .map_or(0, |known| known.failures)
+    }
+
+    /// Forgets the worst address if the book is full; false if none is worse than one from `source`.
+    fn make_room(&mut self, source: PeerSource) -> bool {
+        if self.known.len() < CANDIDATES_MAX {
+            return true;
+        }
+        let waiting = self.waiting.iter().next_back().map(|(_, addr)| *addr);
+        let worst = waiting.or_else(|| {
+            let (_, _, addr) = self.ready.last()?;
+            (self.known[addr].source >= source).then_some(*addr)
+        });
+        worst.inspect(|addr| self.remove(*addr)).is_some()
+    }
+
+    fn remove(&mut self, addr: SocketAddr) {
+        self.set_state(addr, State::Busy);
+        let Some(candidate) = self.known.remove(&addr) else {
+            return;
+        };
+        if let Some(count) = self.per_source.get_mut(&candidate.source) {
+            *count -= 1;
+        }
+        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+            record.candidates -= 1;
+            if record.candidates == 0 && record.busy == 0 && record.failures == 0 {
+                self.by_ip.remove(&addr.ip());
+            }
+        }
+    }
+
+    fn set_state(&mut self, addr: SocketAddr, state: State) {
+        let Some(candidate) = self.known.get_mut(&addr) else {
+            return;
+        };
+        match candidate.state {
+            State::Ready => {
+                self.ready
+                    .remove(&(candidate.failures, candidate.rank, addr));
+            }
+            State::Waiting(until) => {
+                self.waiting.remove(&(until, addr));
+            }
+            State::Busy | State::Unwelcome => {}
+        }
+        candidate.state = state;
+        match state {
+            State::Ready => {
+                self.ready
+                    .insert((candidate.failures, candidate.rank, addr));
+                self.is_dry = false;
+            }
+            State::Waiting(until) => {
+                self.waiting.insert((until, addr));
+            }
+            State::Busy | State::Unwelcome => {}
+        }
+    }
+
+    /// The best address to dial now; it counts as being dialled from here on. `skip_seeds` while we have
+    /// everything ourselves.
+    pub(crate) fn next(&mut self, now: Time, skip_seeds: bool) -> Option<(SocketAddr, PeerSource)> {
+        while let Some((until, addr)) = self.waiting.first().copied()
+            && until <= now
+        {
+            self.set_state(addr, State::Ready);
+        }
+        if self.is_dry {
+            return None;
+        }
+        let usable = |addr: &SocketAddr| {
+            let record = self.by_ip.get(&addr.ip()).copied().unwrap_or_default();
+            let is_free = record.blocked_until <= now && record.busy < PER_IP_MAX;
+            is_free && !(skip_seeds && self.known[addr].is_seed)
+        };
+        let found = self.ready.iter().map(|(_, _, addr)| *addr).find(usable);
+        self.is_dry = found.is_none();
+        let addr = found?;
+        self.set_state(addr, State::Busy);
+        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+            record.busy += 1;
+        }
+        Some((addr, self.known[&addr].source))
+    }
+
+    /// When an address becomes ready that is not yet.
+    pub(crate) fn next_ready(&self) -> Option<Time> {
+        self.waiting.first().map(|(until, _)| *until)
+    }
+
+    /// Whether some address may be ready to be dialled.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.is_dry && !self.ready.is_empty()
+    }
+
+    /// A dialled connection has come up.
+    pub(crate) fn connected(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if let Some(candidate) = self.known.get_mut(&addr) {
+            candidate.failures = 0;
+        }
+        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+            record.failures = 0;
+        }
+    }
+
+    /// A peer turned out to have everything, or not.
+    pub(crate) fn set_seed(&mut self, addr: SocketAddr, is_seed: bool) {
+        if let Some(candidate) = self.known.get_mut(&canonical(addr)) {
+            candidate.is_seed = is_seed;
+            self.is_dry = false;
+        }
+    }
+
+    /// A dialled connection is over.
+    pub(crate) fn closed(&mut self, now: Time, addr: SocketAddr, end: DialEnd) {
+        let addr = canonical(addr);
+        self.is_dry = false;
+        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+            record.busy = record.busy.saturating_sub(1);
+            if end == DialEnd::Failed {
+                record.failures = record.failures.saturating_add(1);
+                if record.failures >= IP_FAILURES_MAX {
+                    record.failures = 0;
+                    record.blocked_until = now + REST;
+                }
+            }
+        }
+        let Some(candidate) = self.known.get_mut(&addr) else {
+            return;
+        };
+        if candidate.state == State::Unwelcome {
+            return;
+        }
+        let state = match end {
+            DialEnd::Unwelcome => State::Unwelcome,
+            DialEnd::Ended => State::Waiting(now + RECONNECT),
+            DialEnd::Failed => {
+                candidate.failures = candidate.failures.saturating_add(1);
+                let doubled = 1 << u32::from(candidate.failures - 1).min(6);
+                match candidate.failures {
+                    ..TRIES_MAX => State::Waiting(now + RETRY_FIRST * doubled),
+                    _ => State::Waiting(now + REST),
+                }
+            }
+        };
+        self.set_state(addr, state);
+        if matches!(self.known.get(&addr), Some(known) if known.failures > TRIES_MAX) {
+            self.remove(addr);
+        }
+    }
+
+    /// An address is not to be dialled any more.
+    pub(crate) fn bar(&mut self, addr: SocketAddr) {
+        self.set_state(canonical(addr), State::Unwelcome);
+    }
+
+    /// All addresses with this IP are not to be dialled any more.
+    pub(crate) fn bar_ip(&mut self, ip: IpAddr) {
+        let of_ip = self
+            .known
+            .keys()
+            .filter(|addr| addr.ip() == ip.to_canonical());
+        for addr in of_ip.copied().collect::<Vec<_>>() {
+            self.set_state(addr, State::Unwelcome);
+        }
+    }
+
+    /// The torrent turned out to be private: forgets what it must not have learnt.
+    pub(crate) fn forget_public(&mut self) {
+        let public = self
+            .known
+            .iter()
+            .filter(|(_, known)| !may_use(known.source, true));
+        for addr in public.map(|(addr, _)| *addr).collect::<Vec<_>>() {
+            self.remove(addr);
+        }
+    }
+
+    /// A private torrent has switched trackers: forgets what the last one said (BEP 27).
+    pub(crate) fn forget_tracker(&mut self) {
+        let told = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.source == PeerSource::Tracker);
+        for addr in told.map(|(addr, _)| *addr).collect::<Vec<_>>() {
+            self.remove(addr);
+        }
+    }
+
+    /// Our address as seen from outside has changed: everybody's rank with it.
+    pub(crate) fn rank_again(&mut self, own: OwnAddress, rng: &mut Rng) {
+        for addr in self.known.keys().copied().collect::<Vec<_>>() {
+            let state = self.known[&addr].state;
+            self.set_state(addr, State::Busy);
+            if let Some(candidate) = self.known.get_mut(&addr) {
+                candidate.rank = rank(addr, own, rng);
+            }
+            self.set_state(addr, state);
+        }
+    }
+
+    /// Panics if the indices do not agree with the book.
+    pub(crate) fn check_invariants(&self) {
+        let mut ready = 0;
+        let mut waiting = 0;
+        for (addr, candidate) in &self.known {
+            match candidate.state {
+                State::Ready => {
+                    ready += 1;
+                    assert!(
+                        self.ready
+                            .contains(&(candidate.failures, candidate.rank, *addr))
+                    );
+                }
+                State::Waiting(until) => {
+                    waiting += 1;
+                    assert!(self.waiting.contains(&(until, *addr)));
+                }
+                State::Busy | State::Unwelcome => {}
+            }
+        }
+        assert_eq!((ready, waiting), (self.ready.len(), self.waiting.len()));
+        assert_eq!(self.per_source.values().sum::<usize>(), self.known.len());
+        assert!(self.known.len() <= CANDIDATES_MAX);
+    }
+}
+
+fn move_count(counts: &mut BTreeMap<PeerSource, usize>, from: PeerSource, to: PeerSource) {
+    if let Some(count) = counts.get_mut(&from) {
+        *count -= 1;
+    }
+    *counts.entry(to).or_default() += 1;
+}
+
+/// An IPv4 address that hides in an IPv6 one is the same peer.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// The order of dialling: the higher the priority of the pair (BEP 40) the lower the rank; a random one while we
+/// do not know our address.
+fn rank(addr: SocketAddr, own: OwnAddress, rng: &mut Rng) -> u32 {
+    let known = own
+        .external_ip
+        .and_then(|ip| peer_priority(SocketAddr::new(ip, own.listen_port), addr));
+    known.map_or_else(|| rng.next_u32(), |priority| !priority)
+}

@@ -1,0 +1,86 @@
+//! What a shard is told once.
+
+use std::time::Duration;
+
+use riverrun_base::PeerId;
+
+use crate::choker::Rounds;
+use crate::input::Limits;
+
+/// The configuration of a shard.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our id, in handshakes and announces.
+    pub peer_id: PeerId,
+    /// A random number by which trackers know us when our address changes (BEP 7); the same for all torrents.
+    pub tracker_key: u32,
+    /// The port where we listen at first; 0 while we do not.
+    pub listen_port: u16,
+    /// How many peers of a torrent are unchoked at a time.
+    pub unchoke_slots: UnchokeSlots,
+    /// How often slots are reconsidered while peers wait for one. Cohen's 10 s.
+    pub rechoke_interval: Duration,
+    /// How long a peer keeps the optimistic slot. Cohen's 30 s.
+    pub optimistic_interval: Duration,
+    /// How many connections all torrents have together, those being dialled counted.
+    pub connections_max: u32,
+    /// How many dials all torrents have under way together.
+    pub half_open_max: u32,
+    /// How many dials one torrent has under way, once it has a connection.
+    pub half_open_per_torrent_max: u32,
+    /// How many dials a second all torrents begin together.
+    pub dials_per_second: u32,
+    /// How many dials may begin at once after a pause: the first list of peers is dialled in one burst.
+    pub dial_burst: u32,
+    /// How many connections one public IP address may have to one torrent.
+    pub connections_per_ip_max: u32,
+    /// How many peers a tracker is asked for.
+    pub num_want: u32,
+    /// The limits of all torrents together at first.
+    pub limits: Limits,
+    /// Turn a panic in the decisions of one torrent into its end, and let the others live. Tests let it through.
+    pub contain_panics: bool,
+}
+
+/// How many peers of a torrent are unchoked at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnchokeSlots {
+    /// Eight, fewer under an upload limit: a piece should go through one hop within seconds, and with many slots
+    /// it takes slots × piece / uplink.
+    Auto,
+    /// This many; at least one.
+    Fixed(u32),
+}
+
+impl Config {
+    /// The defaults, for a client with this id and key.
+    pub const fn new(peer_id: PeerId, tracker_key: u32) -> Self {
+        Self {
+            peer_id,
+            tracker_key,
+            listen_port: 0,
+            unchoke_slots: UnchokeSlots::Auto,
+            rechoke_interval: Duration::from_secs(10),
+            optimistic_interval: Duration::from_secs(30),
+            connections_max: 500,
+            half_open_max: 100,
+            half_open_per_torrent_max: 25,
+            dials_per_second: 30,
+            dial_burst: 30,
+            connections_per_ip_max: 2,
+            num_want: 100,
+            limits: Limits {
+                upload: None,
+                download: None,
+            },
+            contain_panics: true,
+        }
+    }
+
+    pub(crate) const fn rounds(&self) -> Rounds {
+        Rounds {
+            interval: self.rechoke_interval,
+            optimistic_interval: self.optimistic_interval,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! How fast bytes have been moving lately.
+
+use std::time::Duration;
+
+use riverrun_base::Time;
+
+/// How long bytes are counted before the rate follows them.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// A rate over the last few seconds, without a timer: it is looked at when bytes come or somebody asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Meter {
+    since: Time,
+    bytes: u64,
+    /// Of the window before, in bytes per second.
+    last_rate: u64,
+}
+
+impl Meter {
+    pub(crate) fn add(&mut self, now: Time, bytes: u64) {
+        self.roll(now);
+        self.bytes += bytes;
+    }
+
+    /// Bytes per second.
+    pub(crate) fn rate(&self, now: Time) -> u64 {
+        let elapsed = now.since(self.since);
+        if elapsed < WINDOW {
+            return self.last_rate;
+        }
+        per_second(self.bytes, elapsed)
+    }
+
+    fn roll(&mut self, now: Time) {
+        let elapsed = now.since(self.since);
+        if elapsed >= WINDOW {
+            self.last_rate = per_second(self.bytes, elapsed);
+            self.bytes = 0;
+            self.since = now;
+        }
+    }
+}
+
+fn per_second(bytes: u64, elapsed: Duration) -> u64 {
+    let micros = elapsed.as_micros().max(1);
+    u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_follows_what_moves_and_falls_when_nothing_does() {
+        let mut meter = Meter::default();
+        for tick in 0..100 {
+            meter.add(Time::from_millis(tick * 100), 1000);
+        }
+        assert!((9_000..=11_000).contains(&meter.rate(Time::from_secs(10))));
+        assert!(meter.rate(Time::from_secs(60)) < 500);
+    }
+}

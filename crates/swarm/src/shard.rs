@@ -1,0 +1,373 @@
+//! All torrents of one event loop: takes inputs apart, and hands each to its torrent.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use riverrun_base::{Bitfield, InfoHash, Rng, Time};
+
+use crate::config::Config;
+use crate::input::{AddTorrent, Input, TorrentCommand};
+use crate::key::{ConnKey, TorrentKey};
+use crate::limits::QUANTUM;
+use crate::outbox::{Event, NetAction, Outbox};
+use crate::shared::Shared;
+use crate::torrent::{Cx, PeerStats, Torrent, TorrentStats};
+use crate::wheel::{Alarm, Wheel};
+
+/// Torrents, and what they share. Everything that happens comes in by [`Shard::handle`]; everything it wants done goes
+/// out by an [`Outbox`].
+pub struct Shard {
+    config: Arc<Config>,
+    shared: Shared,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_hash: BTreeMap<InfoHash, TorrentKey>,
+    wheel: Wheel,
+    /// When credit is handed out the next time, while there is a limit and somebody wants some.
+    next_credit: Option<Time>,
+    rng: Rng,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    torrent: Option<Box<Torrent>>,
+    alarm: Alarm,
+}
+
+impl Shard {
+    /// A shard without torrents. Two with the same seed, and the same inputs at the same times, do the same.
+    pub fn new(config: Arc<Config>, seed: u64) -> Self {
+        Self {
+            shared: Shared::new(&config),
+            config,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_hash: BTreeMap::new(),
+            wheel: Wheel::default(),
+            next_credit: None,
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Add(add) => self.add(now, *add, out),
+            Input::Torrent { torrent, command } => self.command(now, torrent, command, out),
+            Input::Incoming {
+                token,
+                torrent,
+                addr,
+            } => {
+                let known = self.with(now, torrent, out, |torrent, cx| {
+                    torrent.incoming(cx, token, addr);
+                });
+                if !known {
+                    let why = riverrun_peer::CloseReason::TorrentStopped;
+                    out.net.push(NetAction::Refuse { token, why });
+                }
+            }
+            Input::Peer { conn, event } => {
+                if let Some(torrent) = self.shared.conns.get(conn).map(|conn| conn.torrent) {
+                    self.with(now, torrent, out, |torrent, cx| {
+                        torrent.peer_event(cx, conn, event);
+                    });
+                }
+            }
+            Input::PeerClosed { conn, why } => self.peer_closed(now, conn, why, out),
+            Input::Storage { torrent, done } => {
+                self.with(now, torrent, out, |torrent, cx| torrent.storage(cx, done));
+            }
+            Input::Announced {
+                torrent,
+                tracker,
+                result,
+            } => {
+                self.with(now, torrent, out, |torrent, cx| {
+                    torrent.announced(cx, tracker, result);
+                });
+            }
+            Input::Found {
+                torrent,
+                source,
+                peers,
+            } => {
+                self.with(now, torrent, out, |torrent, cx| {
+                    torrent.found_and_dial(cx, source, &peers);
+                });
+            }
+            Input::Limits(limits) => {
+                self.shared.set_limits(now, limits);
+                self.with_all(now, out, |torrent, cx| {
+                    torrent.limit_peers(cx);
+                    torrent.limits_changed(cx);
+                });
+            }
+            Input::ListenPort(port) => self.shared.own.listen_port = port,
+            Input::ExternalIp(ip) => {
+                if self.shared.own.external_ip.replace(ip) != Some(ip) {
+                    self.with_all(now, out, Torrent::address_changed);
+                }
+            }
+            Input::Shutdown => self.with_all(now, out, Torrent::shut_down),
+        }
+    }
+
+    /// Does what is due. To be called at [`Shard::poll_timeout`], and harmless at any other time.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        if self.next_credit.is_some_and(|due| due <= now) {
+            self.lend(now, out);
+        }
+        // A torrent that is due again at once is due the next time.
+        let mut due = Vec::new();
+        while let Some((at, key)) = self.wheel.pop(now) {
+            if self.slot_mut(key).is_some_and(|slot| slot.alarm.ring(at)) {
+                due.push(key);
+            }
+        }
+        for key in due {
+            self.with(now, key, out, Torrent::timeout);
+        }
+    }
+
+    /// When [`Shard::handle_timeout`] is to be called, if nothing happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        [self.wheel.next(), self.next_credit]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The torrents, in the order of their keys.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentKey> + '_ {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| {
+            slot.torrent
+                .as_ref()
+                .map(|_| TorrentKey::new(index, slot.generation))
+        })
+    }
+
+    /// The torrent with an info-hash, in either of its forms.
+    pub fn find(&self, hash: InfoHash) -> Option<TorrentKey> {
+        self.by_hash.get(&hash).copied()
+    }
+
+    /// A torrent in numbers.
+    pub fn stats(&self, now: Time, torrent: TorrentKey) -> Option<TorrentStats> {
+        Some(self.torrent(torrent)?.stats(now))
+    }
+
+    /// A torrent's connections.
+    pub fn peers(&self, now: Time, torrent: TorrentKey) -> Vec<PeerStats> {
+        self.torrent(torrent)
+            .map_or_else(Vec::new, |torrent| torrent.peer_stats(now))
+    }
+
+    /// The pieces of a torrent that are verified; `None` before its storage is open.
+    pub fn pieces(&self, torrent: TorrentKey) -> Option<&Bitfield> {
+        self.torrent(torrent)?.have()
+    }
+
+    /// How many connected peers have each piece; `None` without peers.
+    pub fn availability(&self, torrent: TorrentKey) -> Option<Vec<u32>> {
+        self.torrent(torrent)?.availability()
+    }
+
+    /// For tests and simulators, after each input.
+    ///
+    /// # Panics
+    ///
+    /// If something in a torrent does not agree with something else.
+    pub fn check_invariants(&self) {
+        for slot in &self.slots {
+            if let Some(torrent) = &slot.torrent {
+                torrent.check_invariants(&self.config);
+            }
+        }
+        assert!(self.shared.conns.half_open() <= self.shared.conns.open());
+    }
+
+    fn torrent(&self, key: TorrentKey) -> Option<&Torrent> {
+        let slot = self.slots.get(key.index() as usize)?;
+        slot.torrent
+            .as_deref()
+            .filter(|_| slot.generation == key.generation())
+    }
+
+    fn slot_mut(&mut self, key: TorrentKey) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(key.index() as usize)?;
+        (slot.generation == key.generation()).then_some(slot)
+    }
+
+    fn add(&mut self, now: Time, add: AddTorrent, out: &mut Outbox) {
+        let request = add.request;
+        let hashes = add
+            .metadata
+            .as_ref()
+            .map_or(add.hashes, |(info, _)| info.hashes());
+        if let Some(torrent) = hashes.wire().find_map(|hash| self.find(hash)) {
+            out.events.push(Event::Added {
+                request,
+                torrent,
+                existed: true,
+            });
+            return;
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            // Invariant: torrents fit into memory, so their number fits 32 bits.
+            u32::try_from(self.slots.len() - 1).expect("torrents are counted in 32 bits")
+        });
+        let torrent = TorrentKey::new(index, self.slots[index as usize].generation);
+        out.events.push(Event::Added {
+            request,
+            torrent,
+            existed: false,
+        });
+        let start = add.options.start;
+        let rng = self.rng.fork();
+        let mut cx = Cx {
+            now,
+            config: &self.config,
+            shared: &mut self.shared,
+            out,
+        };
+        let made = Torrent::new(&mut cx, torrent, add, rng);
+        self.slots[index as usize].torrent = Some(Box::new(made));
+        hashes.wire().for_each(|hash| {
+            self.by_hash.insert(hash, torrent);
+        });
+        self.with(now, torrent, out, |torrent, cx| torrent.begin(cx, start));
+    }
+
+    fn command(&mut self, now: Time, key: TorrentKey, command: TorrentCommand, out: &mut Outbox) {
+        if matches!(command, TorrentCommand::Remove) {
+            // From here on the same torrent can be added anew.
+            self.by_hash.retain(|_, torrent| *torrent != key);
+        }
+        self.with(now, key, out, |torrent, cx| torrent.command(cx, command));
+    }
+
+    fn peer_closed(
+        &mut self,
+        now: Time,
+        key: ConnKey,
+        why: riverrun_peer::CloseReason,
+        out: &mut Outbox,
+    ) {
+        let Some(conn) = self.shared.conns.remove(key) else {
+            return;
+        };
+        let addr = conn.addr;
+        self.with(now, conn.torrent, out, |torrent, cx| {
+            torrent.peer_closed(cx, key, addr, why);
+        });
+    }
+
+    fn with_all(
+        &mut self,
+        now: Time,
+        out: &mut Outbox,
+        mut handle: impl FnMut(&mut Torrent, &mut Cx<'_>),
+    ) {
+        for key in self.torrents().collect::<Vec<_>>() {
+            self.with(now, key, out, &mut handle);
+        }
+    }
+
+    /// Lets a torrent handle something; whether there is such a torrent. Whatever it decides wrongly, down to a
+    /// panic, stays its own.
+    fn with(
+        &mut self,
+        now: Time,
+        key: TorrentKey,
+        out: &mut Outbox,
+        handle: impl FnOnce(&mut Torrent, &mut Cx<'_>),
+    ) -> bool {
+        let Some(slot) = self.slots.get_mut(key.index() as usize) else {
+            return false;
+        };
+        let Some(torrent) = slot
+            .torrent
+            .as_mut()
+            .filter(|_| slot.generation == key.generation())
+        else {
+            return false;
+        };
+        let before = torrent.hashes();
+        let mut cx = Cx {
+            now,
+            config: &self.config,
+            shared: &mut self.shared,
+            out,
+        };
+        if self.config.contain_panics {
+            let caught = catch_unwind(AssertUnwindSafe(|| handle(torrent, &mut cx)));
+            if let Err(panic) = caught {
+                torrent.break_down(&mut cx, message_of(panic.as_ref()));
+            }
+        } else {
+            handle(torrent, &mut cx);
+        }
+        let next = torrent.next_timeout(&mut cx);
+        let after = torrent.hashes();
+        self.wheel.set(key, &mut slot.alarm, next);
+        if after != before {
+            // The metadata of a hybrid has told its other name.
+            for hash in after.wire() {
+                self.by_hash.entry(hash).or_insert(key);
+            }
+        }
+        if !self.shared.wanting.is_empty() && self.next_credit.is_none() {
+            self.next_credit = Some(now + QUANTUM);
+        }
+        self.forget_vanished();
+        true
+    }
+
+    fn forget_vanished(&mut self) {
+        for key in std::mem::take(&mut self.shared.vanished) {
+            self.shared.wanting.remove(&key);
+            let Some(slot) = self.slot_mut(key) else {
+                continue;
+            };
+            slot.torrent = None;
+            slot.alarm = Alarm::default();
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(key.index());
+            self.by_hash.retain(|_, torrent| *torrent != key);
+        }
+    }
+
+    /// Hands out credit to the connections of all torrents that want some. Whoever was first is last the next time.
+    fn lend(&mut self, now: Time, out: &mut Outbox) {
+        self.next_credit = None;
+        let mut wanting: Vec<_> = std::mem::take(&mut self.shared.wanting)
+            .into_iter()
+            .collect();
+        let first = self.rng.below(wanting.len());
+        wanting.rotate_left(first);
+        for key in wanting {
+            let mut wants = false;
+            self.with(now, key, out, |torrent, cx| wants = torrent.lend(cx));
+            if wants {
+                self.shared.wanting.insert(key);
+            }
+        }
+        if !self.shared.wanting.is_empty() {
+            self.next_credit = Some(now + QUANTUM);
+        }
+    }
+}
+
+/// What a panic said.
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+        .to_owned()
+}

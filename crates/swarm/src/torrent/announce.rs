@@ -1,0 +1,475 @@
+//! When to announce to which tracker, and what.
+//!
+//! Each info-hash of a hybrid is announced on its own. Of each tier one tracker is used at a time (BEP 12); a
+//! private torrent uses one of all tiers together, and leaves its peers when it switches (BEP 27).
+
+use std::time::Duration;
+
+use riverrun_base::{InfoHash, InfoHashes, Rng, Time};
+use riverrun_peer::CloseReason;
+use riverrun_tracker::{
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, Backoff, Retry, Tiers, TrackerFailure,
+    TrackerUrl,
+};
+
+use super::stats::{TrackerStats, TrackerStatus};
+use super::{Cx, Torrent};
+use crate::input::PeerSource;
+use crate::outbox::{Event, NetAction, TrackerKey};
+
+/// How many trackers a torrent may have: torrent files with more are lists of dead ones.
+const TRACKERS_MAX: usize = 100;
+/// With fewer connections than this a downloading torrent announces as soon as the tracker allows.
+const PEERS_FEW: usize = 8;
+/// How long a failure that is final is left alone: longer than anything lives.
+const NEVER: Time = Time::FAR_FUTURE;
+
+/// The trackers of a torrent, and where each stands.
+#[derive(Clone, Debug)]
+pub(super) struct Announcer {
+    urls: Vec<TrackerUrl>,
+    /// Indices into `urls`.
+    tiers: Tiers<usize>,
+    hashes: Vec<InfoHash>,
+    /// For each info-hash each tracker: `hash × urls.len() + url`.
+    entries: Vec<Entry>,
+    is_on: bool,
+    is_private: bool,
+    /// The tracker of a private torrent that answered last.
+    current: Option<usize>,
+}
+
+/// One tracker, for one info-hash.
+#[derive(Clone, Debug)]
+struct Entry {
+    key: TrackerKey,
+    url: usize,
+    hash: InfoHash,
+    /// It knows that we are there.
+    is_started: bool,
+    /// It is still to be told that the download is complete.
+    owes_completed: bool,
+    in_flight: Option<AnnounceEvent>,
+    /// When to announce again.
+    due: Time,
+    /// When to announce again at the earliest, if there is a reason to.
+    allowed: Time,
+    backoff: Backoff,
+    tracker_id: Option<Vec<u8>>,
+    last: TrackerStatus,
+}
+
+/// What an announce says of the torrent.
+#[derive(Clone, Copy, Debug)]
+struct Say {
+    left: Option<u64>,
+    uploaded: u64,
+    downloaded: u64,
+    is_partial_seed: bool,
+    is_short_of_peers: bool,
+}
+
+impl Announcer {
+    pub(super) fn new(tiers: &[Vec<String>], hashes: InfoHashes, rng: &mut Rng) -> Self {
+        let mut announcer = Self {
+            urls: Vec::new(),
+            tiers: Tiers::new([], rng),
+            hashes: hashes.wire().collect(),
+            entries: Vec::new(),
+            is_on: false,
+            is_private: false,
+            current: None,
+        };
+        for tier in tiers {
+            announcer.add_tier(tier, Time::ZERO, rng);
+        }
+        announcer
+    }
+
+    /// Adds a tier; what is no URL of a tracker that we can talk to is left out.
+    pub(super) fn add_tier(&mut self, tier: &[String], now: Time, rng: &mut Rng) {
+        let mut indices = Vec::new();
+        for url in tier
+            .iter()
+            .filter_map(|text| text.parse::<TrackerUrl>().ok())
+        {
+            let known = self.urls.contains(&url);
+            if !url.is_supported() || known || self.urls.len() >= TRACKERS_MAX {
+                continue;
+            }
+            indices.push(self.urls.len());
+            self.urls.push(url);
+        }
+        for hash in self.hashes.clone() {
+            for url in &indices {
+                self.push_entry(hash, *url, now);
+            }
+        }
+        self.tiers.push_tier(indices, rng);
+    }
+
+    fn push_entry(&mut self, hash: InfoHash, url: usize, due: Time) {
+        let key = TrackerKey(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+        self.entries.push(Entry {
+            key,
+            url,
+            hash,
+            is_started: false,
+            owes_completed: false,
+            in_flight: None,
+            due,
+            allowed: due,
+            backoff: Backoff::new(),
+            tracker_id: None,
+            last: TrackerStatus::Idle,
+        });
+    }
+
+    /// The metadata has told another info-hash: it is announced from now on too.
+    pub(super) fn set_hashes(&mut self, now: Time, hashes: InfoHashes) {
+        for hash in hashes.wire() {
+            if self.hashes.contains(&hash) {
+                continue;
+            }
+            self.hashes.push(hash);
+            for url in 0..self.urls.len() {
+                self.push_entry(hash, url, now);
+            }
+        }
+    }
+
+    /// Begins; everything that was known about trackers' wishes still holds.
+    fn start(&mut self, now: Time, is_private: bool) {
+        self.is_private = is_private;
+        if self.is_on {
+            return;
+        }
+        self.is_on = true;
+        for entry in &mut self.entries {
+            entry.due = now.max(if entry.backoff.failures() > 0 {
+                entry.due
+            } else {
+                now
+            });
+            entry.is_started = false;
+            entry.owes_completed = false;
+            entry.in_flight = None;
+        }
+    }
+
+    /// Forgets what is under way.
+    pub(super) fn forget(&mut self) {
+        self.is_on = false;
+        for entry in &mut self.entries {
+            entry.in_flight = None;
+        }
+    }
+
+    /// When the next announce is due.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        if !self.is_on {
+            return None;
+        }
+        let active = self
+            .groups()
+            .into_iter()
+            .filter_map(|group| self.active(&group));
+        active
+            .map(|at| &self.entries[at])
+            .filter(|entry| entry.in_flight.is_none() && entry.due < NEVER)
+            .map(|entry| entry.due)
+            .min()
+    }
+
+    /// The trackers among which one is used at a time, by their entries, in the order in which to try them.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let count = self.urls.len();
+        let of_hash = |hash: usize| -> Vec<Vec<usize>> {
+            let entry = |url: &usize| hash * count + *url;
+            if self.is_private {
+                return vec![self.tiers.iter().map(entry).collect()];
+            }
+            self.tiers
+                .tiers()
+                .map(|tier| tier.iter().map(entry).collect())
+                .collect()
+        };
+        (0..self.hashes.len()).flat_map(of_hash).collect()
+    }
+
+    /// The tracker of a group that is used now: the first that works, else the first that may be tried again.
+    fn active(&self, group: &[usize]) -> Option<usize> {
+        let busy = group
+            .iter()
+            .find(|at| self.entries[**at].in_flight.is_some());
+        let works = || {
+            group
+                .iter()
+                .find(|at| self.entries[**at].backoff.failures() == 0)
+        };
+        let soonest = || group.iter().min_by_key(|at| self.entries[**at].due);
+        busy.or_else(works).or_else(soonest).copied()
+    }
+
+    /// The announces that are due.
+    fn due(&mut self, now: Time, say: Say) -> Vec<(usize, AnnounceEvent)> {
+        if !self.is_on {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        for group in self.groups() {
+            let Some(at) = self.active(&group) else {
+                continue;
+            };
+            let entry = &mut self.entries[at];
+            let early = say.is_short_of_peers && entry.is_started && entry.allowed <= now;
+            if entry.in_flight.is_some() || (entry.due > now && !early) || entry.due == NEVER {
+                continue;
+            }
+            let event = entry.event(say);
+            entry.in_flight = Some(event);
+            due.push((at, event));
+        }
+        due
+    }
+
+    /// The trackers that have to be told that we go.
+    fn stop(&mut self) -> Vec<(usize, AnnounceEvent)> {
+        self.is_on = false;
+        let mut goodbyes = Vec::new();
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            entry.in_flight = None;
+            if std::mem::take(&mut entry.is_started) {
+                entry.in_flight = Some(AnnounceEvent::Stopped);
+                goodbyes.push((at, AnnounceEvent::Stopped));
+            }
+        }
+        goodbyes
+    }
+
+    /// The download is complete: whoever knows of it hears so.
+    pub(super) fn complete(&mut self, now: Time) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_started) {
+            entry.owes_completed = true;
+            if entry.due < NEVER {
+                entry.due = now;
+            }
+        }
+    }
+
+    /// Announces as soon as trackers allow.
+    pub(super) fn hasten(&mut self, now: Time) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.due < NEVER) {
+            entry.due = entry.due.min(entry.allowed.max(now));
+        }
+    }
+
+    /// Takes a good answer. Whether a private torrent has switched trackers with it.
+    fn succeeded(&mut self, now: Time, at: usize, response: &AnnounceResponse) -> bool {
+        let entry = &mut self.entries[at];
+        let Some(event) = entry.in_flight.take() else {
+            return false;
+        };
+        entry.backoff.succeed();
+        entry.last = TrackerStatus::Working {
+            seeders: response.seeders,
+            leechers: response.leechers,
+            warning: response.warning.clone(),
+        };
+        if let Some(id) = &response.tracker_id {
+            entry.tracker_id = Some(id.clone());
+        }
+        if event == AnnounceEvent::Stopped {
+            return false;
+        }
+        entry.is_started = true;
+        entry.owes_completed &= event != AnnounceEvent::Completed;
+        entry.allowed = now + response.wait_min();
+        entry.due = if entry.owes_completed {
+            now
+        } else {
+            now + response.interval.max(response.wait_min())
+        };
+        let url = entry.url;
+        self.tiers.promote(&url);
+        let switched = self.is_private && self.current.is_some_and(|current| current != url);
+        self.current = Some(url);
+        switched
+    }
+
+    fn failed(&mut self, now: Time, at: usize, failure: &TrackerFailure) {
+        let entry = &mut self.entries[at];
+        if entry.in_flight.take().is_none() {
+            return;
+        }
+        let wait = entry.backoff.fail();
+        entry.last = TrackerStatus::Failing(failure.to_string());
+        let told = match failure {
+            TrackerFailure::Refused {
+                retry: Some(Retry::After(told)),
+                ..
+            } => *told,
+            _ => Duration::ZERO,
+        };
+        entry.due = if failure.is_final() {
+            NEVER
+        } else {
+            now + wait.max(told)
+        };
+        entry.allowed = entry.due;
+    }
+
+    fn at(&self, key: TrackerKey) -> Option<usize> {
+        let at = key.0 as usize;
+        (at < self.entries.len()).then_some(at)
+    }
+
+    /// Whether a tracker knows of us.
+    pub(super) fn stats(&self) -> Vec<TrackerStats> {
+        let stats = |entry: &Entry| TrackerStats {
+            url: self.urls[entry.url].clone(),
+            info_hash: entry.hash,
+            status: match entry.in_flight {
+                Some(_) => TrackerStatus::Announcing,
+                None => entry.last.clone(),
+            },
+            failures: entry.backoff.failures(),
+            next: (self.is_on && entry.due < NEVER).then_some(entry.due),
+        };
+        self.entries.iter().map(stats).collect()
+    }
+}
+
+impl Entry {
+    fn event(&self, say: Say) -> AnnounceEvent {
+        if !self.is_started {
+            AnnounceEvent::Started
+        } else if self.owes_completed {
+            AnnounceEvent::Completed
+        } else if say.is_partial_seed {
+            AnnounceEvent::Paused
+        } else {
+            AnnounceEvent::None
+        }
+    }
+}
+
+impl Torrent {
+    pub(super) fn start_announces(&mut self, cx: &mut Cx<'_>) {
+        let is_private = self.is_private();
+        self.announcer.start(cx.now, is_private);
+        self.announce_due(cx);
+    }
+
+    pub(super) fn stop_announces(&mut self, cx: &mut Cx<'_>) {
+        let goodbyes = self.announcer.stop();
+        self.send_announces(cx, goodbyes);
+    }
+
+    pub(super) fn announce_due(&mut self, cx: &mut Cx<'_>) {
+        let due = self.announcer.due(cx.now, self.say());
+        self.send_announces(cx, due);
+    }
+
+    pub(super) fn announce_soon(&mut self, cx: &mut Cx<'_>) {
+        self.announcer.hasten(cx.now);
+        self.announce_due(cx);
+    }
+
+    pub(super) fn add_trackers(&mut self, cx: &mut Cx<'_>, urls: Vec<String>) {
+        for url in urls {
+            self.announcer.add_tier(&[url], cx.now, &mut self.rng);
+        }
+        self.announce_due(cx);
+    }
+
+    fn say(&self) -> Say {
+        let is_short =
+            !self.is_finished() && self.peers.len() < PEERS_FEW && !self.candidates.has_next();
+        Say {
+            left: self.left_bytes(),
+            uploaded: self.rates.session_up(),
+            downloaded: self.rates.session_down(),
+            is_partial_seed: self.is_partial_seed(),
+            is_short_of_peers: is_short && self.life.is_open_to_peers(),
+        }
+    }
+
+    fn send_announces(&mut self, cx: &mut Cx<'_>, announces: Vec<(usize, AnnounceEvent)>) {
+        let say = self.say();
+        for (at, event) in announces {
+            let entry = &self.announcer.entries[at];
+            let num_want = if event == AnnounceEvent::Stopped {
+                0
+            } else {
+                cx.config.num_want
+            };
+            cx.out.net.push(NetAction::Announce {
+                torrent: self.key,
+                tracker: entry.key,
+                url: self.announcer.urls[entry.url].clone(),
+                request: AnnounceRequest {
+                    info_hash: entry.hash,
+                    peer_id: cx.config.peer_id,
+                    port: cx.shared.own.listen_port,
+                    uploaded: say.uploaded,
+                    downloaded: say.downloaded,
+                    left: say.left,
+                    event,
+                    num_want: Some(num_want),
+                    key: cx.config.tracker_key,
+                    tracker_id: entry.tracker_id.clone(),
+                },
+            });
+        }
+    }
+
+    /// Takes a tracker's answer.
+    pub(crate) fn announced(
+        &mut self,
+        cx: &mut Cx<'_>,
+        tracker: TrackerKey,
+        result: Result<AnnounceResponse, TrackerFailure>,
+    ) {
+        let Some(at) = self.announcer.at(tracker) else {
+            return;
+        };
+        let url = self.announcer.urls[self.announcer.entries[at].url]
+            .as_str()
+            .to_owned();
+        match result {
+            Ok(response) => {
+                let switched = self.announcer.succeeded(cx.now, at, &response);
+                if switched {
+                    self.leave_peers(cx);
+                }
+                cx.event(Event::Announced {
+                    torrent: self.key,
+                    url,
+                    peers: response.peers.len(),
+                    warning: response.warning,
+                });
+                if let (Some(ip), None) = (response.external_ip, cx.shared.own.external_ip) {
+                    cx.shared.own.external_ip = Some(ip);
+                }
+                self.found(cx, PeerSource::Tracker, &response.peers);
+            }
+            Err(failure) => {
+                self.announcer.failed(cx.now, at, &failure);
+                cx.event(Event::TrackerFailed {
+                    torrent: self.key,
+                    url,
+                    message: failure.to_string(),
+                });
+            }
+        }
+        self.announce_due(cx);
+        self.settle(cx);
+    }
+
+    /// A private torrent uses another tracker now: its peers are not those of the last (BEP 27).
+    fn leave_peers(&mut self, cx: &mut Cx<'_>) {
+        self.candidates.forget_tracker();
+        self.close_peers(cx, &CloseReason::TorrentStopped);
+    }
+}

@@ -1,0 +1,641 @@
+//! Getting pieces: what peers have and want to give, requests, blocks, and what follows when a piece is through.
+
+use std::time::Duration;
+
+use riverrun_base::{Bitfield, Block, BlockSpan, PieceIndex, Time};
+use riverrun_peer::PeerCommand;
+
+use super::peers::Peer;
+use super::{Cx, Torrent};
+use crate::bans::{Digest, DigestKind};
+use crate::key::ConnKey;
+use crate::outbox::{Event, StorageJob};
+use crate::picker::{Asker, BlockIndex, Pace, Receipt};
+
+/// A peer that sends a piece within this time gets it for itself: sharing would gain nothing that anybody notices,
+/// and one source is easier to blame.
+const WHOLE_PIECE: Duration = Duration::from_secs(1);
+/// A piece whose deadline is nearer than this is requested from more than one peer.
+const LATE: Duration = Duration::from_secs(2);
+/// Open pieces that nobody connected has, beyond which their blocks are let go.
+const OPEN_MAX: usize = 64;
+
+impl Torrent {
+    /// All that a peer has.
+    pub(super) fn has_pieces(&mut self, cx: &mut Cx<'_>, conn: ConnKey, have: Bitfield) {
+        let Some(meta) = &self.meta else { return };
+        if have.len() != meta.info.layout().piece_count() {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        let before = std::mem::replace(&mut peer.have, have);
+        let told = std::mem::replace(&mut peer.has_told, true);
+        if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
+            if told {
+                picker.remove_peer(&before);
+            }
+            picker.add_peer(&peer.have);
+        }
+        peer.down.dry = None;
+        self.note_seed(conn);
+        self.count_wanted(conn);
+        self.update_interest(cx, conn);
+        self.part_if_useless(cx, conn);
+        self.reveal_news(cx, conn, None);
+        self.request_layers(cx);
+        self.fill(cx, conn);
+    }
+
+    /// A peer has one piece more.
+    pub(super) fn has(&mut self, cx: &mut Cx<'_>, conn: ConnKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        if !peer.has_told || !peer.have.set(piece) {
+            return;
+        }
+        if let Some(pieces) = &mut self.pieces {
+            if let Some(picker) = pieces.picker_mut() {
+                picker.add_piece(piece, &peer.have);
+            }
+            if pieces.needs(piece) {
+                peer.down.wanted += 1;
+                peer.down.dry = None;
+            }
+        }
+        if peer.have.all() {
+            self.note_seed(conn);
+            self.part_if_useless(cx, conn);
+        }
+        self.update_interest(cx, conn);
+        self.reveal_news(cx, conn, Some(piece));
+        self.fill(cx, conn);
+    }
+
+    /// A peer no longer has a piece (BEP 54).
+    pub(super) fn lost_piece(&mut self, cx: &mut Cx<'_>, conn: ConnKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        if !peer.have.clear(piece) {
+            return;
+        }
+        if let Some(pieces) = &mut self.pieces {
+            if let Some(picker) = pieces.picker_mut() {
+                picker.remove_piece(piece, &peer.have);
+            }
+            peer.down.wanted -= u32::from(pieces.needs(piece));
+        }
+        self.update_interest(cx, conn);
+    }
+
+    fn note_seed(&mut self, conn: ConnKey) {
+        let Some(peer) = self.peers.get(conn) else {
+            return;
+        };
+        if let Some(addr) = peer.listen_addr() {
+            self.candidates.set_seed(addr, peer.is_seed());
+        }
+    }
+
+    /// Counts anew how many pieces a peer has that we want.
+    pub(super) fn count_wanted(&mut self, conn: ConnKey) {
+        let (Some(pieces), Some(peer)) = (&self.pieces, self.peers.get_mut(conn)) else {
+            return;
+        };
+        peer.down.wanted = if peer.has_told {
+            pieces.needed_of(&peer.have)
+        } else {
+            0
+        };
+        peer.down.dry = None;
+    }
+
+    /// Interest is exact (BEP 3): told whenever it changes.
+    pub(super) fn update_interest(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let downloads = self.life.is_running() && !self.options.upload_only;
+        let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.hello.is_some()) else {
+            return;
+        };
+        let interested = downloads && peer.down.wanted > 0;
+        if interested != peer.down.is_interested {
+            peer.down.is_interested = interested;
+            let command = if interested {
+                PeerCommand::Interested
+            } else {
+                PeerCommand::NotInterested
+            };
+            cx.tell(conn, command);
+        }
+    }
+
+    pub(super) fn choked(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.is_choking = true;
+        // The rejections just before were the choke's, not the peer's unwillingness.
+        self.end_wait(conn);
+        self.abandon_if_idle(cx, conn);
+        self.fill(cx, conn);
+    }
+
+    pub(super) fn unchoked(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.is_choking = false;
+        peer.down.dry = None;
+        self.end_wait(conn);
+        self.fill(cx, conn);
+    }
+
+    pub(super) fn window(&mut self, cx: &mut Cx<'_>, conn: ConnKey, window: u32) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.down.window = window;
+            self.fill(cx, conn);
+        }
+    }
+
+    pub(super) fn allowed_fast(&mut self, cx: &mut Cx<'_>, conn: ConnKey, piece: PieceIndex) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.down.allow(piece);
+            peer.down.dry = None;
+            self.fill(cx, conn);
+        }
+    }
+
+    pub(super) fn suggested(&mut self, conn: ConnKey, piece: PieceIndex) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.down.suggest(piece);
+        }
+    }
+
+    /// Requests as many blocks from a peer as it should owe.
+    pub(super) fn fill(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        if !self.life.is_running() || self.life.is_faulted() || self.options.upload_only {
+            return;
+        }
+        let trusted_elsewhere = self.is_suspect(conn) && self.any_trusted_source();
+        let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
+            return;
+        };
+        let Some(peer) = self.peers.get(conn).filter(|peer| may_ask(peer, cx.now)) else {
+            return;
+        };
+        let layout = meta.info.layout();
+        let dry = peer.down.dry;
+        let picker = pieces.picker(&self.peers, self.options.sequential);
+        if dry == Some(picker.epoch()) {
+            return;
+        }
+        let is_suspect = self.bans.is_suspect(peer.culprit());
+        let asker = Asker {
+            conn,
+            have: &peer.have,
+            only: peer.down.is_choking.then_some(&peer.down.allowed),
+            suggested: &peer.down.suggested,
+            pace: pace(peer, is_suspect, layout.nominal_piece_len(), cx.now),
+            is_idle: peer.down.requests.is_empty(),
+            late: cx.now + LATE,
+            is_suspect: trusted_elsewhere,
+        };
+        let picked = picker.pick(&asker, peer.down.room(), layout.as_ref(), &mut self.rng);
+        let epoch = picker.epoch();
+        let spans: Vec<_> = picked
+            .iter()
+            .filter_map(|at| layout.span(at.piece, at.block))
+            .collect();
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.requests.extend(&spans);
+        if peer.down.room() > 0 {
+            peer.down.dry = Some(epoch);
+            self.peers.hungry.insert(conn);
+        } else {
+            self.peers.hungry.remove(&conn);
+        }
+        if !spans.is_empty() {
+            cx.tell(conn, PeerCommand::Request(spans));
+            self.want_credit(cx);
+        }
+    }
+
+    /// Lets peers that had nothing to do look again, if something has changed.
+    pub(super) fn feed_hungry(&mut self, cx: &mut Cx<'_>) {
+        let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
+        let Some(epoch) = picker.map(crate::picker::Picker::epoch) else {
+            return;
+        };
+        if self.peers.hungry.is_empty() || self.peers.fed == epoch {
+            return;
+        }
+        self.peers.fed = epoch;
+        for conn in self.peers.hungry.clone() {
+            self.fill(cx, conn);
+        }
+    }
+
+    /// Whether some peer that is under no suspicion gives us blocks.
+    fn any_trusted_source(&self) -> bool {
+        self.peers.ready().any(|peer| {
+            !peer.down.is_choking && peer.down.wanted > 0 && !self.bans.is_suspect(peer.culprit())
+        })
+    }
+
+    fn is_suspect(&self, conn: ConnKey) -> bool {
+        self.peers
+            .get(conn)
+            .is_some_and(|peer| self.bans.is_suspect(peer.culprit()))
+    }
+
+    /// A block has come.
+    pub(super) fn received(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnKey,
+        span: BlockSpan,
+        block: Block,
+    ) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.settle(span);
+        peer.down.received(cx.now, span.len.into());
+        self.pay_received(cx, conn, span.len.into());
+        if !self.take_block(cx, conn, span, block) {
+            self.rates.wasted(span.len.into());
+        }
+        self.abandon_if_idle(cx, conn);
+        self.fill(cx, conn);
+    }
+
+    /// Hands a block on if it is wanted; whether it is.
+    fn take_block(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnKey,
+        span: BlockSpan,
+        block: Block,
+    ) -> bool {
+        let at = self.block_index(span);
+        let picker = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut());
+        let (Some(at), Some(picker)) = (at, picker) else {
+            return false;
+        };
+        let Receipt::Taken { cancel, complete } = picker.receive(at, conn) else {
+            return false;
+        };
+        self.remember_digest(at, &block);
+        cx.store(self.key, StorageJob::Store { span, block });
+        for other in cancel {
+            self.cancel(cx, other, span);
+        }
+        if complete {
+            self.verify(cx, span.piece);
+        }
+        true
+    }
+
+    /// A span as a block of the torrent, which is what we request.
+    fn block_index(&self, span: BlockSpan) -> Option<BlockIndex> {
+        let meta = self.meta.as_ref()?;
+        let block = span.block()?;
+        let is_block = meta.info.layout().span(span.piece, block) == Some(span);
+        is_block.then_some(BlockIndex {
+            piece: span.piece,
+            block,
+        })
+    }
+
+    fn remember_digest(&mut self, at: BlockIndex, block: &Block) {
+        let digest = match self.bans.wants_digest(at.piece) {
+            None => return,
+            Some(DigestKind::V1) => Digest::V1(riverrun_hash::sha1(block)),
+            Some(DigestKind::V2) => Digest::V2(riverrun_hash::sha256(block)),
+        };
+        self.bans.remember(at.piece, at.block, digest);
+    }
+
+    /// Takes a request back that another peer has answered.
+    fn cancel(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        if peer.down.settle(span) {
+            peer.down.dry = None;
+            cx.tell(conn, PeerCommand::Cancel(span));
+            self.fill(cx, conn);
+        }
+    }
+
+    /// A block will not come.
+    pub(super) fn rejected(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        if !peer.down.settle(span) {
+            return;
+        }
+        if !peer.down.is_choking {
+            let before = peer.down.wait_until;
+            peer.down.rejected(cx.now);
+            let until = peer.down.wait_until;
+            self.peers.waits.remove(&(before, conn));
+            self.peers.waits.insert((until, conn));
+        }
+        self.release(conn, span);
+        self.abandon_if_idle(cx, conn);
+    }
+
+    fn release(&mut self, conn: ConnKey, span: BlockSpan) {
+        let at = self.block_index(span);
+        let picker = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut());
+        if let (Some(at), Some(picker)) = (at, picker) {
+            picker.release(at, conn);
+        }
+    }
+
+    fn end_wait(&mut self, conn: ConnKey) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            let until = std::mem::take(&mut peer.down.wait_until);
+            self.peers.waits.remove(&(until, conn));
+        }
+    }
+
+    /// Asks peers again that were left alone for a while.
+    pub(super) fn waits_over(&mut self, cx: &mut Cx<'_>) {
+        while let Some((until, conn)) = self.peers.waits.first().copied()
+            && until <= cx.now
+        {
+            self.peers.waits.pop_first();
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.down.dry = None;
+            }
+            self.fill(cx, conn);
+        }
+    }
+
+    /// A peer owes blocks for too long: others get them, and it gets one at a time of pieces that can wait.
+    pub(super) fn snubbed(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.is_snubbed = true;
+        self.take_back_requests(cx, conn);
+        self.fill(cx, conn);
+    }
+
+    /// Cancels everything that a peer owes.
+    fn take_back_requests(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get(conn) else {
+            return;
+        };
+        for span in &peer.down.requests {
+            cx.tell(conn, PeerCommand::Cancel(*span));
+        }
+        self.drop_requests(cx, conn);
+    }
+
+    /// Cancels everything that anybody owes.
+    pub(super) fn stop_requests(&mut self, cx: &mut Cx<'_>) {
+        for conn in self.peers.conns() {
+            self.take_back_requests(cx, conn);
+        }
+    }
+
+    /// Frees everything that a peer owes; whatever comes of it is not counted on.
+    pub(super) fn drop_requests(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.dry = None;
+        for span in std::mem::take(&mut peer.down.requests) {
+            self.release(conn, span);
+        }
+        self.abandon(cx, conn);
+    }
+
+    /// What a peer that chokes us and owes nothing has begun is for others to finish.
+    fn abandon_if_idle(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get(conn) else {
+            return;
+        };
+        if peer.down.is_choking && peer.down.requests.is_empty() {
+            self.abandon(cx, conn);
+        }
+    }
+
+    fn abandon(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) else {
+            return;
+        };
+        let claimed = picker.claimed_by(conn);
+        for piece in picker.abandon(conn, &claimed) {
+            self.bans.restart(piece);
+            cx.store(self.key, StorageJob::Discard(piece));
+        }
+    }
+
+    /// Lets the blocks of pieces go that nobody connected could finish.
+    pub(super) fn discard_unreachable(&mut self, cx: &mut Cx<'_>) {
+        let max = OPEN_MAX + 2 * self.peers.len();
+        let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) else {
+            return;
+        };
+        while let Some(piece) = picker.unreachable(max) {
+            picker.forget(piece);
+            cx.store(self.key, StorageJob::Discard(piece));
+        }
+    }
+
+    /// Pieces are no longer wanted: nothing of them is waited for.
+    pub(super) fn give_up(&mut self, cx: &mut Cx<'_>, pieces: &[PieceIndex]) {
+        for conn in self.peers.conns() {
+            let Some(peer) = self.peers.get_mut(conn) else {
+                continue;
+            };
+            peer.down.dry = None;
+            let owed = std::mem::take(&mut peer.down.requests);
+            let (dropped, kept) = owed
+                .into_iter()
+                .partition(|span| pieces.contains(&span.piece));
+            peer.down.requests = kept;
+            let dropped: std::collections::VecDeque<BlockSpan> = dropped;
+            for span in dropped {
+                cx.tell(conn, PeerCommand::Cancel(span));
+            }
+        }
+        for piece in pieces {
+            cx.store(self.key, StorageJob::Discard(*piece));
+        }
+    }
+
+    pub(super) fn set_sequential(&mut self, sequential: bool) {
+        self.options.sequential = sequential;
+        if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
+            picker.set_sequential(sequential);
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, cx: &mut Cx<'_>, piece: PieceIndex, at: Time) {
+        let Some(pieces) = &mut self.pieces else {
+            return;
+        };
+        pieces
+            .picker(&self.peers, self.options.sequential)
+            .set_deadline(piece, at);
+        for conn in self.peers.conns() {
+            self.fill(cx, conn);
+        }
+    }
+
+    pub(super) fn clear_deadlines(&mut self) {
+        if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
+            picker.clear_deadlines();
+        }
+    }
+
+    /// Has a piece hashed whose blocks are all there, if it is known what it must hash to.
+    pub(super) fn verify(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+        let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
+            return;
+        };
+        match meta.hashes.get(piece) {
+            Some(expected) if pieces.begin_verify(piece) => {
+                cx.store(self.key, StorageJob::Verify { piece, expected });
+            }
+            Some(_) => {}
+            None => self.request_layers(cx),
+        }
+    }
+
+    /// Pieces of padding alone come without being requested.
+    pub(super) fn verify_padding(&mut self, cx: &mut Cx<'_>) {
+        let (Some(meta), Some(pieces)) = (&self.meta, &self.pieces) else {
+            return;
+        };
+        let layout = meta.info.layout();
+        if layout.payload_len() == layout.wire_len() {
+            return;
+        }
+        let padding = pieces
+            .needed()
+            .filter(|piece| layout.is_padding(layout.piece_span(*piece)));
+        for piece in padding.collect::<Vec<_>>() {
+            self.verify(cx, piece);
+        }
+    }
+
+    /// A piece is right.
+    pub(super) fn verified(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+        let senders = self.senders(piece);
+        let Some(pieces) = &mut self.pieces else {
+            return;
+        };
+        pieces.end_verify(piece);
+        if !pieces.verified(piece) {
+            return;
+        }
+        cx.event(Event::PieceVerified {
+            torrent: self.key,
+            piece,
+        });
+        self.clear_up(cx, piece, &senders);
+        self.announce_piece(cx, piece);
+        if self
+            .pieces
+            .as_ref()
+            .is_some_and(|pieces| pieces.left() == 0)
+        {
+            self.finished(cx);
+        }
+    }
+
+    /// Tells all peers of a piece; some of them are of no more interest then.
+    fn announce_piece(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+        for peer in self.peers.iter_mut() {
+            cx.out.peers.push((peer.conn, PeerCommand::Have(piece)));
+            if peer.have.has(piece) {
+                peer.down.wanted = peer.down.wanted.saturating_sub(1);
+            }
+        }
+        let uninteresting = self
+            .peers
+            .iter()
+            .filter(|p| p.down.is_interested && p.down.wanted == 0);
+        for conn in uninteresting.map(|peer| peer.conn).collect::<Vec<_>>() {
+            self.update_interest(cx, conn);
+        }
+    }
+
+    /// Everything wanted is there.
+    fn finished(&mut self, cx: &mut Cx<'_>) {
+        if self.is_complete() {
+            self.announcer.complete(cx.now);
+        }
+        cx.store(self.key, StorageJob::Sync);
+        for conn in self.peers.conns() {
+            cx.tell(conn, PeerCommand::UploadOnly(true));
+            self.part_if_useless(cx, conn);
+        }
+        self.complete_if_settled(cx);
+        self.fill_slots(cx);
+        self.announce_due(cx);
+    }
+
+    /// Panics if requests do not agree with what the picker knows of them.
+    pub(super) fn check_download(&self) {
+        let Some(pieces) = &self.pieces else { return };
+        let Some(picker) = pieces.picker_ref() else {
+            assert!(self.peers.iter().all(|peer| peer.down.requests.is_empty()));
+            return;
+        };
+        picker.check_invariants();
+        let mut owed = std::collections::BTreeMap::<BlockIndex, usize>::new();
+        for span in self.peers.iter().flat_map(|peer| &peer.down.requests) {
+            let at = self.block_index(*span).expect("requests are blocks");
+            *owed.entry(at).or_default() += 1;
+        }
+        for (at, count) in &owed {
+            assert_eq!(picker.asked_of(*at), *count, "{at:?}");
+        }
+        assert_eq!(picker.asked() as usize, owed.len());
+        for peer in self.peers.iter().filter(|peer| peer.has_told) {
+            assert_eq!(
+                peer.down.wanted,
+                pieces.needed_of(&peer.have),
+                "{}",
+                peer.conn
+            );
+        }
+        assert!(!pieces.durable().has_any_not_in(pieces.have()));
+    }
+}
+
+/// Whether a peer may be asked for blocks now.
+fn may_ask(peer: &Peer, now: Time) -> bool {
+    let down = &peer.down;
+    let gives = !down.is_choking || !down.allowed.is_empty();
+    peer.hello.is_some() && down.is_interested && gives && down.wait_until <= now && down.room() > 0
+}
+
+fn pace(peer: &Peer, is_suspect: bool, piece_len: u32, now: Time) -> Pace {
+    let in_time = peer
+        .down
+        .meter
+        .rate(now)
+        .saturating_mul(WHOLE_PIECE.as_secs());
+    if is_suspect {
+        Pace::Parole
+    } else if peer.down.is_snubbed {
+        Pace::Snubbed
+    } else if in_time >= u64::from(piece_len) {
+        Pace::Whole
+    } else {
+        Pace::Shared
+    }
+}

@@ -1,0 +1,497 @@
+//! From taken in to removed: what a torrent is doing, and how it comes to do something else.
+//!
+//! ```text
+//! Stopped ─start→ Metadata ──────────→ Opening ──→ Checking ──→ Running
+//!    ↑            (none known)            │ (nothing to check)     ↑
+//!    │                                    └────────────────────────┘
+//!    └── Stopping ←─stop, remove── any of them
+//! ```
+//! A fault of storage is beside that, and goes by itself.
+
+use std::sync::Arc;
+
+use riverrun_base::{Bitfield, PieceIndex};
+use riverrun_peer::{CloseReason, PeerCommand};
+
+use super::pieces::{Pieces, piece_priorities};
+use super::{Cx, Meta, Torrent};
+use crate::input::Priority;
+use crate::outbox::{Event, StorageFault, StorageJob, TorrentState};
+
+/// What a torrent is doing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lifecycle {
+    phase: Phase,
+    fault: Option<StorageFault>,
+    /// The metadata that came is right, and cannot be used.
+    invalid: Option<String>,
+    /// What was told last.
+    reported: Option<TorrentState>,
+    /// [`Event::Completed`] was told, or was true from the start.
+    is_completed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Stopped,
+    Opening,
+    Metadata,
+    Checking,
+    Running,
+    Stopping(Next),
+}
+
+/// What comes after stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Rest,
+    Start,
+    Vanish,
+}
+
+impl Lifecycle {
+    pub(super) const fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    /// Whether peers are talked to.
+    pub(super) const fn is_open_to_peers(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Metadata)
+    }
+
+    /// Whether it does anything by itself.
+    pub(super) const fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::Stopped | Phase::Stopping(_))
+    }
+
+    pub(super) const fn is_faulted(&self) -> bool {
+        self.fault.is_some()
+    }
+}
+
+impl Torrent {
+    pub(super) fn state(&self) -> TorrentState {
+        if let (Some(fault), true) = (&self.life.fault, self.life.is_active()) {
+            return TorrentState::Faulted(fault.clone());
+        }
+        match self.life.phase {
+            Phase::Stopped => match &self.life.invalid {
+                Some(why) => TorrentState::Invalid(why.clone()),
+                None => TorrentState::Stopped,
+            },
+            Phase::Opening => TorrentState::Opening,
+            Phase::Metadata => TorrentState::Metadata,
+            Phase::Checking => TorrentState::Checking,
+            Phase::Running if self.is_complete() => TorrentState::Seeding,
+            Phase::Running if self.is_finished() => TorrentState::Finished,
+            Phase::Running => TorrentState::Downloading,
+            Phase::Stopping(_) => TorrentState::Stopping,
+        }
+    }
+
+    /// Tells the state if it has changed.
+    pub(super) fn report(&mut self, cx: &mut Cx<'_>) {
+        let state = self.state();
+        if self.life.reported.as_ref() != Some(&state) {
+            self.life.reported = Some(state.clone());
+            cx.event(Event::State {
+                torrent: self.key,
+                state,
+            });
+        }
+    }
+
+    /// Whether everything is there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.pieces
+            .as_ref()
+            .is_some_and(|pieces| pieces.have().all())
+    }
+
+    /// Whether there is nothing (more) to download.
+    pub(super) fn is_finished(&self) -> bool {
+        let done = self
+            .pieces
+            .as_ref()
+            .is_some_and(|pieces| pieces.left() == 0);
+        done || self.options.upload_only
+    }
+
+    /// Whether everything wanted is there, but not everything (BEP 21).
+    pub(super) fn is_partial_seed(&self) -> bool {
+        self.life.is_running() && self.is_finished() && !self.is_complete()
+    }
+
+    /// The torrent was taken in.
+    pub(crate) fn begin(&mut self, cx: &mut Cx<'_>, start: bool) {
+        if start {
+            self.start(cx);
+        }
+        self.report(cx);
+    }
+
+    /// The limits of all torrents together have changed: fewer or more slots may fit.
+    pub(crate) fn limits_changed(&mut self, cx: &mut Cx<'_>) {
+        self.fill_slots(cx);
+    }
+
+    pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
+        match self.life.phase {
+            Phase::Stopped => {}
+            Phase::Stopping(Next::Rest) => {
+                self.life.phase = Phase::Stopping(Next::Start);
+                return;
+            }
+            _ => return,
+        }
+        self.rates.start_session();
+        if self.meta.is_some() {
+            self.open(cx);
+        } else {
+            self.life.phase = Phase::Metadata;
+            self.start_announces(cx);
+        }
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>) {
+        let Some(meta) = &self.meta else { return };
+        self.life.phase = Phase::Opening;
+        let job = StorageJob::Open {
+            info: meta.info.clone(),
+            wanted: self.wanted_files(),
+        };
+        cx.store(self.key, job);
+    }
+
+    /// Takes in verified metadata.
+    pub(super) fn set_metadata(&mut self, cx: &mut Cx<'_>, meta: Meta) {
+        let info = meta.info.clone();
+        self.hashes = info.hashes();
+        self.announcer.set_hashes(cx.now, self.hashes);
+        self.meta = Some(meta);
+        if info.is_private() {
+            self.drop_public_peers(cx);
+        }
+        for conn in self.peers.conns() {
+            cx.tell(conn, PeerCommand::Metadata(info.clone()));
+        }
+        cx.event(Event::Metadata {
+            torrent: self.key,
+            info,
+        });
+        self.open(cx);
+    }
+
+    /// The metadata is what the info-hash names, and is no torrent that we can handle.
+    pub(super) fn invalidate(&mut self, cx: &mut Cx<'_>, why: String) {
+        self.life.invalid = Some(why);
+        self.stop(cx);
+    }
+
+    fn wanted_files(&self) -> Vec<bool> {
+        let Some(meta) = &self.meta else {
+            return Vec::new();
+        };
+        let count = meta.info.layout().files().len();
+        let priority = |file| {
+            self.options
+                .priorities
+                .get(file)
+                .copied()
+                .unwrap_or_default()
+        };
+        (0..count)
+            .map(|file| priority(file) > Priority::Skip)
+            .collect()
+    }
+
+    pub(super) fn opened(&mut self, cx: &mut Cx<'_>, have: Bitfield, unchecked: Bitfield) {
+        let (Phase::Opening, Some(meta)) = (self.life.phase, &self.meta) else {
+            return;
+        };
+        self.life.fault = None;
+        let priorities = piece_priorities(meta.info.layout(), &self.options.priorities);
+        self.pieces = Some(Pieces::new(have, priorities));
+        if unchecked.none() {
+            self.run(cx);
+        } else {
+            self.life.phase = Phase::Checking;
+            let hashes = meta.hashes.clone();
+            cx.store(
+                self.key,
+                StorageJob::Check {
+                    pieces: unchecked,
+                    hashes,
+                },
+            );
+        }
+    }
+
+    pub(super) fn recheck(&mut self, cx: &mut Cx<'_>) {
+        if !self.life.is_running() {
+            return;
+        }
+        let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
+            return;
+        };
+        let count = meta.info.layout().piece_count();
+        let hashes = meta.hashes.clone();
+        let begun: Vec<_> = pieces
+            .picker_ref()
+            .map_or_else(Vec::new, |picker| picker.begun().collect());
+        // Claims stay in the journal until a piece is found wrong: after a crash in the middle the rest holds.
+        pieces.drop_picker();
+        self.life.phase = Phase::Checking;
+        self.close_peers(cx, &CloseReason::TorrentStopped);
+        for piece in begun {
+            cx.store(self.key, StorageJob::Discard(piece));
+        }
+        cx.store(
+            self.key,
+            StorageJob::Check {
+                pieces: Bitfield::full(count),
+                hashes,
+            },
+        );
+    }
+
+    pub(super) fn checked(&mut self, cx: &mut Cx<'_>, piece: PieceIndex, ok: bool) {
+        let Some(pieces) = &mut self.pieces else {
+            return;
+        };
+        if ok {
+            pieces.verified(piece);
+            pieces.set_durable(piece);
+        } else if pieces.lose(piece) {
+            cx.store(self.key, StorageJob::Forget(piece));
+        }
+        cx.event(Event::Checked {
+            torrent: self.key,
+            piece,
+            ok,
+        });
+    }
+
+    pub(super) fn check_ended(&mut self, cx: &mut Cx<'_>) {
+        if self.life.phase == Phase::Checking {
+            self.run(cx);
+        }
+    }
+
+    fn run(&mut self, cx: &mut Cx<'_>) {
+        self.life.phase = Phase::Running;
+        self.life.is_completed = self
+            .pieces
+            .as_ref()
+            .is_some_and(|pieces| pieces.left() == 0);
+        self.begin_reveal();
+        self.verify_padding(cx);
+        self.refresh_peers(cx);
+        self.start_announces(cx);
+        self.request_layers(cx);
+    }
+
+    /// Peers that were there before the pieces, from fetching the metadata, can be asked for pieces now.
+    fn refresh_peers(&mut self, cx: &mut Cx<'_>) {
+        let shown = self.pieces.iter().filter(|_| !self.reveal.is_hiding());
+        let have: Vec<_> = shown.flat_map(|pieces| pieces.have().ones()).collect();
+        for conn in self.peers.conns() {
+            for piece in &have {
+                cx.tell(conn, PeerCommand::Have(*piece));
+            }
+            self.count_wanted(conn);
+            self.update_interest(cx, conn);
+            self.fill(cx, conn);
+        }
+        self.fill_slots(cx);
+    }
+
+    pub(super) fn durable(&mut self, cx: &mut Cx<'_>, durable: &[PieceIndex]) {
+        if let Some(pieces) = &mut self.pieces {
+            for piece in durable {
+                pieces.set_durable(*piece);
+            }
+        }
+        self.complete_if_settled(cx);
+    }
+
+    /// Tells that everything wanted is safe, once.
+    pub(super) fn complete_if_settled(&mut self, cx: &mut Cx<'_>) {
+        let settled = self.pieces.as_ref().is_some_and(Pieces::is_settled);
+        if settled && !self.life.is_completed && self.life.is_running() {
+            self.life.is_completed = true;
+            cx.event(Event::Completed { torrent: self.key });
+        }
+    }
+
+    /// More is wanted than before.
+    pub(super) fn reopen_completion(&mut self) {
+        if self.pieces.as_ref().is_some_and(|pieces| pieces.left() > 0) {
+            self.life.is_completed = false;
+        }
+    }
+
+    pub(super) fn faulted(&mut self, cx: &mut Cx<'_>, fault: StorageFault) {
+        let was_well = self.life.fault.replace(fault).is_none();
+        if was_well && self.life.is_running() {
+            self.stop_requests(cx);
+        }
+    }
+
+    pub(super) fn recovered(&mut self, cx: &mut Cx<'_>) {
+        if self.life.fault.take().is_none() || !self.life.is_running() {
+            return;
+        }
+        for conn in self.peers.conns() {
+            self.fill(cx, conn);
+        }
+    }
+
+    pub(super) fn stop(&mut self, cx: &mut Cx<'_>) {
+        self.wind_down(cx, Next::Rest, &CloseReason::TorrentStopped);
+    }
+
+    pub(super) fn remove(&mut self, cx: &mut Cx<'_>) {
+        self.wind_down(cx, Next::Vanish, &CloseReason::TorrentStopped);
+    }
+
+    /// The shard shuts down.
+    pub(crate) fn shut_down(&mut self, cx: &mut Cx<'_>) {
+        self.wind_down(cx, Next::Rest, &CloseReason::Shutdown);
+        self.report(cx);
+    }
+
+    fn wind_down(&mut self, cx: &mut Cx<'_>, next: Next, why: &CloseReason) {
+        match self.life.phase {
+            Phase::Stopping(Next::Vanish) => return,
+            Phase::Stopping(_) => {
+                self.life.phase = Phase::Stopping(next);
+                return;
+            }
+            Phase::Stopped => {
+                self.life.phase = Phase::Stopping(next);
+                self.rest(cx);
+                return;
+            }
+            Phase::Metadata | Phase::Opening | Phase::Checking | Phase::Running => {}
+        }
+        let has_storage = self.life.phase != Phase::Metadata;
+        self.stop_announces(cx);
+        self.close_peers(cx, why);
+        self.life.phase = Phase::Stopping(next);
+        if has_storage {
+            cx.store(self.key, StorageJob::Close);
+        } else {
+            self.rest(cx);
+        }
+    }
+
+    pub(super) fn closed(&mut self, cx: &mut Cx<'_>) {
+        if matches!(self.life.phase, Phase::Stopping(_)) {
+            self.rest(cx);
+        }
+    }
+
+    fn rest(&mut self, cx: &mut Cx<'_>) {
+        let Phase::Stopping(next) = self.life.phase else {
+            return;
+        };
+        self.pieces = None;
+        self.life.fault = None;
+        self.life.phase = Phase::Stopped;
+        self.fetch = super::MetadataFetch::default();
+        self.hash_fetch = super::HashFetch::default();
+        match next {
+            Next::Rest => {}
+            Next::Start => self.start(cx),
+            Next::Vanish => {
+                self.life.reported = Some(TorrentState::Stopped);
+                cx.event(Event::Removed { torrent: self.key });
+                cx.shared.vanished.push(self.key);
+            }
+        }
+    }
+
+    /// A decision has panicked: whatever is left is closed, and nothing is decided any more until it is started.
+    pub(crate) fn break_down(&mut self, cx: &mut Cx<'_>, message: String) {
+        let had_storage = matches!(
+            self.life.phase,
+            Phase::Opening | Phase::Checking | Phase::Running
+        );
+        for conn in cx.shared.conns.of(self.key) {
+            cx.tell(conn, PeerCommand::Close(CloseReason::TorrentStopped));
+        }
+        self.peers = super::Peers::default();
+        self.pieces = None;
+        self.choker = super::Choker::default();
+        self.reveal = super::Reveal::default();
+        self.bans = super::Bans::default();
+        self.candidates = super::Candidates::default();
+        self.announcer.forget();
+        self.life = Lifecycle::default();
+        cx.event(Event::Broken {
+            torrent: self.key,
+            message,
+        });
+        if had_storage {
+            self.life.phase = Phase::Stopping(Next::Rest);
+            cx.store(self.key, StorageJob::Close);
+        }
+        self.report(cx);
+    }
+
+    pub(super) fn set_priorities(&mut self, cx: &mut Cx<'_>, files: Vec<Priority>) {
+        self.options.priorities = files;
+        let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
+            return;
+        };
+        let priorities = piece_priorities(meta.info.layout(), &self.options.priorities);
+        let given_up = pieces.want(priorities);
+        cx.store(self.key, StorageJob::Wanted(self.wanted_files()));
+        self.give_up(cx, &given_up);
+        self.reopen_completion();
+        if self.life.is_running() {
+            self.verify_padding(cx);
+            self.wants_changed(cx);
+        }
+    }
+
+    pub(super) fn set_upload_only(&mut self, cx: &mut Cx<'_>, upload_only: bool) {
+        if self.options.upload_only == upload_only {
+            return;
+        }
+        self.options.upload_only = upload_only;
+        if !self.life.is_running() {
+            return;
+        }
+        if upload_only {
+            self.stop_requests(cx);
+        }
+        self.wants_changed(cx);
+    }
+
+    /// What is wanted has changed: interest with it, and whether we only upload.
+    fn wants_changed(&mut self, cx: &mut Cx<'_>) {
+        let finished = self.is_finished();
+        for conn in self.peers.conns() {
+            self.count_wanted(conn);
+            self.update_interest(cx, conn);
+            if !self.reveal.is_hiding() {
+                cx.tell(conn, PeerCommand::UploadOnly(finished));
+            }
+            self.fill(cx, conn);
+        }
+        self.complete_if_settled(cx);
+        self.fill_slots(cx);
+    }
+
+    pub(super) fn piece_hashes_changed(
+        &mut self,
+        change: impl FnOnce(&mut riverrun_metainfo::PieceHashes),
+    ) {
+        if let Some(meta) = &mut self.meta {
+            change(Arc::make_mut(&mut meta.hashes));
+        }
+    }
+}

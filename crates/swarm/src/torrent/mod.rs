@@ -1,0 +1,275 @@
+//! One torrent: what it consists of, and who handles what happens to it.
+//!
+//! The files beside this one each hold one side of its behaviour; what they decide with (picker, choker, address
+//! book, bans) knows nothing of the torrent.
+
+mod announce;
+mod blame;
+mod connect;
+mod download;
+mod hashes;
+mod lifecycle;
+mod metadata;
+mod peers;
+mod pieces;
+mod rates;
+mod reveal;
+mod stats;
+mod upload;
+
+use std::sync::Arc;
+
+use riverrun_base::{InfoHashes, Rng, Time};
+use riverrun_metainfo::{Info, PieceHashes};
+use riverrun_peer::{PeerCommand, PeerEvent};
+
+use self::announce::Announcer;
+use self::hashes::HashFetch;
+use self::lifecycle::Lifecycle;
+use self::metadata::MetadataFetch;
+use self::peers::Peers;
+use self::pieces::Pieces;
+use self::rates::Rates;
+use self::reveal::Reveal;
+use crate::bans::Bans;
+use crate::candidates::Candidates;
+use crate::choker::Choker;
+use crate::config::Config;
+use crate::input::{AddTorrent, TorrentCommand, TorrentOptions};
+use crate::key::{ConnKey, TorrentKey};
+use crate::outbox::{Event, NetAction, Outbox, StorageDone, StorageJob};
+use crate::shared::Shared;
+
+pub use self::stats::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};
+
+/// What a torrent needs of its surroundings while it handles one input.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Time,
+    pub(crate) config: &'a Config,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) out: &'a mut Outbox,
+}
+
+impl Cx<'_> {
+    fn tell(&mut self, conn: ConnKey, command: PeerCommand) {
+        self.out.peers.push((conn, command));
+    }
+
+    fn store(&mut self, torrent: TorrentKey, job: StorageJob) {
+        self.out.storage.push((torrent, job));
+    }
+
+    fn net(&mut self, action: NetAction) {
+        self.out.net.push(action);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.events.push(event);
+    }
+}
+
+/// One torrent.
+pub(crate) struct Torrent {
+    key: TorrentKey,
+    hashes: InfoHashes,
+    options: TorrentOptions,
+    life: Lifecycle,
+    /// Once it is known.
+    meta: Option<Meta>,
+    /// While it is not.
+    fetch: MetadataFetch,
+    /// Once storage is open.
+    pieces: Option<Pieces>,
+    hash_fetch: HashFetch,
+    peers: Peers,
+    candidates: Candidates,
+    choker: Choker,
+    reveal: Reveal,
+    announcer: Announcer,
+    bans: Bans,
+    rates: Rates,
+    rng: Rng,
+}
+
+/// The metadata, and what pieces must hash to.
+struct Meta {
+    info: Arc<Info>,
+    hashes: Arc<PieceHashes>,
+}
+
+impl Torrent {
+    pub(crate) fn new(cx: &mut Cx<'_>, key: TorrentKey, add: AddTorrent, mut rng: Rng) -> Self {
+        let meta = add.metadata.map(|(info, hashes)| Meta {
+            info,
+            hashes: Arc::new(hashes),
+        });
+        let hashes = meta.as_ref().map_or(add.hashes, |meta| meta.info.hashes());
+        let mut torrent = Self {
+            key,
+            hashes,
+            life: Lifecycle::default(),
+            meta,
+            fetch: MetadataFetch::default(),
+            pieces: None,
+            hash_fetch: HashFetch::default(),
+            peers: Peers::default(),
+            candidates: Candidates::default(),
+            choker: Choker::default(),
+            reveal: Reveal::default(),
+            announcer: Announcer::new(&add.trackers, hashes, &mut rng),
+            bans: Bans::default(),
+            rates: Rates::default(),
+            rng,
+            options: add.options,
+        };
+        torrent.rates.set_limits(cx.now, torrent.options.limits);
+        torrent.found(cx, crate::PeerSource::User, &add.peers);
+        torrent
+    }
+
+    pub(crate) const fn hashes(&self) -> InfoHashes {
+        self.hashes
+    }
+
+    /// Handles a command of the user.
+    pub(crate) fn command(&mut self, cx: &mut Cx<'_>, command: TorrentCommand) {
+        match command {
+            TorrentCommand::Start => self.start(cx),
+            TorrentCommand::Stop => self.stop(cx),
+            TorrentCommand::Remove => self.remove(cx),
+            TorrentCommand::Recheck => self.recheck(cx),
+            TorrentCommand::Priorities(priorities) => self.set_priorities(cx, priorities),
+            TorrentCommand::Sequential(sequential) => self.set_sequential(sequential),
+            TorrentCommand::Deadline { piece, at } => self.set_deadline(cx, piece, at),
+            TorrentCommand::ClearDeadlines => self.clear_deadlines(),
+            TorrentCommand::Limits(limits) => {
+                self.options.limits = limits;
+                self.rates.set_limits(cx.now, limits);
+                self.limit_peers(cx);
+                self.fill_slots(cx);
+            }
+            TorrentCommand::AddTrackers(urls) => self.add_trackers(cx, urls),
+            TorrentCommand::Announce => self.announce_soon(cx),
+            TorrentCommand::UploadOnly(upload_only) => self.set_upload_only(cx, upload_only),
+        }
+        self.settle(cx);
+    }
+
+    /// Handles what a connection reports.
+    pub(crate) fn peer_event(&mut self, cx: &mut Cx<'_>, conn: ConnKey, event: PeerEvent) {
+        if self.peers.get(conn).is_none() {
+            // We have closed it; its end is yet to be reported.
+            return;
+        }
+        match event {
+            // The driver finds the torrent for an incoming connection itself.
+            PeerEvent::Handshake(_) | PeerEvent::DhtPort(_) => {}
+            PeerEvent::Ready(hello) => self.ready(cx, conn, hello),
+            PeerEvent::Extended(hello) => self.extended(cx, conn, hello),
+            PeerEvent::Choked => self.choked(cx, conn),
+            PeerEvent::Unchoked => self.unchoked(cx, conn),
+            PeerEvent::Interested => self.interested(cx, conn, true),
+            PeerEvent::NotInterested => self.interested(cx, conn, false),
+            PeerEvent::Has(piece) => self.has(cx, conn, piece),
+            PeerEvent::HasPieces(pieces) => self.has_pieces(cx, conn, pieces),
+            PeerEvent::LostPiece(piece) => self.lost_piece(cx, conn, piece),
+            PeerEvent::Wants(span) => self.wants(cx, conn, span),
+            PeerEvent::Unwants(span) => self.unwants(cx, conn, span),
+            PeerEvent::Received { span, block } => self.received(cx, conn, span, block),
+            PeerEvent::Rejected(span) => self.rejected(cx, conn, span),
+            PeerEvent::Served(span) => self.served(cx, conn, span),
+            PeerEvent::Window(window) => self.window(cx, conn, window),
+            PeerEvent::Snubbed => self.snubbed(cx, conn),
+            PeerEvent::AllowedFast(piece) => self.allowed_fast(cx, conn, piece),
+            PeerEvent::Suggested(piece) => self.suggested(conn, piece),
+            PeerEvent::Hashes(hashes) => self.hashes_came(cx, conn, &hashes),
+            PeerEvent::HashesRejected(request) => self.hashes_rejected(cx, conn, request),
+            PeerEvent::WantsHashes(request) => self.wants_hashes(cx, conn, request),
+            PeerEvent::Metadata {
+                piece,
+                total_len,
+                bytes,
+            } => {
+                self.metadata_came(cx, conn, piece, total_len, bytes);
+            }
+            PeerEvent::MetadataRejected(piece) => self.metadata_rejected(cx, conn, piece),
+        }
+        self.settle(cx);
+    }
+
+    /// Handles what storage reports.
+    pub(crate) fn storage(&mut self, cx: &mut Cx<'_>, done: StorageDone) {
+        match done {
+            StorageDone::Opened { have, unchecked } => self.opened(cx, have, unchecked),
+            StorageDone::Checked { piece, ok } => self.checked(cx, piece, ok),
+            StorageDone::CheckEnded => self.check_ended(cx),
+            StorageDone::Verified(piece) => self.verified(cx, piece),
+            StorageDone::Failed { piece, blocks } => self.failed(cx, piece, blocks),
+            StorageDone::Durable(pieces) => self.durable(cx, &pieces),
+            StorageDone::ReadFailed { conn, span, .. } => self.read_failed(cx, conn, span),
+            StorageDone::Leaves {
+                conn,
+                request,
+                leaves,
+                ..
+            } => {
+                self.leaves(cx, conn, request, &leaves);
+            }
+            StorageDone::Fault(fault) => self.faulted(cx, fault),
+            StorageDone::Recovered => self.recovered(cx),
+            StorageDone::Synced => {}
+            StorageDone::Closed => self.closed(cx),
+        }
+        self.settle(cx);
+    }
+
+    /// Does what is due.
+    pub(crate) fn timeout(&mut self, cx: &mut Cx<'_>) {
+        self.announce_due(cx);
+        self.choke_round_due(cx);
+        self.waits_over(cx);
+        self.metadata_due(cx);
+        self.hashes_due(cx);
+        self.settle(cx);
+    }
+
+    /// When something will be due.
+    pub(crate) fn next_timeout(&self, cx: &mut Cx<'_>) -> Option<Time> {
+        if !self.life.is_active() {
+            return None;
+        }
+        let waits = self.peers.waits.first().map(|(until, _)| *until);
+        [
+            self.announcer.next_due(),
+            self.choker.next_round().filter(|_| self.life.is_running()),
+            waits,
+            self.next_dial(cx),
+            self.fetch.next_due(),
+            self.hash_fetch.next_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What follows from an input once it is handled: peers that had nothing to do look again, and free places
+    /// are dialled for.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        self.feed_hungry(cx);
+        self.dial(cx);
+        self.report(cx);
+    }
+
+    fn is_private(&self) -> bool {
+        self.meta
+            .as_ref()
+            .is_some_and(|meta| meta.info.is_private())
+    }
+
+    /// Panics if something does not agree with something else.
+    pub(crate) fn check_invariants(&self, config: &Config) {
+        self.candidates.check_invariants();
+        self.check_download();
+        self.check_upload(config);
+    }
+}

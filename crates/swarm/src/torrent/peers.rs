@@ -1,0 +1,339 @@
+//! The connections of one torrent, and what is known of the peer at each one's end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use riverrun_base::{Bitfield, BlockSpan, PieceIndex, Time};
+use riverrun_peer::{HashRequest, PeerHello};
+
+use crate::bans::Culprit;
+use crate::input::PeerSource;
+use crate::key::ConnKey;
+use crate::meter::Meter;
+
+/// Pieces that a peer suggests or allows and that are remembered; BEP 6 speaks of ten.
+const HINTS_MAX: usize = 32;
+/// The wait after a peer rejects a request although it does not choke us; doubles with each in a row.
+const REJECT_WAIT: Duration = Duration::from_secs(1);
+/// How often that wait doubles: it ends at about a minute.
+const REJECT_DOUBLINGS_MAX: u32 = 6;
+
+/// A connection and the peer at its end.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) conn: ConnKey,
+    pub(crate) addr: SocketAddr,
+    pub(crate) source: PeerSource,
+    /// We dialled it.
+    pub(crate) is_outgoing: bool,
+    pub(crate) since: Time,
+    /// Both handshakes are through.
+    pub(crate) hello: Option<Box<PeerHello>>,
+    /// What it has; without pieces until it has told.
+    pub(crate) have: Bitfield,
+    pub(crate) has_told: bool,
+    pub(crate) down: Down,
+    pub(crate) up: Up,
+    /// Whether the connection was told that sending, and receiving, is limited.
+    pub(crate) limited: [bool; 2],
+}
+
+/// What we get from a peer.
+#[derive(Debug)]
+pub(crate) struct Down {
+    pub(crate) is_choking: bool,
+    /// We told it that we are interested.
+    pub(crate) is_interested: bool,
+    /// How many pieces it has that we want.
+    pub(crate) wanted: u32,
+    /// Blocks that it owes, the oldest request first.
+    pub(crate) requests: VecDeque<BlockSpan>,
+    /// How many it should owe.
+    pub(crate) window: u32,
+    pub(crate) is_snubbed: bool,
+    /// It rejects requests: none before this time.
+    pub(crate) wait_until: Time,
+    rejects: u32,
+    /// Pieces that it gives although it chokes us (BEP 6).
+    pub(crate) allowed: BTreeSet<PieceIndex>,
+    pub(crate) suggested: Vec<PieceIndex>,
+    /// It was given nothing to do, and nothing has changed as long as the picker's epoch is this.
+    pub(crate) dry: Option<u64>,
+    pub(crate) meter: Meter,
+    /// In this choke round, and in the one before.
+    pub(crate) round_bytes: [u64; 2],
+    pub(crate) total_bytes: u64,
+    pub(crate) credit_bytes: u64,
+}
+
+/// What a peer gets from us.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) is_interested: bool,
+    pub(crate) is_unchoked: bool,
+    pub(crate) unchoked_at: Option<Time>,
+    /// Since it was unchoked.
+    pub(crate) turn_bytes: u64,
+    /// Blocks that it asked for and that are not read yet.
+    pub(crate) wants: VecDeque<BlockSpan>,
+    /// Blocks that are being read, or wait to be sent.
+    pub(crate) reading: Vec<BlockSpan>,
+    /// Pieces that we give although we choke it (BEP 6).
+    pub(crate) allowed: BTreeSet<PieceIndex>,
+    /// How much it may still take of them, in bytes.
+    pub(crate) allowed_bytes: u64,
+    /// Hash requests that storage works on.
+    pub(crate) hash_jobs: Vec<(PieceIndex, HashRequest)>,
+    pub(crate) meter: Meter,
+    pub(crate) total_bytes: u64,
+    pub(crate) credit_bytes: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        conn: ConnKey,
+        addr: SocketAddr,
+        source: PeerSource,
+        is_outgoing: bool,
+        now: Time,
+    ) -> Self {
+        Self {
+            conn,
+            addr,
+            source,
+            is_outgoing,
+            since: now,
+            hello: None,
+            have: Bitfield::new(0),
+            has_told: false,
+            down: Down::new(),
+            up: Up::new(),
+            limited: [false, false],
+        }
+    }
+
+    /// Whom to blame for what comes from here.
+    pub(crate) fn culprit(&self) -> Culprit {
+        Culprit::new(
+            self.addr.ip(),
+            self.hello.as_ref().map(|hello| hello.peer_id),
+        )
+    }
+
+    /// Where it can be dialled, as far as known.
+    pub(crate) fn listen_addr(&self) -> Option<SocketAddr> {
+        if self.is_outgoing {
+            return Some(self.addr);
+        }
+        let port = self.hello.as_ref()?.listen_port?;
+        Some(SocketAddr::new(self.addr.ip(), port))
+    }
+
+    pub(crate) fn is_seed(&self) -> bool {
+        self.has_told && self.have.all()
+    }
+
+    /// Whether it downloads nothing (more).
+    pub(crate) fn is_upload_only(&self) -> bool {
+        self.is_seed() || self.hello.as_ref().is_some_and(|hello| hello.upload_only)
+    }
+
+    pub(crate) fn has_fast(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.features.fast)
+    }
+
+    pub(crate) fn has_v2(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.features.v2)
+    }
+
+    /// Whether neither side wants anything of the other.
+    pub(crate) const fn is_idle(&self) -> bool {
+        !self.down.is_interested && !self.up.is_interested
+    }
+
+    /// Whether it may ask for blocks of a piece now.
+    pub(crate) fn may_take(&self, piece: PieceIndex) -> bool {
+        self.up.is_unchoked || (self.up.allowed_bytes > 0 && self.up.allowed.contains(&piece))
+    }
+}
+
+impl Down {
+    fn new() -> Self {
+        Self {
+            is_choking: true,
+            is_interested: false,
+            wanted: 0,
+            requests: VecDeque::new(),
+            // Until the connection measures: two requests keep a link busy while one is answered.
+            window: 2,
+            is_snubbed: false,
+            wait_until: Time::ZERO,
+            rejects: 0,
+            allowed: BTreeSet::new(),
+            suggested: Vec::new(),
+            dry: None,
+            meter: Meter::default(),
+            round_bytes: [0, 0],
+            total_bytes: 0,
+            credit_bytes: 0,
+        }
+    }
+
+    /// Takes a request off the list; false if it is not there.
+    pub(crate) fn settle(&mut self, span: BlockSpan) -> bool {
+        // Answers mostly come in the order of the requests.
+        let at = self.requests.iter().position(|owed| *owed == span);
+        at.and_then(|at| self.requests.remove(at)).is_some()
+    }
+
+    /// How many more blocks it should be asked for.
+    pub(crate) fn room(&self) -> usize {
+        let window = if self.is_snubbed {
+            1
+        } else {
+            self.window.max(1) as usize
+        };
+        window.saturating_sub(self.requests.len())
+    }
+
+    pub(crate) fn received(&mut self, now: Time, bytes: u64) {
+        self.is_snubbed = false;
+        self.rejects = 0;
+        self.meter.add(now, bytes);
+        self.round_bytes[0] += bytes;
+        self.total_bytes += bytes;
+    }
+
+    /// A request was rejected without a choke: the peer is left alone for a while.
+    pub(crate) fn rejected(&mut self, now: Time) {
+        self.wait_until = now + REJECT_WAIT * (1 << self.rejects.min(REJECT_DOUBLINGS_MAX));
+        self.rejects = self.rejects.saturating_add(1);
+    }
+
+    pub(crate) fn allow(&mut self, piece: PieceIndex) {
+        if self.allowed.len() < HINTS_MAX {
+            self.allowed.insert(piece);
+        }
+    }
+
+    pub(crate) fn suggest(&mut self, piece: PieceIndex) {
+        self.suggested.retain(|known| *known != piece);
+        self.suggested.insert(0, piece);
+        self.suggested.truncate(HINTS_MAX);
+    }
+}
+
+impl Up {
+    fn new() -> Self {
+        Self {
+            is_interested: false,
+            is_unchoked: false,
+            unchoked_at: None,
+            turn_bytes: 0,
+            wants: VecDeque::new(),
+            reading: Vec::new(),
+            allowed: BTreeSet::new(),
+            allowed_bytes: 0,
+            hash_jobs: Vec::new(),
+            meter: Meter::default(),
+            total_bytes: 0,
+            credit_bytes: 0,
+        }
+    }
+
+    /// Whether it waits for blocks from us.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.wants.is_empty() || !self.reading.is_empty()
+    }
+
+    /// Takes a block off the lists; false if it is not there.
+    pub(crate) fn settle(&mut self, span: BlockSpan) -> bool {
+        if let Some(at) = self.reading.iter().position(|read| *read == span) {
+            self.reading.remove(at);
+            return true;
+        }
+        let at = self.wants.iter().position(|want| *want == span);
+        at.and_then(|at| self.wants.remove(at)).is_some()
+    }
+}
+
+/// All connections of one torrent, those that are being dialled among them.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    map: BTreeMap<ConnKey, Box<Peer>>,
+    /// Peers that were given nothing to do.
+    pub(crate) hungry: BTreeSet<ConnKey>,
+    /// The picker's epoch at which they looked last.
+    pub(crate) fed: u64,
+    /// Peers that are left alone until a time.
+    pub(crate) waits: BTreeSet<(Time, ConnKey)>,
+    half_open: u32,
+}
+
+impl Peers {
+    pub(crate) fn insert(&mut self, peer: Peer) {
+        self.half_open += u32::from(peer.hello.is_none() && peer.is_outgoing);
+        self.map.insert(peer.conn, Box::new(peer));
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnKey) -> Option<Box<Peer>> {
+        let peer = self.map.remove(&conn)?;
+        self.half_open -= u32::from(peer.hello.is_none() && peer.is_outgoing);
+        self.hungry.remove(&conn);
+        self.waits.remove(&(peer.down.wait_until, conn));
+        Some(peer)
+    }
+
+    /// Both handshakes of a connection are through.
+    pub(crate) fn set_ready(&mut self, conn: ConnKey, hello: Box<PeerHello>) {
+        if let Some(peer) = self.map.get_mut(&conn) {
+            self.half_open -= u32::from(peer.hello.is_none() && peer.is_outgoing);
+            peer.hello = Some(hello);
+        }
+    }
+
+    pub(crate) fn get(&self, conn: ConnKey) -> Option<&Peer> {
+        self.map.get(&conn).map(Box::as_ref)
+    }
+
+    pub(crate) fn get_mut(&mut self, conn: ConnKey) -> Option<&mut Peer> {
+        self.map.get_mut(&conn).map(Box::as_mut)
+    }
+
+    /// In the order of their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.map.values().map(Box::as_ref)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.map.values_mut().map(Box::as_mut)
+    }
+
+    pub(crate) fn conns(&self) -> Vec<ConnKey> {
+        self.map.keys().copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Those that were dialled and have not come up.
+    pub(crate) const fn half_open(&self) -> u32 {
+        self.half_open
+    }
+
+    /// Those whose handshakes are through.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = &Peer> {
+        self.iter().filter(|peer| peer.hello.is_some())
+    }
+
+    /// How many connections an address has.
+    pub(crate) fn of_ip(&self, ip: IpAddr) -> usize {
+        self.iter().filter(|peer| peer.addr.ip() == ip).count()
+    }
+}

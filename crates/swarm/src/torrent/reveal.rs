@@ -1,0 +1,271 @@
+//! Getting the first copy out: which piece an initial seed gives to whom.
+//!
+//! Nobody can be complete before every piece has left the seed once (Cohen 2003), so each piece that it sends twice
+//! before that is time lost for all. Super-seeding (BEP 16) hides the pieces and reveals them one by one. Without
+//! it the seed suggests (BEP 6) to each peer a piece that it has given to nobody yet.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use riverrun_base::{Bitfield, PieceIndex, Rng};
+use riverrun_peer::PeerCommand;
+
+use super::{Cx, Torrent};
+use crate::key::ConnKey;
+use crate::picker::Picker;
+
+/// Suggestions to one peer that it has not taken up: enough for a window that spans some pieces.
+const SUGGESTED_MAX: usize = 4;
+
+/// What an initial seed has revealed, suggested and sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reveal {
+    is_hiding: bool,
+    /// Pieces that nobody was offered yet.
+    fresh: VecDeque<PieceIndex>,
+    /// Whether `fresh` was filled.
+    is_begun: bool,
+    /// Pieces that somebody has asked for.
+    taken: Option<Bitfield>,
+    offers: BTreeMap<ConnKey, Offers>,
+}
+
+/// What one peer was offered.
+#[derive(Clone, Debug, Default)]
+struct Offers {
+    /// All that it knows of.
+    revealed: Vec<PieceIndex>,
+    /// Suggestions that it has not taken up.
+    open: Vec<PieceIndex>,
+}
+
+impl Reveal {
+    /// Whether peers are told of single pieces only.
+    pub(super) const fn is_hiding(&self) -> bool {
+        self.is_hiding
+    }
+
+    /// Whether a peer may have a piece: one that is hidden from it, it cannot know of.
+    pub(super) fn may_take(&self, conn: ConnKey, piece: PieceIndex) -> bool {
+        !self.is_hiding
+            || self
+                .offers
+                .get(&conn)
+                .is_some_and(|offers| offers.revealed.contains(&piece))
+    }
+
+    /// A peer has gone: what only it was offered is offered again.
+    pub(super) fn gone(&mut self, conn: ConnKey) {
+        let Some(offers) = self.offers.remove(&conn) else {
+            return;
+        };
+        let last = if self.is_hiding {
+            offers.revealed.last()
+        } else {
+            None
+        };
+        self.fresh.extend(last.into_iter().chain(&offers.open));
+    }
+
+    /// A piece that nobody was offered and that `conn` lacks; one that nobody has if all were offered.
+    fn next(
+        &mut self,
+        conn: ConnKey,
+        have: &Bitfield,
+        picker: &Picker,
+        rng: &mut Rng,
+    ) -> Option<PieceIndex> {
+        let count = have.len();
+        if !self.is_begun {
+            self.is_begun = true;
+            let mut all: Vec<_> = (0..count).map(PieceIndex).collect();
+            rng.shuffle(&mut all);
+            self.fresh = all.into();
+        }
+        let rarity = picker.rarity();
+        while let Some(piece) = self.fresh.pop_front() {
+            if rarity.availability(piece) == 0 {
+                return Some(piece);
+            }
+        }
+        // All were offered: what is still nowhere is offered again, the rarest first after that.
+        let offered = |piece: PieceIndex| {
+            self.offers
+                .values()
+                .filter(|offers| offers.knows(piece))
+                .count()
+        };
+        let known = self.offers.get(&conn);
+        let fits = |piece: &PieceIndex| {
+            !have.has(*piece) && known.is_none_or(|offers| !offers.knows(*piece))
+        };
+        let mut pieces: Vec<_> = (0..count).map(PieceIndex).filter(fits).collect();
+        rng.shuffle(&mut pieces);
+        pieces
+            .into_iter()
+            .min_by_key(|piece| (rarity.availability(*piece), offered(*piece)))
+    }
+}
+
+impl Offers {
+    fn knows(&self, piece: PieceIndex) -> bool {
+        self.revealed.contains(&piece) || self.open.contains(&piece)
+    }
+}
+
+/// Whether some piece is with none of our peers.
+fn is_initial(picker: &Picker, count: u32) -> bool {
+    (0..count)
+        .map(PieceIndex)
+        .any(|piece| picker.rarity().availability(piece) == 0)
+}
+
+impl Torrent {
+    /// Whether this torrent hides its pieces from now on: asked when it begins to give.
+    pub(super) fn begin_reveal(&mut self) {
+        self.reveal = Reveal {
+            is_hiding: self.options.super_seed && self.is_complete(),
+            ..Reveal::default()
+        };
+    }
+
+    /// A peer has told what it has, or one piece more: others' offers may be through.
+    pub(super) fn reveal_news(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnKey,
+        piece: Option<PieceIndex>,
+    ) {
+        if !self.reveal.is_hiding || !self.life.is_running() {
+            return;
+        }
+        if self.reveal_all_if_out(cx) {
+            return;
+        }
+        let Some(piece) = piece else {
+            self.reveal_next(cx, conn);
+            return;
+        };
+        let through =
+            self.reveal.offers.iter().filter(|(other, offers)| {
+                **other != conn && offers.revealed.last() == Some(&piece)
+            });
+        for other in through.map(|(other, _)| *other).collect::<Vec<_>>() {
+            self.reveal_next(cx, other);
+        }
+        self.reveal_if_idle(cx);
+    }
+
+    /// Rather than be idle a seed reveals more to whoever has got what was revealed to it.
+    pub(super) fn reveal_if_idle(&mut self, cx: &mut Cx<'_>) {
+        if !self.reveal.is_hiding || self.peers.iter().any(|peer| peer.up.is_waiting()) {
+            return;
+        }
+        let through = self.peers.iter().filter(|peer| {
+            let last = self
+                .reveal
+                .offers
+                .get(&peer.conn)
+                .and_then(|offers| offers.revealed.last());
+            last.is_some_and(|piece| peer.have.has(*piece))
+        });
+        for conn in through.map(|peer| peer.conn).collect::<Vec<_>>() {
+            self.reveal_next(cx, conn);
+        }
+    }
+
+    /// Reveals one more piece to a peer.
+    fn reveal_next(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(pieces) = &mut self.pieces else {
+            return;
+        };
+        let picker = pieces.picker(&self.peers, false);
+        let Some(peer) = self.peers.get(conn).filter(|peer| peer.has_told) else {
+            return;
+        };
+        if let Some(piece) = self.reveal.next(conn, &peer.have, picker, &mut self.rng) {
+            self.reveal
+                .offers
+                .entry(conn)
+                .or_default()
+                .revealed
+                .push(piece);
+            cx.tell(conn, PeerCommand::Have(piece));
+        }
+    }
+
+    /// Once the others together have everything there is nothing to gain by hiding. Whether that is so.
+    fn reveal_all_if_out(&mut self, cx: &mut Cx<'_>) -> bool {
+        let Some(pieces) = &mut self.pieces else {
+            return false;
+        };
+        let have = pieces.have().clone();
+        let picker = pieces.picker(&self.peers, false);
+        if is_initial(picker, have.len()) {
+            return false;
+        }
+        self.reveal.is_hiding = false;
+        for conn in self.peers.conns() {
+            for piece in have.ones() {
+                if !self
+                    .reveal
+                    .offers
+                    .get(&conn)
+                    .is_some_and(|offers| offers.knows(piece))
+                {
+                    cx.tell(conn, PeerCommand::Have(piece));
+                }
+            }
+            cx.tell(conn, PeerCommand::UploadOnly(true));
+        }
+        self.reveal.offers.clear();
+        true
+    }
+
+    /// Suggests pieces to a peer that nobody has asked for yet.
+    pub(super) fn suggest(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        if self.reveal.is_hiding || !self.is_complete() {
+            return;
+        }
+        let Some(pieces) = &mut self.pieces else {
+            return;
+        };
+        let count = pieces.have().len();
+        pieces.picker(&self.peers, false);
+        let (Some(picker), Some(peer)) = (pieces.picker_ref(), self.peers.get(conn)) else {
+            return;
+        };
+        if !peer.has_fast() || !peer.has_told || !is_initial(picker, count) {
+            return;
+        }
+        let taken = self
+            .reveal
+            .taken
+            .get_or_insert_with(|| Bitfield::new(count))
+            .clone();
+        while self.reveal.offers.entry(conn).or_default().open.len() < SUGGESTED_MAX {
+            let Some(piece) = self.reveal.next(conn, &peer.have, picker, &mut self.rng) else {
+                return;
+            };
+            if taken.has(piece) || picker.rarity().availability(piece) > 0 {
+                return;
+            }
+            self.reveal.offers.entry(conn).or_default().open.push(piece);
+            cx.tell(conn, PeerCommand::Suggest(piece));
+        }
+    }
+
+    /// A peer has begun to take a piece.
+    pub(super) fn note_taken(&mut self, cx: &mut Cx<'_>, conn: ConnKey, piece: PieceIndex) {
+        let Some(taken) = &mut self.reveal.taken else {
+            return;
+        };
+        if !taken.set(piece) {
+            return;
+        }
+        self.reveal.fresh.retain(|other| *other != piece);
+        for offers in self.reveal.offers.values_mut() {
+            offers.open.retain(|other| *other != piece);
+        }
+        self.suggest(cx, conn);
+    }
+}

@@ -1,0 +1,287 @@
+//! Giving pieces: slots, requests of peers, reads.
+
+use riverrun_base::BlockSpan;
+use riverrun_peer::PeerCommand;
+
+use super::peers::Peer;
+use super::{Cx, Torrent};
+use crate::allowed_fast::allowed_fast_set;
+use crate::choker::{Applicant, Change, Policy, QUOTA_PIECES};
+use crate::config::{Config, UnchokeSlots};
+use crate::key::ConnKey;
+use crate::outbox::StorageJob;
+
+/// Blocks of one connection that are read ahead of what it has sent: 1 MiB.
+const READS_MAX: usize = 64;
+/// Requests of one connection that wait to be read; connections say in their handshake what they accept, and
+/// end those that go far beyond.
+const WANTS_MAX: usize = 2048;
+/// Slots without an upload limit.
+const SLOTS_USUAL: u32 = 8;
+/// The fewest slots: two for those who give most, one for somebody new.
+const SLOTS_MIN: u32 = 3;
+/// A piece should be through one hop within this time, in seconds: with s slots it takes s × piece / uplink.
+const HOP_SECS: u64 = 10;
+/// Pieces that a peer may take while choked (BEP 6 has ten; a few are enough to begin trading with).
+const ALLOWED_FAST: usize = 5;
+/// Pieces that a peer took, in torrents, from which on it is asked what became of them.
+const DRAIN_TIMES: f64 = 1.5;
+
+impl Torrent {
+    pub(super) fn interested(&mut self, cx: &mut Cx<'_>, conn: ConnKey, interested: bool) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.up.is_interested = interested;
+        self.fill_slots(cx);
+        if interested {
+            self.allow_fast(cx, conn);
+        } else {
+            self.part_if_useless(cx, conn);
+        }
+    }
+
+    /// Gives free slots to those who wait.
+    pub(super) fn fill_slots(&mut self, cx: &mut Cx<'_>) {
+        if !self.life.is_running() {
+            return;
+        }
+        let (slots, policy) = (self.slots(cx), self.policy());
+        let applicants = self.applicants();
+        let changes = self
+            .choker
+            .fill(cx.now, &applicants, slots, policy, cx.config.rounds());
+        self.apply(cx, &changes);
+    }
+
+    /// Reconsiders all slots, if that is due.
+    pub(super) fn choke_round_due(&mut self, cx: &mut Cx<'_>) {
+        if !self.life.is_running() || self.choker.next_round().is_none_or(|due| due > cx.now) {
+            return;
+        }
+        let (slots, policy) = (self.slots(cx), self.policy());
+        let applicants = self.applicants();
+        let rounds = cx.config.rounds();
+        let changes = self
+            .choker
+            .round(cx.now, &applicants, slots, policy, rounds, &mut self.rng);
+        self.apply(cx, &changes);
+        for peer in self.peers.iter_mut() {
+            peer.down.round_bytes = [0, peer.down.round_bytes[0]];
+        }
+    }
+
+    fn apply(&mut self, cx: &mut Cx<'_>, changes: &[Change]) {
+        for change in changes {
+            match *change {
+                Change::Choke(conn) => self.choke(cx, conn),
+                Change::Unchoke(conn) => self.unchoke(cx, conn),
+            }
+        }
+    }
+
+    fn choke(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.up.is_unchoked = false;
+        // The connection refuses what waits; what is being read for it comes to nothing.
+        peer.up.wants.clear();
+        peer.up.reading.clear();
+        cx.tell(conn, PeerCommand::Choke);
+    }
+
+    fn unchoke(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.up.is_unchoked = true;
+        peer.up.unchoked_at = Some(cx.now);
+        peer.up.turn_bytes = 0;
+        self.suggest(cx, conn);
+        cx.tell(conn, PeerCommand::Unchoke);
+    }
+
+    /// How many peers are unchoked at a time.
+    fn slots(&self, cx: &Cx<'_>) -> usize {
+        let slots = match cx.config.unchoke_slots {
+            UnchokeSlots::Fixed(slots) => slots.max(1),
+            UnchokeSlots::Auto => self.slots_for_uplink(cx),
+        };
+        slots as usize
+    }
+
+    fn slots_for_uplink(&self, cx: &Cx<'_>) -> u32 {
+        let limits = [self.options.limits.upload, cx.shared.limits.upload];
+        let Some(uplink) = limits.into_iter().flatten().min() else {
+            return SLOTS_USUAL;
+        };
+        let piece_len = self
+            .meta
+            .as_ref()
+            .map_or(1, |meta| meta.info.layout().nominal_piece_len());
+        let fitting = uplink.bytes_per_second().saturating_mul(HOP_SECS) / u64::from(piece_len);
+        u32::try_from(fitting)
+            .unwrap_or(u32::MAX)
+            .clamp(SLOTS_MIN, SLOTS_USUAL)
+    }
+
+    fn policy(&self) -> Policy {
+        if !self.is_finished() {
+            return Policy::Reciprocate;
+        }
+        let piece_len = self
+            .meta
+            .as_ref()
+            .map_or(0, |meta| meta.info.layout().nominal_piece_len());
+        Policy::Rotate {
+            quota_bytes: QUOTA_PIECES * u64::from(piece_len),
+        }
+    }
+
+    fn applicants(&self) -> Vec<Applicant> {
+        let peers = self
+            .peers
+            .ready()
+            .filter(|peer| peer.up.is_interested || peer.up.is_unchoked);
+        peers.map(|peer| self.applicant(peer)).collect()
+    }
+
+    fn applicant(&self, peer: &Peer) -> Applicant {
+        Applicant {
+            conn: peer.conn,
+            is_interested: peer.up.is_interested,
+            is_unchoked: peer.up.is_unchoked,
+            given_bytes: peer.down.round_bytes.iter().sum(),
+            taken_bytes: peer.up.turn_bytes,
+            unchoked_at: peer.up.unchoked_at,
+            connected_at: peer.since,
+            is_drain: self.is_drain(peer),
+        }
+    }
+
+    /// Whether a peer takes more than it could use, and claims to have got little of it.
+    fn is_drain(&self, peer: &Peer) -> bool {
+        let Some(meta) = &self.meta else { return false };
+        let total = meta.info.layout().payload_len();
+        #[expect(clippy::cast_precision_loss, reason = "a threshold, not an account")]
+        let took_too_much = peer.up.total_bytes as f64 > total as f64 * DRAIN_TIMES;
+        took_too_much && peer.have.count_ones() < peer.have.len() / 2
+    }
+
+    /// Lets a newcomer that finds no slot take a few pieces while choked, so that it has something to trade with
+    /// (BEP 6). Not those that only we have: these should go to who passes them on.
+    fn allow_fast(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let (Some(meta), Some(pieces)) = (&self.meta, &self.pieces) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        let has_much = peer.have.count_ones() as usize >= ALLOWED_FAST;
+        if peer.up.is_unchoked || !peer.has_fast() || has_much || !peer.up.allowed.is_empty() {
+            return;
+        }
+        let (Some(picker), false) = (pieces.picker_ref(), self.reveal.is_hiding()) else {
+            return;
+        };
+        let count = meta.info.layout().piece_count();
+        let set = allowed_fast_set(peer.addr.ip(), self.hashes.primary(), count, ALLOWED_FAST);
+        for piece in set {
+            if pieces.have().has(piece) && picker.rarity().availability(piece) > 0 {
+                peer.up.allowed.insert(piece);
+                peer.up.allowed_bytes += u64::from(meta.info.layout().piece_len(piece));
+                cx.tell(conn, PeerCommand::AllowFast(piece));
+            }
+        }
+    }
+
+    /// A peer asks for a block.
+    pub(super) fn wants(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        let have = self
+            .pieces
+            .as_ref()
+            .is_some_and(|pieces| pieces.have().has(span.piece));
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        let full = peer.up.wants.len() >= WANTS_MAX;
+        if !have || !peer.may_take(span.piece) || full || !self.reveal.may_take(conn, span.piece) {
+            cx.tell(conn, PeerCommand::Reject(span));
+            return;
+        }
+        if !peer.up.is_unchoked {
+            peer.up.allowed_bytes = peer.up.allowed_bytes.saturating_sub(span.len.into());
+        }
+        peer.up.wants.push_back(span);
+        self.note_taken(cx, conn, span.piece);
+        self.read_ahead(cx, conn);
+        self.want_credit(cx);
+    }
+
+    pub(super) fn unwants(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.up.settle(span);
+            self.read_ahead(cx, conn);
+        }
+    }
+
+    /// A block has left.
+    pub(super) fn served(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        let bytes = u64::from(span.len);
+        peer.up.settle(span);
+        peer.up.turn_bytes += bytes;
+        peer.up.total_bytes += bytes;
+        peer.up.meter.add(cx.now, bytes);
+        self.pay_served(cx, conn, bytes);
+        self.read_ahead(cx, conn);
+        self.reveal_if_idle(cx);
+    }
+
+    pub(super) fn read_failed(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        if peer.up.settle(span) {
+            cx.tell(conn, PeerCommand::Reject(span));
+            self.read_ahead(cx, conn);
+        } else {
+            self.leaves_failed(cx, conn, span.piece);
+        }
+    }
+
+    /// Has the next blocks read that a peer asked for.
+    fn read_ahead(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        while peer.up.reading.len() < READS_MAX
+            && let Some(span) = peer.up.wants.pop_front()
+        {
+            peer.up.reading.push(span);
+            cx.out
+                .storage
+                .push((self.key, StorageJob::Read { conn, span }));
+        }
+    }
+
+    /// Panics if there are more slots given than there are.
+    pub(super) fn check_upload(&self, config: &Config) {
+        let unchoked = self.peers.iter().filter(|peer| peer.up.is_unchoked).count();
+        let max = match config.unchoke_slots {
+            UnchokeSlots::Auto => SLOTS_USUAL,
+            UnchokeSlots::Fixed(slots) => slots.max(1),
+        };
+        assert!(
+            unchoked <= max as usize,
+            "{unchoked} peers are unchoked, of {max}"
+        );
+        for peer in self.peers.iter() {
+            assert!(peer.up.wants.len() <= WANTS_MAX && peer.up.reading.len() <= READS_MAX);
+            assert!(!peer.up.is_unchoked || peer.hello.is_some());
+        }
+    }
+}
