@@ -24,7 +24,7 @@ pub enum PeerEvent {
     Interested,
     /// The peer wants nothing from us.
     NotInterested,
-    /// The peer has a piece more.
+    /// The peer has a piece more. Peers repeat themselves; it may be one that was told before.
     Has(PieceIndex),
     /// All that the peer has. Comes once, soon after [`PeerEvent::Ready`] or after the metadata, before any
     /// [`PeerEvent::Has`].
@@ -46,7 +46,8 @@ pub enum PeerEvent {
     Rejected(BlockSpan),
     /// A block has left towards the peer.
     Served(BlockSpan),
-    /// The number of requests that should be under way has changed (from bandwidth and round-trip time).
+    /// The number of requests that should be under way has changed (from bandwidth and round-trip time). Told
+    /// first right after [`PeerEvent::Ready`].
     Window(u32),
     /// The peer owes us blocks and has sent none for the snub timeout.
     Snubbed,

@@ -4,6 +4,7 @@
 //! the last two is expected and swallowed.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use riverrun_base::{BlockSpan, PieceIndex, Time};
 
@@ -54,18 +55,13 @@ pub(crate) enum Cancelled {
 }
 
 impl Pending {
-    /// Notes a request; whether it is a new one.
-    pub(crate) fn push(&mut self, span: BlockSpan, now: Time) -> bool {
-        let known = self.receiving.is_some_and(|request| request.span == span);
-        if known || self.find(span, false).is_some() {
-            return false;
-        }
+    /// Notes a request. The same twice is two requests, with an answer each.
+    pub(crate) fn push(&mut self, span: BlockSpan, now: Time) {
         self.queue.push_back(Request {
             span,
             sent_at: now,
             cancelled: false,
         });
-        true
     }
 
     /// How many blocks the peer owes us.
@@ -153,6 +149,27 @@ impl Pending {
         given_up
     }
 
+    /// Gives up the requests that were sent more than `patience` before one, sent at `answered`, that has been
+    /// answered; those that we wanted. Peers answer in another order than they were asked, but not so much.
+    pub(crate) fn give_up_older(&mut self, answered: Time, patience: Duration) -> Vec<BlockSpan> {
+        let mut given_up = Vec::new();
+        while let Some(oldest) = self.queue.front()
+            && oldest.sent_at + patience < answered
+        {
+            let Request {
+                span, cancelled, ..
+            } = *oldest;
+            self.queue.pop_front();
+            self.drop_span(span);
+            if cancelled {
+                self.cancelled -= 1;
+            } else {
+                given_up.push(span);
+            }
+        }
+        given_up
+    }
+
     fn find(&self, span: BlockSpan, cancelled: bool) -> Option<usize> {
         let is_it = |request: &Request| request.span == span && request.cancelled == cancelled;
         self.queue.iter().position(is_it)
@@ -195,7 +212,7 @@ mod tests {
     fn pending(pieces: &[u32]) -> Pending {
         let mut pending = Pending::default();
         for piece in pieces {
-            assert!(pending.push(span(*piece), Time::ZERO));
+            pending.push(span(*piece), Time::ZERO);
         }
         pending
     }
@@ -203,9 +220,7 @@ mod tests {
     #[test]
     fn a_block_is_wanted_once() {
         let mut pending = pending(&[1, 2]);
-        assert!(!pending.push(span(1), Time::ZERO), "it is under way");
         assert_eq!(pending.start(span(2)), Incoming::Wanted);
-        assert!(!pending.push(span(2), Time::ZERO), "it is coming in");
         assert_eq!(pending.wanted(), 2);
         assert_eq!(pending.finish().map(|request| request.span), Some(span(2)));
         assert_eq!(pending.start(span(2)), Incoming::Unknown);
@@ -217,7 +232,7 @@ mod tests {
         let mut pending = pending(&[1]);
         assert_eq!(pending.cancel(span(1), true), Cancelled::Request);
         assert_eq!(pending.wanted(), 0);
-        assert!(pending.push(span(1), Time::ZERO), "asked for again");
+        pending.push(span(1), Time::ZERO);
         assert!(!pending.reject(span(1)), "the answer to the cancel");
         assert!(pending.reject(span(1)));
         assert_eq!(pending.start(span(1)), Incoming::Unknown);
@@ -245,6 +260,21 @@ mod tests {
         assert_eq!(pending.start(span(3)), Incoming::Unwanted);
         assert!(!pending.reject(span(1)));
         assert_eq!(pending.start(span(1)), Incoming::Unknown);
+    }
+
+    #[test]
+    fn what_is_passed_over_for_long_is_given_up() {
+        let mut pending = Pending::default();
+        for (piece, at) in [(1, 0), (2, 1), (3, 2), (4, 30)] {
+            pending.push(span(piece), Time::from_secs(at));
+        }
+        pending.cancel(span(2), true);
+        let patience = Duration::from_secs(20);
+        let mut answered = |at| pending.give_up_older(Time::from_secs(at), patience);
+        assert!(answered(20).is_empty());
+        assert_eq!(answered(22), [span(1)], "and the cancelled one");
+        assert_eq!(pending.wanted(), 2);
+        assert_eq!(pending.start(span(2)), Incoming::Unwanted);
     }
 
     #[test]

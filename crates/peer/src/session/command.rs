@@ -127,11 +127,12 @@ impl Session {
             self.window.handle_start(now);
         }
         for span in spans {
-            if !self.may_request(span) {
+            if self.may_request(span) {
+                self.pending.push(span, now);
+                link.out.send(Message::Request(span));
+            } else {
                 // It was decided before a choke, or a reject, was known there.
                 link.events.push_back(PeerEvent::Rejected(span));
-            } else if self.pending.push(span, now) {
-                link.out.send(Message::Request(span));
             }
         }
         self.watch(now, link);
@@ -207,7 +208,8 @@ impl Session {
     }
 
     fn set_upload_only(&mut self, upload_only: bool, link: &mut Link) {
-        if std::mem::replace(&mut self.ours.upload_only, upload_only) == upload_only {
+        let before = std::mem::replace(&mut self.ours.upload_only, upload_only);
+        if before == upload_only || self.ours.hidden {
             return;
         }
         if let Some(id) = self.ids.upload_only.filter(|id| *id != 0) {

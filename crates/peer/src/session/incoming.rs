@@ -253,6 +253,10 @@ impl Session {
     }
 
     fn report_hello(&self, link: &mut Link) {
+        // Of several in one read the last says it all; a flood of them must not pile up.
+        if let Some(PeerEvent::Extended(_)) = link.events.back() {
+            link.events.pop_back();
+        }
         let hello = Box::new(self.hello.clone());
         link.events.push_back(PeerEvent::Extended(hello));
     }

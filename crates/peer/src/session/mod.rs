@@ -71,6 +71,8 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug)]
 struct Ours {
     dialed: bool,
+    /// We show no pieces, and must not look like one that has all it wants (BEP 16).
+    hidden: bool,
     upload_only: bool,
     your_ip: Option<IpAddr>,
 }
@@ -108,9 +110,9 @@ impl Session {
             hello: hello(peer_id, info_hash, features),
             ours: Ours {
                 dialed,
-                // Who is hidden must not look like one that has all it wants (BEP 16), and who has no metadata is
-                // to be given it before anybody hangs up for want of a use.
-                upload_only: attach.upload_only && count.is_some() && !attach.hide_pieces,
+                hidden: attach.hide_pieces,
+                // Who has no metadata is to be given it before anybody hangs up for want of a use.
+                upload_only: attach.upload_only && count.is_some(),
                 your_ip: attach.your_ip,
             },
             info: attach.info,
@@ -192,6 +194,11 @@ impl Session {
         };
         self.window.handle_arrival(now, arrival);
         link.events.push_back(PeerEvent::Received { span, block });
+        // Peers without the fast extension drop what they cannot take, and tell nobody.
+        let passed_over = self
+            .pending
+            .give_up_older(request.sent_at, self.config.snub_timeout);
+        report_rejected(passed_over, link);
         self.watch_answers(now, link);
         link.timers.stop(Timer::Snub);
         self.watch(now, link);
@@ -200,7 +207,7 @@ impl Session {
 
     /// The peer owes blocks and none came for long. Not reading, we cannot know.
     pub(crate) fn handle_snub(&mut self, now: Time, reading: bool, link: &mut Link) {
-        if self.pending.wanted() == 0 || self.peer_choking {
+        if self.pending.wanted() == 0 {
             return;
         }
         if !reading {
@@ -329,7 +336,7 @@ impl Session {
             listen_port: self.config.listen_port.filter(|_| self.ours.dialed),
             request_queue_max: self.config.request_queue_max,
             metadata_len: metadata_len.and_then(|len| u32::try_from(len).ok()),
-            upload_only: self.ours.upload_only,
+            upload_only: self.ours.upload_only && !self.ours.hidden,
             your_ip: self.ours.your_ip,
         };
         let (id, payload) = (extended_id::HANDSHAKE, &ours.encode());

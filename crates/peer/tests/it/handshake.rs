@@ -304,3 +304,25 @@ fn a_repeated_extended_handshake_adds_to_the_first() {
     assert_eq!(second.request_queue_max, Some(100));
     assert_eq!(second.client.as_deref(), Some("x"));
 }
+
+#[test]
+fn who_hides_its_pieces_does_not_look_like_a_seed() {
+    let info = torrent(Kind::V1, 3);
+    let mut hidden = attach(&info, &[0, 1, 2]);
+    (hidden.hide_pieces, hidden.upload_only) = (true, true);
+    let mut pair = Pair::new(v1_hash(&info), hidden, attach(&info, &[]));
+    pair.drive();
+    for flag in [false, true] {
+        pair.dialer_does(PeerCommand::UploadOnly(flag));
+    }
+    let events = pair.listener.take_events();
+    assert!(
+        !events
+            .iter()
+            .any(|event| event.contains("upload_only: true"))
+    );
+    assert!(
+        events.contains(&"HasPieces(Bitfield(0/3))".to_owned()),
+        "{events:?}"
+    );
+}

@@ -321,8 +321,29 @@ fn requests_over_the_limit_are_rejected_and_then_a_flood() {
 }
 
 #[test]
-fn a_request_twice_is_sent_once() {
-    let mut victim = requesting(FAST, &[1]);
-    victim.does(PeerCommand::Request(vec![span(1), span(2), span(2)]));
-    assert_eq!(victim.sent(), [spanned(6, span(2))[4..].to_vec()]);
+fn a_request_that_a_peer_passes_over_is_given_up() {
+    let mut victim = requesting(NOTHING, &[1]);
+    victim.pass(Duration::from_secs(15)).unwrap();
+    victim.does(PeerCommand::Request(vec![span(2)]));
+    victim.says(&piece(span(2), &content(span(2)))).unwrap();
+    assert_eq!(victim.news(), [received(2)]);
+    victim.pass(Duration::from_secs(10)).unwrap();
+    victim.does(PeerCommand::Request(vec![span(3)]));
+    victim.says(&piece(span(3), &content(span(3)))).unwrap();
+    assert_eq!(victim.news(), [received(3), rejected(1)]);
+    victim.says(&piece(span(1), &content(span(1)))).unwrap();
+    assert!(victim.news().is_empty(), "late and unwanted");
+}
+
+#[test]
+fn an_allowed_piece_that_is_not_given_is_a_snub() {
+    let info = torrent(Kind::V1, 10);
+    let mut victim = Victim::v1(FAST, &info, &[]);
+    victim
+        .says(&[message(14, &[]), numbers(17, &[3])].concat())
+        .unwrap();
+    victim.does(PeerCommand::Request(vec![span(3)]));
+    victim.news();
+    victim.pass(Duration::from_secs(20)).unwrap();
+    assert_eq!(victim.news(), ["Snubbed"]);
 }
