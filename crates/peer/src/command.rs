@@ -63,7 +63,8 @@ pub enum PeerCommand {
 
 /// How much payload a connection may move until the next credit, in bytes; `None` is without limit.
 ///
-/// A connection starts unlimited in both directions. At zero it sends no more blocks, or tells its driver
+/// A connection starts unlimited in both directions. A block goes whole if anything is left, and the next credit
+/// pays back what it took too much. At zero it sends no more blocks, or tells its driver
 /// to read no more, and the transport's window passes the limit on to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {

@@ -31,7 +31,9 @@ pub enum PeerEvent {
     HasPieces(Bitfield),
     /// The peer no longer has a piece (BEP 54).
     LostPiece(PieceIndex),
-    /// The peer requests a block. It lies in the torrent; the rest is to be decided.
+    /// The peer requests a block. It lies in the torrent; the rest is to be decided. Ends in exactly one of
+    /// [`PeerEvent::Served`], [`PeerEvent::Unwants`], our reject, our choke (unless the piece is allowed fast), our
+    /// loss of the piece.
     Wants(BlockSpan),
     /// The peer takes back a request that was not yet served.
     Unwants(BlockSpan),
@@ -42,14 +44,16 @@ pub enum PeerEvent {
         /// Its bytes, as many as the span has. Not verified.
         block: Block,
     },
-    /// A block that was requested will not come: rejected, or lost to a choke.
+    /// A block that was requested will not come: rejected, lost to a choke, passed over for long, or never asked
+    /// for since that was not allowed any more. Every request ends in this, in [`PeerEvent::Received`], or without
+    /// an event in our cancel.
     Rejected(BlockSpan),
     /// A block has left towards the peer.
     Served(BlockSpan),
     /// The number of requests that should be under way has changed (from bandwidth and round-trip time). Told
     /// first right after [`PeerEvent::Ready`].
     Window(u32),
-    /// The peer owes us blocks and has sent none for the snub timeout.
+    /// The peer owes us blocks and has sent none for the snub timeout. Not told while it is us who do not read.
     Snubbed,
     /// We may request this piece although choked (BEP 6).
     AllowedFast(PieceIndex),
