@@ -1,11 +1,13 @@
 //! The commands, one file each.
 
 mod completions;
+mod create;
 mod edit;
 mod magnet;
 mod man;
 mod show;
 mod tracker;
+mod verify;
 
 use clap::Subcommand;
 
@@ -15,8 +17,12 @@ use crate::screen::{Screen, Surroundings};
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a torrent file of a file or a directory
+    Create(Box<create::Create>),
     /// Show what a torrent file or a magnet link says
     Show(show::Show),
+    /// Hold files against a torrent
+    Verify(verify::Verify),
     /// Change trackers, web seeds, comment, name … of a torrent file
     Edit(Box<edit::Edit>),
     /// Print the magnet link to a torrent
@@ -32,7 +38,9 @@ pub(crate) enum Command {
 /// Runs one command to its end.
 pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) -> Outcome {
     match command {
+        Command::Create(args) => create::run(&args, around, screen),
         Command::Show(args) => show::run(&args, around, screen),
+        Command::Verify(args) => verify::run(&args, around, screen),
         Command::Edit(args) => edit::run(&args, around, screen),
         Command::Magnet(args) => magnet::run(&args, around, screen),
         Command::Tracker(args) => tracker::run(&args, screen),

@@ -33,6 +33,11 @@ impl Failure {
         Self::new(code, anyhow!("{message}"))
     }
 
+    /// An end that the user knows of: nothing is printed for the codes of signals.
+    pub(crate) fn silent(code: ExitCode) -> Self {
+        Self::say(code, code.meaning())
+    }
+
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

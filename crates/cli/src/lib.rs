@@ -11,6 +11,7 @@ mod exit;
 mod failure;
 mod layers;
 mod parse;
+mod progress;
 mod replace;
 mod screen;
 mod signals;

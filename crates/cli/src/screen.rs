@@ -159,6 +159,11 @@ impl Screen {
             .map_err(Failure::stdout)
     }
 
+    /// One finding, which is data, if text is wanted.
+    pub(crate) fn finding(&mut self, text: &str) -> Outcome {
+        if self.json { Ok(()) } else { self.line(text) }
+    }
+
     /// Bytes as they are, to one of the streams.
     pub(crate) fn raw(&mut self, to_stderr: bool, bytes: &[u8]) -> Outcome {
         let stream = if to_stderr {
@@ -261,18 +266,31 @@ impl Screen {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let colours = if self.coloured {
-            "{bar:30.cyan/dim}"
-        } else {
-            "{bar:30}"
-        };
-        let template = format!(
-            "{{msg}} ▕{colours}▏ {{percent:>3}}%  {{decimal_bytes}}/{{decimal_total_bytes}}  {{decimal_bytes_per_sec}}  ETA {{eta}}"
-        );
-        // Invariant: the template is constant, and a test draws it.
-        let style = ProgressStyle::with_template(&template)
+        // Invariant: the templates are constant, and a test parses them.
+        let style = ProgressStyle::with_template(bar_template(self.coloured))
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::with_draw_target(Some(total), target)
             .with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
+    }
+}
+
+/// What is being done, how far it is, how fast, and when it will be through.
+const fn bar_template(coloured: bool) -> &'static str {
+    if coloured {
+        "{msg} ▕{bar:30.cyan/dim}▏ {percent:>3}%  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  ETA {eta}"
+    } else {
+        "{msg} ▕{bar:30}▏ {percent:>3}%  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  ETA {eta}"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_of_bars_parse() {
+        for coloured in [true, false] {
+            ProgressStyle::with_template(bar_template(coloured)).unwrap();
+        }
     }
 }

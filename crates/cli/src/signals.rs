@@ -32,10 +32,10 @@ impl Signal {
 
     /// The exit code by which a shell knows it. Everything was told to the user before.
     pub(crate) fn into_failure(self) -> Failure {
-        match self {
-            Self::Interrupt => Failure::say(ExitCode::Interrupted, "interrupted"),
-            Self::Terminate => Failure::say(ExitCode::Terminated, "terminated"),
-        }
+        Failure::silent(match self {
+            Self::Interrupt => ExitCode::Interrupted,
+            Self::Terminate => ExitCode::Terminated,
+        })
     }
 }
 

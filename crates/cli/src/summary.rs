@@ -149,10 +149,11 @@ pub(crate) fn piece_length(bytes: u32) -> String {
     )
 }
 
-/// `one file`, `3 files`.
+/// `one file`, `3 files`, `2 entries`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
-    match number {
-        1 => format!("one {noun}"),
-        _ => format!("{number} {noun}s"),
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("one {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {noun}s"),
     }
 }

@@ -214,15 +214,13 @@ impl FromStr for TrackerTier {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
-        let checked = urls.map(
-            |url| match is_url(url, &["udp", "http", "https", "ws", "wss"]) {
-                true => Ok(url.to_owned()),
-                false => Err(InvalidUrl(
-                    "udp://host:port or http(s)://host/announce",
-                    url.to_owned(),
-                )),
-            },
-        );
+        let checked = urls.map(|url| {
+            let invalid =
+                || InvalidUrl("udp://host:port or http(s)://host/announce", url.to_owned());
+            is_url(url, &["udp", "http", "https", "ws", "wss"])
+                .then(|| url.to_owned())
+                .ok_or_else(invalid)
+        });
         checked.collect::<Result<_, _>>().map(Self)
     }
 }

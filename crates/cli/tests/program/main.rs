@@ -2,6 +2,7 @@
 
 mod binary;
 mod configuration;
+mod create;
 mod edit;
 mod help;
 mod magnet;
