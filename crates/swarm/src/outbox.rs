@@ -327,7 +327,7 @@ pub enum Event {
         /// Which piece.
         piece: PieceIndex,
     },
-    /// All that is wanted is verified and durable.
+    /// All that is wanted is verified and durable; told as well of a torrent that was complete when it was started.
     Completed {
         /// Which torrent.
         torrent: TorrentKey,

@@ -27,7 +27,7 @@ pub(crate) struct Lifecycle {
     invalid: Option<String>,
     /// What was told last.
     reported: Option<TorrentState>,
-    /// [`Event::Completed`] was told, or was true from the start.
+    /// [`Event::Completed`] was told since the torrent runs.
     is_completed: bool,
 }
 
@@ -281,15 +281,13 @@ impl Torrent {
 
     fn run(&mut self, cx: &mut Cx<'_>) {
         self.life.phase = Phase::Running;
-        self.life.is_completed = self
-            .pieces
-            .as_ref()
-            .is_some_and(|pieces| pieces.left() == 0);
+        self.life.is_completed = false;
         self.begin_reveal();
         self.verify_padding(cx);
         self.refresh_peers(cx);
         self.start_announces(cx);
         self.request_layers(cx);
+        self.complete_if_settled(cx);
     }
 
     /// Peers that were there before the pieces, from fetching the metadata, can be asked for pieces now.
