@@ -104,6 +104,11 @@ impl Pieces {
         self.left == 0 && !self.wanted.has_any_not_in(&self.durable)
     }
 
+    /// The pieces that are wanted, there or not.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.wanted.ones()
+    }
+
     /// The pieces that are wanted and not there.
     pub(crate) fn needed(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.wanted.ones().filter(|piece| !self.have.has(*piece))

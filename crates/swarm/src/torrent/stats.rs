@@ -30,6 +30,8 @@ pub struct TorrentStats {
     pub total_bytes: u64,
     /// How many bytes of all pieces are not there, padding not counted.
     pub left_bytes: u64,
+    /// How many bytes wanted pieces have, padding not counted.
+    pub wanted_bytes: u64,
     /// How many bytes of wanted pieces are not there, padding not counted.
     pub wanted_left_bytes: u64,
     /// Payload sent since the torrent was added.
@@ -169,6 +171,7 @@ impl Torrent {
                 .as_ref()
                 .map_or(0, |meta| meta.info.layout().payload_len()),
             left_bytes: self.left_bytes().unwrap_or(0),
+            wanted_bytes: pieces.map_or(0, |pieces| self.payload_of(pieces.wanted())),
             wanted_left_bytes: pieces.map_or(0, |pieces| self.payload_of(pieces.needed())),
             uploaded_bytes,
             downloaded_bytes,
