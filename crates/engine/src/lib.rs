@@ -1,1 +1,43 @@
-//! placeholder
+//! riverrun as a library: publish, download and seed torrents inside a tokio program.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use riverrun_engine::{AddTorrent, Engine};
+//!
+//! let engine = Engine::builder("state").start().await?;
+//! let torrent = engine.add(AddTorrent::from_file("debian.torrent")?.dir("downloads")).await?;
+//! torrent.wait_completed().await?;
+//! engine.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An [`Engine`] owns sockets, disk threads and torrents; a [`TorrentHandle`] watches and steers one of them; a
+//! [`FileReader`] reads a file while it is still coming. What is decided, and why, is in `riverrun-swarm`, which
+//! knows no sockets; this crate only carries its decisions out.
+//!
+//! Nothing is global: two engines in one process share nothing.
+
+mod add;
+mod driver;
+mod engine;
+mod error;
+mod metadata_store;
+mod reader;
+mod torrent;
+
+pub use add::AddTorrent;
+pub use engine::{Engine, EngineBuilder};
+pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
+pub use reader::FileReader;
+pub use torrent::TorrentHandle;
+
+pub use riverrun_base::{
+    Bitfield, ByteSize, FileIndex, InfoHash, InfoHashes, PeerId, PieceIndex, Rate, Time,
+};
+pub use riverrun_metainfo::{Info, Magnet, Metainfo};
+pub use riverrun_storage::StorageOptions;
+pub use riverrun_swarm::{
+    Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState, TorrentStats,
+};
+pub use tokio_stream::wrappers::BroadcastStream;

@@ -1,0 +1,366 @@
+//! One TCP connection: its socket, its [`PeerConn`], and the loop between them.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use riverrun_base::Blocks;
+use riverrun_peer::{
+    CloseReason, PeerConfig, PeerConn, PeerEvent, PeerMisbehaved, Role, SendBatch,
+};
+use riverrun_swarm::ConnKey;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+
+use super::clock::Clock;
+use super::listen::Directory;
+use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
+use super::shard::ShardMessage;
+
+/// How much is read from a socket at once: four blocks, so that a fast peer costs few system calls.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Events that may wait for the shard before the connection stops reading.
+const EVENTS_WAITING_MAX: usize = 512;
+
+/// Reads and writes in one turn of the loop, so that one connection cannot keep a worker to itself.
+const TURNS_MAX: usize = 8;
+
+/// The most slices that one write takes (the kernel's `IOV_MAX` is 1024).
+const SLICES_MAX: usize = 64;
+
+/// What every connection of an engine shares.
+#[derive(Clone)]
+pub(crate) struct ConnContext {
+    pub(crate) clock: Clock,
+    pub(crate) config: Arc<PeerConfig>,
+    pub(crate) blocks: Arc<dyn Blocks>,
+    /// Notified when the block budget has room again.
+    pub(crate) room: Arc<Notify>,
+    pub(crate) shard: mpsc::Sender<ShardMessage>,
+    pub(crate) directory: Arc<Directory>,
+}
+
+/// Why the loop ended.
+type End = CloseReason;
+
+/// A connection's task.
+pub(crate) struct ConnTask {
+    context: ConnContext,
+    /// `None` until the shard has accepted an incoming connection.
+    key: Option<ConnKey>,
+    peer: PeerConn,
+    stream: TcpStream,
+    addr: SocketAddr,
+    /// Where the shard reaches this task; handed over when an incoming peer has named its torrent.
+    own_inbox: Option<mpsc::Sender<ConnMessage>>,
+    /// Held until an incoming connection is accepted.
+    half_open: Option<OwnedSemaphorePermit>,
+    inbox: mpsc::Receiver<ConnMessage>,
+    input: Box<[u8]>,
+    filled: usize,
+    /// The block budget was empty: reading waits for room.
+    starved: bool,
+    batch: SendBatch,
+    outgoing: Vec<PeerEvent>,
+    introduction: Option<ShardMessage>,
+}
+
+impl ConnTask {
+    /// For a connection that we dialled.
+    pub(crate) fn dialled(
+        context: ConnContext,
+        key: ConnKey,
+        role: Role,
+        seed: u64,
+        stream: TcpStream,
+        addr: SocketAddr,
+        inbox: mpsc::Receiver<ConnMessage>,
+    ) -> Self {
+        Self::new(context, Some(key), role, seed, stream, addr, inbox)
+    }
+
+    /// For a connection that a peer dialled.
+    pub(crate) fn accepted(
+        context: ConnContext,
+        seed: u64,
+        stream: TcpStream,
+        addr: SocketAddr,
+        half_open: OwnedSemaphorePermit,
+    ) -> Self {
+        let (own_inbox, inbox) = mpsc::channel(CONN_INBOX_BATCHES);
+        let mut task = Self::new(context, None, Role::Listener, seed, stream, addr, inbox);
+        task.own_inbox = Some(own_inbox);
+        task.half_open = Some(half_open);
+        task
+    }
+
+    fn new(
+        context: ConnContext,
+        key: Option<ConnKey>,
+        role: Role,
+        seed: u64,
+        stream: TcpStream,
+        addr: SocketAddr,
+        inbox: mpsc::Receiver<ConnMessage>,
+    ) -> Self {
+        let peer = PeerConn::new(context.config.clone(), role, seed, context.clock.now());
+        Self {
+            context,
+            key,
+            peer,
+            stream,
+            addr,
+            own_inbox: None,
+            half_open: None,
+            inbox,
+            input: vec![0; READ_BUFFER_BYTES].into(),
+            filled: 0,
+            starved: false,
+            batch: SendBatch::new(),
+            outgoing: Vec::new(),
+            introduction: None,
+        }
+    }
+
+    /// Runs to the connection's end and reports it.
+    pub(crate) async fn run(mut self) {
+        // Small messages must not wait for an acknowledgement of the last (Nagle); failure only costs time.
+        let _ = self.stream.set_nodelay(true);
+        // Of its own, so that waiting for them does not borrow the rest.
+        let (shard, room) = (self.context.shard.clone(), self.context.room.clone());
+        let why = loop {
+            if let Err(end) = self.turn(&shard, &room).await {
+                break end;
+            }
+        };
+        tracing::debug!(addr = %self.addr, ?why, "connection closed");
+        let Some(conn) = self.key else { return };
+        if !self.outgoing.is_empty() {
+            let events = std::mem::take(&mut self.outgoing);
+            let _ = self
+                .context
+                .shard
+                .send(ShardMessage::Peer { conn, events })
+                .await;
+        }
+        let _ = self
+            .context
+            .shard
+            .send(ShardMessage::Closed { conn, why })
+            .await;
+    }
+
+    /// Waits for the next thing to happen and handles it.
+    async fn turn(&mut self, shard: &mpsc::Sender<ShardMessage>, room: &Notify) -> Result<(), End> {
+        let mut has_room = pin!(room.notified());
+        if self.starved {
+            // First listen, then look, so that room made in between is not missed.
+            has_room.as_mut().enable();
+            self.parse()?;
+        }
+        let now = self.context.clock.now();
+        self.collect_events()?;
+        if self.batch.is_empty() {
+            // Whether there is more does not matter here: the next turn asks again.
+            let _ = self.peer.poll_transmit(now, &mut self.batch);
+        }
+        if self.batch.is_empty()
+            && let Some(reason) = self.peer.close_requested()
+        {
+            return Err(reason);
+        }
+        let has_news = self.introduction.is_some() || !self.outgoing.is_empty();
+        let interest = self.interest();
+        let deadline = self.peer.poll_timeout();
+        let clock = self.context.clock;
+        tokio::select! {
+            permit = shard.reserve(), if has_news => {
+                let permit = permit.map_err(|_| CloseReason::Shutdown)?;
+                if let Some(message) = next_message(&mut self.introduction, &mut self.outgoing, self.key) {
+                    permit.send(message);
+                }
+                Ok(())
+            }
+            message = self.inbox.recv() => self.handle_message(message),
+            ready = ready(&self.stream, interest) => {
+                let ready = ready.map_err(transport)?;
+                if ready.is_readable() || ready.is_read_closed() {
+                    self.read_some()?;
+                }
+                if ready.is_writable() || ready.is_write_closed() {
+                    self.write_some()?;
+                }
+                Ok(())
+            }
+            () = has_room, if self.starved => Ok(()),
+            () = clock.sleep_until(deadline) => {
+                self.peer.handle_timeout(clock.now()).map_err(misbehaved)
+            }
+        }
+    }
+
+    /// What to wait for on the socket; `None` if nothing.
+    fn interest(&self) -> Option<Interest> {
+        let reads = !self.starved
+            && self.peer.wants_read()
+            && self.outgoing.len() < EVENTS_WAITING_MAX
+            && self.filled < self.input.len();
+        match (reads, !self.batch.is_empty()) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        }
+    }
+
+    fn handle_message(&mut self, message: Option<ConnMessage>) -> Result<(), End> {
+        let now = self.context.clock.now();
+        let mut next = message;
+        loop {
+            match next {
+                None => return Err(CloseReason::Shutdown),
+                Some(ConnMessage::Accepted { conn, attach }) => {
+                    self.key = Some(conn);
+                    self.own_inbox = None;
+                    self.half_open = None;
+                    self.peer
+                        .handle_command(now, riverrun_peer::PeerCommand::Attach(attach));
+                }
+                Some(ConnMessage::Commands(commands)) => {
+                    for command in commands {
+                        self.peer.handle_command(now, command);
+                    }
+                }
+            }
+            match self.inbox.try_recv() {
+                Ok(message) => next = Some(message),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn read_some(&mut self) -> Result<(), End> {
+        for _ in 0..TURNS_MAX {
+            if self
+                .interest()
+                .is_none_or(|interest| !interest.is_readable())
+            {
+                break;
+            }
+            match self.stream.try_read(&mut self.input[self.filled..]) {
+                Ok(0) => {
+                    return Err(self
+                        .peer
+                        .close_requested()
+                        .unwrap_or(CloseReason::PeerClosed));
+                }
+                Ok(count) => {
+                    self.filled += count;
+                    self.parse()?;
+                    self.collect_events()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(transport(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds what was read to the connection.
+    fn parse(&mut self) -> Result<(), End> {
+        let now = self.context.clock.now();
+        let bytes = &mut self.input[..self.filled];
+        let consumed = self
+            .peer
+            .handle_bytes(now, bytes, &*self.context.blocks)
+            .map_err(misbehaved)?;
+        self.input.copy_within(consumed..self.filled, 0);
+        self.filled -= consumed;
+        self.starved = self.filled > 0;
+        Ok(())
+    }
+
+    fn write_some(&mut self) -> Result<(), End> {
+        for _ in 0..TURNS_MAX {
+            if self.batch.is_empty() {
+                let now = self.context.clock.now();
+                let _ = self.peer.poll_transmit(now, &mut self.batch);
+            }
+            if self.batch.is_empty() {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let mut count = 0;
+            for (slot, bytes) in slices.iter_mut().zip(self.batch.slices()) {
+                *slot = IoSlice::new(bytes);
+                count += 1;
+            }
+            match self.stream.try_write_vectored(&slices[..count]) {
+                Ok(written) => self.batch.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(transport(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the connection has to report. The first report of an incoming one is answered here: which
+    /// torrent is it for?
+    fn collect_events(&mut self) -> Result<(), End> {
+        while let Some(event) = self.peer.poll_event() {
+            match event {
+                PeerEvent::Handshake(info_hash) => {
+                    let torrent = self.context.directory.find(info_hash);
+                    let (Some(torrent), Some(inbox)) = (torrent, self.own_inbox.clone()) else {
+                        return Err(CloseReason::TorrentStopped);
+                    };
+                    let addr = self.addr;
+                    self.introduction = Some(ShardMessage::Incoming {
+                        torrent,
+                        addr,
+                        inbox,
+                    });
+                }
+                event => self.outgoing.push(event),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn next_message(
+    introduction: &mut Option<ShardMessage>,
+    outgoing: &mut Vec<PeerEvent>,
+    key: Option<ConnKey>,
+) -> Option<ShardMessage> {
+    if let Some(message) = introduction.take() {
+        return Some(message);
+    }
+    let conn = key?;
+    Some(ShardMessage::Peer {
+        conn,
+        events: std::mem::take(outgoing),
+    })
+}
+
+async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
+    match interest {
+        Some(interest) => stream.ready(interest).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that `map_err` wants"
+)]
+fn transport(error: io::Error) -> CloseReason {
+    CloseReason::Transport(error.to_string())
+}
+
+const fn misbehaved(error: PeerMisbehaved) -> CloseReason {
+    CloseReason::Misbehaved(error)
+}

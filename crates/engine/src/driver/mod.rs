@@ -1,0 +1,13 @@
+//! Where decisions meet the world: sockets, timers, disk threads, trackers.
+//!
+//! A task a connection reads, parses and writes; one task owns the shard and takes batches of inputs; tracker
+//! announces are tasks of their own. Every channel is bounded. No task that receives from the shard's task
+//! ever waits for it without also receiving, so the two cannot wait for each other.
+
+pub(crate) mod clock;
+pub(crate) mod conn;
+pub(crate) mod listen;
+pub(crate) mod routes;
+pub(crate) mod shard;
+pub(crate) mod tracker;
+pub(crate) mod udp_tracker;

@@ -1,0 +1,488 @@
+//! The task that owns the shard: inputs in batches, one clock read each, actions out.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use riverrun_base::{Rng, Time};
+use riverrun_metainfo::Info;
+use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
+use riverrun_storage::{Completion, Disk, StorageOptions};
+use riverrun_swarm::{
+    ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::conn::{ConnContext, ConnTask};
+use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
+use super::tracker::Trackers;
+use crate::metadata_store::MetadataStore;
+use crate::torrent::TorrentShared;
+
+/// How many messages wait for the shard. Connections that find it full stop reading.
+pub(crate) const SHARD_INBOX_MESSAGES: usize = 1024;
+
+/// How many messages are taken at once.
+const MESSAGES_PER_TURN: usize = 64;
+
+/// How long a dial may take. Live peers answer within a second or three; dead ones never.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the shard's task is told.
+pub(crate) enum ShardMessage {
+    /// Things that happened.
+    Inputs(Vec<Input>),
+    /// A connection's reports, in order.
+    Peer {
+        conn: ConnKey,
+        events: Vec<PeerEvent>,
+    },
+    /// A connection is over.
+    Closed { conn: ConnKey, why: CloseReason },
+    /// A peer dialled us for a torrent.
+    Incoming {
+        torrent: TorrentKey,
+        addr: SocketAddr,
+        inbox: mpsc::Sender<ConnMessage>,
+    },
+    /// A torrent to take in.
+    Add(Box<NewTorrent>),
+    /// A read of the engine's own.
+    Read {
+        torrent: TorrentKey,
+        job: StorageJob,
+    },
+    /// A question.
+    Query(Box<dyn FnOnce(&Shard, Time) + Send>),
+    /// Stop everything; answered when all torrents have stopped.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What storage tells the shard's task. Its channel has no bound of its own: there is a message for each job at
+/// most, and jobs are bounded by memory for blocks, by pieces, and by what each connection may ask for.
+pub(crate) enum DiskMessage {
+    /// A fact for the decisions.
+    Done {
+        torrent: TorrentKey,
+        done: StorageDone,
+    },
+    /// Blocks for a connection whose inbox was full.
+    Serve {
+        conn: ConnKey,
+        commands: Vec<PeerCommand>,
+    },
+}
+
+/// A torrent to take in, and where its files go.
+pub(crate) struct NewTorrent {
+    pub(crate) torrent: riverrun_swarm::AddTorrent,
+    pub(crate) root: PathBuf,
+    pub(crate) storage: StorageOptions,
+    pub(crate) reply: oneshot::Sender<(Arc<TorrentShared>, bool)>,
+}
+
+/// A torrent that the shard has been asked to take in.
+struct Adding {
+    root: PathBuf,
+    storage: StorageOptions,
+    hashes: riverrun_base::InfoHashes,
+    info: Option<Arc<Info>>,
+    reply: oneshot::Sender<(Arc<TorrentShared>, bool)>,
+}
+
+/// What the task acts through.
+pub(crate) struct Outside {
+    pub(crate) conns: ConnContext,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) disk: Disk,
+    pub(crate) trackers: Trackers,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) metadata: MetadataStore,
+    /// Addresses to dial from, one a family, if the user named some.
+    pub(crate) local: Vec<SocketAddr>,
+}
+
+/// The task.
+pub(crate) struct ShardTask {
+    shard: Shard,
+    out: Outbox,
+    outside: Outside,
+    inbox: mpsc::Receiver<ShardMessage>,
+    disk: mpsc::UnboundedReceiver<DiskMessage>,
+    rng: Rng,
+    adding: HashMap<u64, Adding>,
+    next_request: u64,
+    incoming: HashMap<u64, mpsc::Sender<ConnMessage>>,
+    next_token: u64,
+    torrents: HashMap<TorrentKey, Arc<TorrentShared>>,
+    /// Commands of this turn, by connection; emptied by each flush, its memory kept.
+    commands: HashMap<ConnKey, Vec<PeerCommand>>,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+impl ShardTask {
+    pub(crate) fn new(
+        shard: Shard,
+        outside: Outside,
+        inbox: mpsc::Receiver<ShardMessage>,
+        disk: mpsc::UnboundedReceiver<DiskMessage>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            shard,
+            out: Outbox::default(),
+            outside,
+            inbox,
+            disk,
+            rng: Rng::new(seed),
+            adding: HashMap::new(),
+            next_request: 0,
+            incoming: HashMap::new(),
+            next_token: 0,
+            torrents: HashMap::new(),
+            commands: HashMap::new(),
+            stopping: None,
+        }
+    }
+
+    /// Runs until the engine is shut down. The task is aborted if the engine is dropped instead.
+    pub(crate) async fn run(mut self) {
+        let clock = self.outside.conns.clock;
+        let mut batch = Vec::with_capacity(MESSAGES_PER_TURN);
+        let mut done = Vec::with_capacity(MESSAGES_PER_TURN);
+        loop {
+            let deadline = self.shard.poll_timeout();
+            tokio::select! {
+                _ = self.inbox.recv_many(&mut batch, MESSAGES_PER_TURN) => {}
+                _ = self.disk.recv_many(&mut done, MESSAGES_PER_TURN) => {}
+                () = clock.sleep_until(deadline) => {}
+            }
+            let now = clock.now();
+            for message in done.drain(..) {
+                self.handle_disk(now, message);
+            }
+            for message in batch.drain(..) {
+                self.handle(now, message);
+            }
+            self.shard.handle_timeout(now, &mut self.out);
+            self.flush().await;
+            if self.stopping.is_some() && self.torrents.values().all(|torrent| torrent.is_at_rest())
+            {
+                break;
+            }
+        }
+        if let Some(stopped) = self.stopping.take() {
+            // Whoever asked may have given up waiting.
+            let _ = stopped.send(());
+        }
+    }
+
+    fn handle(&mut self, now: Time, message: ShardMessage) {
+        match message {
+            ShardMessage::Inputs(inputs) => {
+                for input in inputs {
+                    self.shard.handle(now, input, &mut self.out);
+                }
+            }
+            ShardMessage::Peer { conn, events } => {
+                for event in events {
+                    self.shard
+                        .handle(now, Input::Peer { conn, event }, &mut self.out);
+                }
+            }
+            ShardMessage::Closed { conn, why } => {
+                self.outside.routes.remove(conn);
+                self.shard
+                    .handle(now, Input::PeerClosed { conn, why }, &mut self.out);
+            }
+            ShardMessage::Incoming {
+                torrent,
+                addr,
+                inbox,
+            } => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.incoming.insert(token, inbox);
+                self.shard.handle(
+                    now,
+                    Input::Incoming {
+                        token,
+                        torrent,
+                        addr,
+                    },
+                    &mut self.out,
+                );
+            }
+            ShardMessage::Add(new) => self.add(now, *new),
+            ShardMessage::Read { torrent, job } => self.out.storage.push((torrent, job)),
+            ShardMessage::Query(question) => question(&self.shard, now),
+            ShardMessage::Shutdown(done) => {
+                self.stopping = Some(done);
+                self.shard.handle(now, Input::Shutdown, &mut self.out);
+            }
+        }
+    }
+
+    fn handle_disk(&mut self, now: Time, message: DiskMessage) {
+        match message {
+            DiskMessage::Done { torrent, done } => {
+                self.shard
+                    .handle(now, Input::Storage { torrent, done }, &mut self.out);
+            }
+            DiskMessage::Serve { conn, commands } => {
+                self.commands.entry(conn).or_default().extend(commands);
+            }
+        }
+    }
+
+    fn add(&mut self, now: Time, new: NewTorrent) {
+        let NewTorrent {
+            mut torrent,
+            root,
+            storage,
+            reply,
+        } = new;
+        let request = self.next_request;
+        self.next_request += 1;
+        torrent.request = request;
+        let info = torrent.metadata.as_ref().map(|(info, _)| info.clone());
+        let hashes = torrent.hashes;
+        self.adding.insert(
+            request,
+            Adding {
+                root,
+                storage,
+                hashes,
+                info,
+                reply,
+            },
+        );
+        self.shard
+            .handle(now, Input::Add(Box::new(torrent)), &mut self.out);
+    }
+
+    /// Carries out what the shard wants. Events come first: a torrent must have its place in storage before
+    /// its first job.
+    async fn flush(&mut self) {
+        let mut events = std::mem::take(&mut self.out.events);
+        for event in events.drain(..) {
+            self.handle_event(event);
+        }
+        self.out.events = events;
+        self.outside.disk.submit(&mut self.out.storage);
+        let mut actions = std::mem::take(&mut self.out.net);
+        for action in actions.drain(..) {
+            self.act(action).await;
+        }
+        self.out.net = actions;
+        self.send_commands().await;
+    }
+
+    async fn send_commands(&mut self) {
+        for (conn, command) in self.out.peers.drain(..) {
+            self.commands.entry(conn).or_default().push(command);
+        }
+        // One message a connection and turn. The order among connections does not matter.
+        for (conn, commands) in self.commands.drain() {
+            if let Some(inbox) = self.outside.routes.find(conn) {
+                // The connection's task always receives: this waits for one turn of its loop at most. If it
+                // has ended, its end is on its way to us.
+                let _ = inbox.send(ConnMessage::Commands(commands)).await;
+            }
+        }
+    }
+
+    async fn act(&mut self, action: NetAction) {
+        match action {
+            NetAction::Dial {
+                torrent: _,
+                conn,
+                addr,
+                info_hash,
+                attach,
+            } => {
+                self.dial(conn, addr, Role::Dialer { info_hash, attach });
+            }
+            NetAction::Accept {
+                token,
+                conn,
+                attach,
+            } => self.accept(token, conn, attach).await,
+            NetAction::Refuse { token, why } => {
+                tracing::debug!(?why, "incoming connection refused");
+                // Its task sees the inbox close, and ends.
+                self.incoming.remove(&token);
+            }
+            NetAction::Announce {
+                torrent,
+                tracker,
+                url,
+                request,
+            } => {
+                self.outside
+                    .trackers
+                    .announce(torrent, tracker, url, request);
+            }
+        }
+    }
+
+    async fn accept(&mut self, token: u64, conn: ConnKey, attach: Box<Attach>) {
+        let Some(inbox) = self.incoming.remove(&token) else {
+            return;
+        };
+        self.outside.routes.add(conn, inbox.clone());
+        if inbox
+            .send(ConnMessage::Accepted { conn, attach })
+            .await
+            .is_err()
+        {
+            // It ended while the shard decided, and could not say so without a key.
+            self.outside.routes.remove(conn);
+            let now = self.outside.conns.clock.now();
+            let why = CloseReason::PeerClosed;
+            self.shard
+                .handle(now, Input::PeerClosed { conn, why }, &mut self.out);
+        }
+    }
+
+    fn dial(&mut self, conn: ConnKey, addr: SocketAddr, role: Role) {
+        let (inbox, receiver) = mpsc::channel(CONN_INBOX_BATCHES);
+        self.outside.routes.add(conn, inbox);
+        let context = self.outside.conns.clone();
+        let seed = self.rng.next_u64();
+        let local = self
+            .outside
+            .local
+            .iter()
+            .find(|own| own.is_ipv4() == addr.is_ipv4())
+            .copied();
+        tokio::spawn(async move {
+            match tokio::time::timeout(DIAL_TIMEOUT, connect(addr, local)).await {
+                Ok(Ok(stream)) => {
+                    ConnTask::dialled(context, conn, role, seed, stream, addr, receiver)
+                        .run()
+                        .await;
+                }
+                failed => {
+                    let text = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "no answer".to_owned(),
+                    };
+                    let why = CloseReason::Unreachable(text);
+                    let _ = context.shard.send(ShardMessage::Closed { conn, why }).await;
+                }
+            }
+        });
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match &event {
+            Event::Added {
+                request,
+                torrent,
+                existed,
+            } => self.added(*request, *torrent, *existed),
+            Event::Metadata { torrent, info } => self.learned(*torrent, info),
+            Event::Removed { torrent } => {
+                self.outside.conns.directory.remove(*torrent);
+            }
+            _ => {}
+        }
+        if let Some(shared) = self.torrents.get(&event.torrent()) {
+            shared.handle_event(&event, &self.shard);
+        }
+        if let Event::Removed { torrent } = event {
+            self.torrents.remove(&torrent);
+            self.outside.disk.detach(torrent);
+        }
+        // Nobody may be listening.
+        let _ = self.outside.events.send(event);
+    }
+
+    fn added(&mut self, request: u64, torrent: TorrentKey, existed: bool) {
+        let Some(adding) = self.adding.remove(&request) else {
+            return;
+        };
+        if !existed {
+            self.outside
+                .disk
+                .attach(torrent, adding.root.clone(), adding.storage);
+            let shared = TorrentShared::new(torrent, adding.hashes, adding.info, adding.root);
+            self.torrents.insert(torrent, Arc::new(shared));
+            for info_hash in adding.hashes.wire() {
+                self.outside.conns.directory.insert(info_hash, torrent);
+            }
+        }
+        if let Some(shared) = self.torrents.get(&torrent) {
+            // Whoever asked may be gone; the torrent stays.
+            let _ = adding.reply.send((shared.clone(), existed));
+        }
+    }
+
+    /// A magnet's metadata has come: a hybrid has a second name now, and the next start needs no peers.
+    fn learned(&self, torrent: TorrentKey, info: &Arc<Info>) {
+        for info_hash in info.hashes().wire() {
+            self.outside.conns.directory.insert(info_hash, torrent);
+        }
+        self.outside.metadata.save(info.clone());
+    }
+}
+
+impl Drop for ShardTask {
+    /// The connections' tasks see their inboxes closed, and end.
+    fn drop(&mut self) {
+        self.outside.routes.clear();
+    }
+}
+
+/// Takes what storage has finished: blocks go straight to connections, answers to the engine's own reads to
+/// their readers, the rest to the shard. Never waits.
+pub(crate) fn deliver(
+    completions: Vec<Completion>,
+    routes: &Routes,
+    shard: &mpsc::UnboundedSender<DiskMessage>,
+) {
+    // The shard's task receives until the engine ends; after that there is nobody to tell.
+    let tell = |message| drop(shard.send(message));
+    let mut serves: Vec<(ConnKey, Vec<PeerCommand>)> = Vec::new();
+    for completion in completions {
+        match completion {
+            Completion::Serve { conn, block, .. } if Routes::is_read(conn) => {
+                routes.answer_read(conn, Ok(block));
+            }
+            Completion::Serve { conn, span, block } => {
+                let serve = PeerCommand::Serve { span, block };
+                match serves.last_mut().filter(|(last, _)| *last == conn) {
+                    Some((_, commands)) => commands.push(serve),
+                    None => serves.push((conn, vec![serve])),
+                }
+            }
+            Completion::Done {
+                done: StorageDone::ReadFailed { conn, fault, .. },
+                ..
+            } if Routes::is_read(conn) => {
+                routes.answer_read(conn, Err(fault));
+            }
+            Completion::Done { torrent, done } => tell(DiskMessage::Done { torrent, done }),
+        }
+    }
+    for (conn, commands) in serves {
+        if let Some(commands) = routes.serve(conn, commands) {
+            tell(DiskMessage::Serve { conn, commands });
+        }
+    }
+}
+
+async fn connect(addr: SocketAddr, local: Option<SocketAddr>) -> std::io::Result<TcpStream> {
+    let socket = match addr {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    if let Some(local) = local.filter(|local| !local.ip().is_unspecified()) {
+        socket.bind(SocketAddr::new(local.ip(), 0))?;
+    }
+    socket.connect(addr).await
+}

@@ -1,0 +1,301 @@
+//! Announces over HTTP and UDP: names are resolved, both address families asked, and the answers joined.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use riverrun_swarm::{Input, TorrentKey, TrackerKey};
+use riverrun_tracker::{
+    AnnounceRequest, AnnounceResponse, InvalidReply, TrackerFailure, TrackerHost, TrackerScheme,
+    TrackerUrl, http,
+};
+use tokio::sync::mpsc;
+
+use super::clock::Clock;
+use super::shard::ShardMessage;
+use super::udp_tracker::UdpTrackers;
+
+/// A tracker must have answered an HTTP announce within this time.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connecting must not take longer than this.
+const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Redirects that are followed; more is a loop.
+const HTTP_REDIRECTS_MAX: usize = 5;
+
+/// Idle connections are kept this long: trackers are asked every half hour, and keep none open for us.
+const HTTP_IDLE: Duration = Duration::from_secs(20);
+
+/// The longest body that is read, before and after decompression.
+pub(crate) const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The client could not be built: no TLS roots, as a rule.
+pub(crate) type ClientError = reqwest::Error;
+
+/// Asks trackers.
+#[derive(Clone, Debug)]
+pub(crate) struct Trackers {
+    v4: Option<reqwest::Client>,
+    v6: Option<reqwest::Client>,
+    udp: UdpTrackers,
+    shard: mpsc::Sender<ShardMessage>,
+}
+
+impl Trackers {
+    /// For the address families that we listen in; all sockets are bound to `bind`'s addresses.
+    pub(crate) fn start(
+        clock: Clock,
+        seed: u64,
+        families: Families,
+        shard: mpsc::Sender<ShardMessage>,
+    ) -> Result<Self, ClientError> {
+        let client = |wanted: bool, ip: IpAddr| wanted.then(|| http_client(Some(ip))).transpose();
+        Ok(Self {
+            v4: client(families.v4, Ipv4Addr::UNSPECIFIED.into())?,
+            v6: client(families.v6, Ipv6Addr::UNSPECIFIED.into())?,
+            udp: UdpTrackers::start(clock, seed, families),
+            shard,
+        })
+    }
+
+    /// Announces in a task of its own; the answer goes to the shard.
+    pub(crate) fn announce(
+        &self,
+        torrent: TorrentKey,
+        tracker: TrackerKey,
+        url: TrackerUrl,
+        request: AnnounceRequest,
+    ) {
+        let trackers = self.clone();
+        tokio::spawn(async move {
+            let result = trackers.ask(&url, &request).await;
+            let input = Input::Announced {
+                torrent,
+                tracker,
+                result,
+            };
+            // The shard's task ends before this one only when the engine does.
+            let _ = trackers.shard.send(ShardMessage::Inputs(vec![input])).await;
+        });
+    }
+
+    async fn ask(
+        &self,
+        url: &TrackerUrl,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, TrackerFailure> {
+        match url.scheme() {
+            TrackerScheme::Http | TrackerScheme::Https => self.ask_http(url, request).await,
+            TrackerScheme::Udp => self.ask_udp(url, request).await,
+            TrackerScheme::Ws | TrackerScheme::Wss => Err(TrackerFailure::Unsupported(
+                "WebSocket trackers are not spoken".to_owned(),
+            )),
+        }
+    }
+
+    async fn ask_http(
+        &self,
+        url: &TrackerUrl,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, TrackerFailure> {
+        let target = http::announce_url(url, request);
+        let of_family = |client: &Option<reqwest::Client>, is_family: fn(&IpAddr) -> bool| {
+            let fits = match url.host() {
+                TrackerHost::Ip(ip) => is_family(ip),
+                TrackerHost::Name(_) => true,
+            };
+            client.clone().filter(|_| fits)
+        };
+        let v4 = of_family(&self.v4, IpAddr::is_ipv4);
+        let v6 = of_family(&self.v6, IpAddr::is_ipv6);
+        let (v4, v6) = tokio::join!(ask_client(v4, &target), ask_client(v6, &target));
+        join_answers([v4, v6].into_iter().flatten())
+    }
+
+    async fn ask_udp(
+        &self,
+        url: &TrackerUrl,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, TrackerFailure> {
+        let addrs = resolve(url).await?;
+        let first_of = |is_family: fn(&SocketAddr) -> bool| addrs.iter().copied().find(is_family);
+        let (v4, v6) = (first_of(SocketAddr::is_ipv4), first_of(SocketAddr::is_ipv6));
+        let (v4, v6) = tokio::join!(
+            self.udp.announce(v4, url, request),
+            self.udp.announce(v6, url, request)
+        );
+        join_answers([v4, v6].into_iter().flatten())
+    }
+}
+
+/// The address families in which we are on the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Families {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+}
+
+impl Families {
+    pub(crate) fn of(addrs: &[SocketAddr]) -> Self {
+        let (v4, v6) = (
+            addrs.iter().any(SocketAddr::is_ipv4),
+            addrs.iter().any(SocketAddr::is_ipv6),
+        );
+        Self { v4, v6 }
+    }
+}
+
+/// A client for trackers and torrents on the web. Never picks up a proxy from the environment: a BitTorrent
+/// client must not go where its user did not send it.
+pub(crate) fn http_client(local: Option<IpAddr>) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .user_agent(concat!("riverrun/", env!("CARGO_PKG_VERSION")))
+        .local_address(local)
+        .no_proxy()
+        .timeout(HTTP_TIMEOUT)
+        .connect_timeout(HTTP_CONNECT_TIMEOUT)
+        .pool_idle_timeout(HTTP_IDLE)
+        .redirect(reqwest::redirect::Policy::limited(HTTP_REDIRECTS_MAX))
+        .build()
+}
+
+async fn ask_client(
+    client: Option<reqwest::Client>,
+    target: &str,
+) -> Option<Result<AnnounceResponse, TrackerFailure>> {
+    Some(ask_one(client?, target).await)
+}
+
+async fn ask_one(
+    client: reqwest::Client,
+    target: &str,
+) -> Result<AnnounceResponse, TrackerFailure> {
+    let response = client
+        .get(target)
+        .send()
+        .await
+        .map_err(|error| unreachable(&error))?;
+    let status = response.status();
+    let body = read_body(response, HTTP_BODY_BYTES_MAX).await?;
+    // Trackers send their failure reason with any status; without one the status is all there is.
+    match http::parse_announce(&body) {
+        Err(TrackerFailure::InvalidReply(_)) if !status.is_success() => {
+            Err(TrackerFailure::HttpStatus(status.as_u16()))
+        }
+        answer => answer,
+    }
+}
+
+/// A whole body, of at most `limit` bytes.
+pub(crate) async fn read_body(
+    mut response: reqwest::Response,
+    limit: usize,
+) -> Result<Vec<u8>, TrackerFailure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| unreachable(&error))?
+    {
+        let actual = body.len() + chunk.len();
+        if actual > limit {
+            return Err(InvalidReply::TooLong { actual, limit }.into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn unreachable(error: &reqwest::Error) -> TrackerFailure {
+    if error.is_timeout() {
+        return TrackerFailure::TimedOut;
+    }
+    // The outer error repeats the URL, which may hold a secret key; the innermost says what happened.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    TrackerFailure::Unreachable(cause.to_string())
+}
+
+async fn resolve(url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerFailure> {
+    let port = url.port();
+    match url.host() {
+        TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
+        TrackerHost::Name(name) => tokio::net::lookup_host((name.as_str(), port))
+            .await
+            .map(Iterator::collect)
+            .map_err(|error| TrackerFailure::Unreachable(error.to_string())),
+    }
+}
+
+/// One answer out of those of both families: peers of both, all else of the first. An error counts only if
+/// there is nothing else, since most machines and trackers lack one of the families.
+fn join_answers(
+    answers: impl Iterator<Item = Result<AnnounceResponse, TrackerFailure>>,
+) -> Result<AnnounceResponse, TrackerFailure> {
+    let mut joined: Option<Result<AnnounceResponse, TrackerFailure>> = None;
+    for answer in answers {
+        joined = Some(match (joined, answer) {
+            (Some(Ok(mut first)), Ok(second)) => {
+                first.peers.extend(second.peers);
+                first.external_ip = first.external_ip.or(second.external_ip);
+                Ok(first)
+            }
+            (Some(Ok(first)), Err(_)) => Ok(first),
+            (Some(Err(first)), Err(second)) => Err(better_reason(first, second)),
+            (None | Some(Err(_)), answer) => answer,
+        });
+    }
+    let none = || TrackerFailure::Unsupported("no address in a family that we use".to_owned());
+    joined.unwrap_or_else(|| Err(none()))
+}
+
+/// Of two failures, the one from a tracker that was reached.
+fn better_reason(first: TrackerFailure, second: TrackerFailure) -> TrackerFailure {
+    match first {
+        TrackerFailure::Unreachable(_) | TrackerFailure::TimedOut => second,
+        _ => first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(peers: &[&str]) -> AnnounceResponse {
+        AnnounceResponse {
+            interval: Duration::from_mins(30),
+            min_interval: None,
+            peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            seeders: None,
+            leechers: None,
+            downloaded: None,
+            external_ip: None,
+            tracker_id: None,
+            warning: None,
+        }
+    }
+
+    #[test]
+    fn peers_of_both_families_are_joined() {
+        let both = [
+            Ok(answer(&["10.0.0.1:1"])),
+            Ok(answer(&["[2001:db8::1]:2"])),
+        ];
+        assert_eq!(join_answers(both.into_iter()).unwrap().peers.len(), 2);
+    }
+
+    #[test]
+    fn one_working_family_is_enough() {
+        let no_v6 = TrackerFailure::Unreachable("no route".to_owned());
+        let answers = [Ok(answer(&["10.0.0.1:1"])), Err(no_v6.clone())];
+        assert!(join_answers(answers.into_iter()).is_ok());
+        let answers = [Err(no_v6.clone()), Err(TrackerFailure::HttpStatus(500))];
+        assert_eq!(
+            join_answers(answers.into_iter()),
+            Err(TrackerFailure::HttpStatus(500))
+        );
+        assert!(join_answers(std::iter::empty()).is_err());
+    }
+}

@@ -1,0 +1,397 @@
+//! The engine: sockets, disk threads and one shard of torrents, behind a handle.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use riverrun_base::{InfoHash, PeerId, Rng};
+use riverrun_metainfo::{Info, Magnet, Metainfo, PieceHashes, PieceLayers};
+use riverrun_peer::PeerConfig;
+use riverrun_storage::{Disk, StorageConfig};
+use riverrun_swarm::{Config, Event, Input, Limits, Shard};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::add::{AddTorrent, Source};
+use crate::driver::clock::Clock;
+use crate::driver::conn::ConnContext;
+use crate::driver::listen::{self, Directory};
+use crate::driver::routes::Routes;
+use crate::driver::shard::{
+    self, DiskMessage, NewTorrent, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
+};
+use crate::driver::tracker::{Families, Trackers, http_client, read_body};
+use crate::error::{AddError, EngineStopped, StartError};
+use crate::metadata_store::MetadataStore;
+use crate::torrent::{TorrentHandle, ask};
+
+/// Events that wait for a slow listener; older ones are skipped, and the listener is told how many.
+const EVENTS_WAITING: usize = 4096;
+
+/// Goodbyes to trackers are not waited for longer than this.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The start of our peer ids (BEP 20): the program, and its version.
+const PEER_ID_PREFIX: &[u8; 8] = b"-RR0100-";
+
+/// Sets up an [`Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineBuilder {
+    state_dir: PathBuf,
+    listen: Vec<SocketAddr>,
+    limits: Limits,
+    connections_max: Option<u32>,
+    cache_bytes: Option<usize>,
+    seed: Option<u64>,
+}
+
+impl EngineBuilder {
+    /// Listens on these addresses, and dials from them, instead of on 6881 to 6889 of all addresses. Port 0
+    /// takes any free one.
+    pub fn listen(mut self, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.listen = addrs.into_iter().collect();
+        self
+    }
+
+    /// Limits the rates of all torrents together.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many connections there may be in all.
+    pub fn connections_max(mut self, connections: u32) -> Self {
+        self.connections_max = Some(connections);
+        self
+    }
+
+    /// How many bytes of payload may be in memory: blocks on their way to disk or to peers. A hard limit.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = Some(bytes);
+        self
+    }
+
+    /// Seeds all random decisions. For tests; drawn from the system if not set.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the engine. Must be called inside a tokio runtime with I/O and time.
+    pub async fn start(self) -> Result<Engine, StartError> {
+        let mut rng = Rng::new(self.seed.unwrap_or_else(rand::random));
+        let listeners = listen::bind(&self.listen)
+            .map_err(|(addr, source)| StartError::Listen { addr, source })?;
+        let addrs: Vec<_> = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        let clock = Clock::start();
+        let (sender, inbox) = mpsc::channel(SHARD_INBOX_MESSAGES);
+        let routes = Arc::new(Routes::default());
+        let room = Arc::new(Notify::new());
+        let (disk_sender, disk_done) = mpsc::unbounded_channel();
+        let disk = self.start_disk(&routes, disk_sender, &room)?;
+        let peer_id = draw_peer_id(&mut rng);
+        let port = addrs.first().map(SocketAddr::port);
+        let config = self.decide_config(peer_id, rng.next_u32(), port);
+        let metadata = MetadataStore::new(self.state_dir.join("metadata"));
+        let trackers = Trackers::start(clock, rng.next_u64(), Families::of(&addrs), sender.clone())
+            .map_err(StartError::Http)?;
+        let conns = ConnContext {
+            clock,
+            config: Arc::new(wire_config(peer_id, port)),
+            blocks: disk.blocks(),
+            room,
+            shard: sender.clone(),
+            directory: Arc::new(Directory::default()),
+        };
+        let mut tasks = Vec::new();
+        for listener in listeners {
+            let accepting = listen::accept_all(listener, conns.clone(), rng.next_u64());
+            tasks.push(tokio::spawn(accepting).abort_handle());
+        }
+        let events = broadcast::Sender::new(EVENTS_WAITING);
+        let outside = Outside {
+            conns,
+            routes: routes.clone(),
+            disk: disk.clone(),
+            trackers,
+            events: events.clone(),
+            metadata: metadata.clone(),
+            local: self.listen.clone(),
+        };
+        let shard = Shard::new(Arc::new(config), rng.next_u64());
+        let task = ShardTask::new(shard, outside, inbox, disk_done, rng.next_u64());
+        tasks.push(tokio::spawn(task.run()).abort_handle());
+        Ok(Engine {
+            inner: Arc::new(Inner {
+                peer_id,
+                addrs,
+                disk,
+                tasks,
+                metadata,
+            }),
+            shard: sender,
+            routes,
+            events,
+        })
+    }
+
+    fn start_disk(
+        &self,
+        routes: &Arc<Routes>,
+        shard: mpsc::UnboundedSender<DiskMessage>,
+        room: &Arc<Notify>,
+    ) -> Result<Disk, StartError> {
+        let mut config = StorageConfig::new(self.state_dir.join("journal"));
+        if let Some(bytes) = self.cache_bytes {
+            config.cache_bytes = bytes;
+        }
+        let (routes, room) = (routes.clone(), room.clone());
+        let deliver = move |completions| shard::deliver(completions, &routes, &shard);
+        Ok(Disk::start(config, deliver, move || room.notify_waiters())?)
+    }
+
+    fn decide_config(&self, peer_id: PeerId, tracker_key: u32, port: Option<u16>) -> Config {
+        let mut config = Config::new(peer_id, tracker_key);
+        config.listen_port = port.unwrap_or(0);
+        config.limits = self.limits;
+        if let Some(connections) = self.connections_max {
+            config.connections_max = connections;
+        }
+        config
+    }
+}
+
+fn wire_config(peer_id: PeerId, port: Option<u16>) -> PeerConfig {
+    let mut config = PeerConfig::new(peer_id);
+    config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
+    config.listen_port = port;
+    config
+}
+
+fn draw_peer_id(rng: &mut Rng) -> PeerId {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut bytes = [0; 20];
+    let (prefix, rest) = bytes.split_at_mut(PEER_ID_PREFIX.len());
+    prefix.copy_from_slice(PEER_ID_PREFIX);
+    for byte in rest {
+        *byte = ALPHABET[rng.below(ALPHABET.len())];
+    }
+    PeerId(bytes)
+}
+
+/// A BitTorrent engine: torrents, their connections and files. Cheap to clone.
+///
+/// Several can live in one process, each with its own ports, state and threads; nothing is global.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+    shard: mpsc::Sender<ShardMessage>,
+    routes: Arc<Routes>,
+    events: broadcast::Sender<Event>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    peer_id: PeerId,
+    addrs: Vec<SocketAddr>,
+    disk: Disk,
+    tasks: Vec<AbortHandle>,
+    metadata: MetadataStore,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Engine {
+    /// Sets up an engine that keeps its state (journals of what is on disk, metadata of magnet links) in
+    /// `state_dir`, which is created when needed.
+    pub fn builder(state_dir: impl Into<PathBuf>) -> EngineBuilder {
+        EngineBuilder {
+            state_dir: state_dir.into(),
+            listen: Vec::new(),
+            limits: Limits::default(),
+            connections_max: None,
+            cache_bytes: None,
+            seed: None,
+        }
+    }
+
+    /// The id by which peers know the engine (BEP 20).
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.peer_id
+    }
+
+    /// Where the engine listens.
+    pub fn listen_addrs(&self) -> &[SocketAddr] {
+        &self.inner.addrs
+    }
+
+    /// Takes a torrent in. One that is there already gives its handle, with more trackers and peers.
+    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, AddError> {
+        let AddTorrent {
+            source,
+            dir,
+            peers,
+            trackers,
+            options,
+            storage,
+        } = add;
+        let known = self.look_up(source).await?;
+        let torrent = riverrun_swarm::AddTorrent {
+            request: 0,
+            hashes: known.hashes,
+            metadata: known.metadata,
+            trackers: known.trackers.into_iter().chain(trackers).collect(),
+            peers: known.peers.into_iter().chain(peers).collect(),
+            options,
+        };
+        let (reply, answer) = oneshot::channel();
+        let new = NewTorrent {
+            torrent,
+            root: dir,
+            storage,
+            reply,
+        };
+        self.send(ShardMessage::Add(Box::new(new))).await?;
+        let (shared, _existed) = answer.await.map_err(|_| EngineStopped)?;
+        Ok(TorrentHandle {
+            shared,
+            shard: self.shard.clone(),
+            routes: self.routes.clone(),
+        })
+    }
+
+    async fn look_up(&self, source: Source) -> Result<Known, AddError> {
+        match source {
+            Source::Metainfo(metainfo) => Ok(Known::from_metainfo(&metainfo)),
+            Source::Magnet(magnet) => Ok(self.look_up_magnet(&magnet).await),
+            Source::Url(url) => {
+                let bytes = fetch(&url).await?;
+                Ok(Known::from_metainfo(&Metainfo::from_bytes(&bytes)?))
+            }
+        }
+    }
+
+    async fn look_up_magnet(&self, magnet: &Magnet) -> Known {
+        let mut known = Known::from_magnet(magnet).await;
+        let (store, hashes) = (self.inner.metadata.clone(), magnet.hashes);
+        let stored = tokio::task::spawn_blocking(move || store.load(hashes)).await;
+        if let Ok(Some(info)) = stored {
+            known.hashes = info.hashes();
+            known.metadata = Some(without_layers(info));
+        }
+        known
+    }
+
+    /// Limits the rates of all torrents together.
+    pub async fn set_limits(&self, limits: Limits) -> Result<(), EngineStopped> {
+        self.send(ShardMessage::Inputs(vec![Input::Limits(limits)]))
+            .await
+    }
+
+    /// What happens from now on. A listener that lags is told how many events it missed.
+    pub fn events(&self) -> BroadcastStream<Event> {
+        BroadcastStream::new(self.events.subscribe())
+    }
+
+    /// Whether a torrent with this info-hash is there.
+    pub async fn contains(&self, info_hash: InfoHash) -> Result<bool, EngineStopped> {
+        ask(&self.shard, move |shard, _| shard.find(info_hash).is_some()).await
+    }
+
+    /// Stops all torrents: trackers and peers are told, everything written is made durable. Returns when that is
+    /// done; trackers that do not answer are not waited for.
+    pub async fn shutdown(self) {
+        let (done, stopped) = oneshot::channel();
+        if self.send(ShardMessage::Shutdown(done)).await.is_ok() {
+            // In time or not: what matters, durability, is storage's own shutdown.
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, stopped).await;
+        }
+        let disk = self.inner.disk.clone();
+        // The disk threads finish what they have; a panic there has been reported already.
+        let _ = tokio::task::spawn_blocking(move || disk.shutdown()).await;
+        for task in &self.inner.tasks {
+            task.abort();
+        }
+    }
+
+    async fn send(&self, message: ShardMessage) -> Result<(), EngineStopped> {
+        self.shard.send(message).await.map_err(|_| EngineStopped)
+    }
+}
+
+/// What a source says of a torrent.
+struct Known {
+    hashes: riverrun_base::InfoHashes,
+    metadata: Option<(Arc<Info>, PieceHashes)>,
+    trackers: Vec<Vec<String>>,
+    peers: Vec<SocketAddr>,
+}
+
+impl Known {
+    fn from_metainfo(metainfo: &Metainfo) -> Self {
+        let hashes = PieceHashes::new(&metainfo.info, &metainfo.piece_layers);
+        Self {
+            hashes: metainfo.info.hashes(),
+            metadata: Some((metainfo.info.clone(), hashes)),
+            trackers: metainfo.trackers.clone(),
+            peers: Vec::new(),
+        }
+    }
+
+    async fn from_magnet(magnet: &Magnet) -> Self {
+        let mut peers = Vec::new();
+        for peer in &magnet.peers {
+            // A name that does not resolve is one peer less.
+            if let Ok(found) = tokio::net::lookup_host(peer.to_string()).await {
+                peers.extend(found);
+            }
+        }
+        let trackers = magnet
+            .trackers
+            .iter()
+            .map(|url| vec![url.clone()])
+            .collect();
+        Self {
+            hashes: magnet.hashes,
+            metadata: None,
+            trackers,
+            peers,
+        }
+    }
+}
+
+fn without_layers(info: Info) -> (Arc<Info>, PieceHashes) {
+    let hashes = PieceHashes::new(&info, &PieceLayers::default());
+    (Arc::new(info), hashes)
+}
+
+/// Fetches a torrent file from the web.
+async fn fetch(url: &str) -> Result<Vec<u8>, AddError> {
+    let failed = |message: String| AddError::Fetch {
+        url: url.to_owned(),
+        message,
+    };
+    let client = http_client(None).map_err(|error| failed(error.to_string()))?;
+    let response = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    if !response.status().is_success() {
+        return Err(failed(format!("HTTP status {}", response.status())));
+    }
+    read_body(response, riverrun_bencode::Limits::TORRENT.bytes)
+        .await
+        .map_err(|error| failed(error.to_string()))
+}

@@ -1,0 +1,91 @@
+//! What can go wrong, an enum an operation.
+
+use std::io;
+use std::net::SocketAddr;
+
+use riverrun_metainfo::{MagnetError, MetainfoError};
+use riverrun_swarm::StorageFault;
+use thiserror::Error;
+
+/// The engine has been shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the engine has stopped")]
+pub struct EngineStopped;
+
+/// Why an engine did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Storage does not start.
+    #[error(transparent)]
+    Storage(#[from] riverrun_storage::StartError),
+    /// The HTTP client does not start.
+    #[error("cannot set up the HTTP client")]
+    Http(#[source] reqwest::Error),
+}
+
+/// Why a torrent was not taken in.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// It is no torrent.
+    #[error("not a valid torrent")]
+    Metainfo(#[from] MetainfoError),
+    /// It is no magnet link.
+    #[error("not a valid magnet link")]
+    Magnet(#[from] MagnetError),
+    /// A torrent file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A torrent could not be fetched from the web.
+    #[error("cannot fetch {url}: {message}")]
+    Fetch {
+        /// The URL.
+        url: String,
+        /// Why.
+        message: String,
+    },
+    /// The engine has been shut down.
+    #[error(transparent)]
+    Stopped(#[from] EngineStopped),
+}
+
+/// Why a wait ended without what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The torrent was removed.
+    #[error("the torrent was removed")]
+    Removed,
+    /// The engine has been shut down.
+    #[error(transparent)]
+    Stopped(#[from] EngineStopped),
+}
+
+/// Why a file cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The metadata is not known yet.
+    #[error("the torrent's metadata is not known yet")]
+    NoMetadata,
+    /// There is no such file, or it is padding or a symbolic link.
+    #[error("the torrent has no file {0} with content")]
+    NoSuchFile(u32),
+    /// Reading from disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageFault),
+}

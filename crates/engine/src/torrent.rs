@@ -1,0 +1,342 @@
+//! A torrent of an engine, as its user holds it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex, Time};
+use riverrun_metainfo::Info;
+use riverrun_swarm::{
+    Event, Input, Limits, PeerSource, PeerStats, Priority, Shard, StorageFault, TorrentCommand,
+    TorrentKey, TorrentState, TorrentStats,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::driver::routes::Routes;
+use crate::driver::shard::ShardMessage;
+use crate::error::{EngineStopped, FileError, WaitError};
+use crate::reader::FileReader;
+
+/// What the shard's task and the handles of one torrent share. The shard's task writes, handles watch.
+#[derive(Debug)]
+pub(crate) struct TorrentShared {
+    pub(crate) key: TorrentKey,
+    pub(crate) root: PathBuf,
+    hashes: watch::Sender<InfoHashes>,
+    info: watch::Sender<Option<Arc<Info>>>,
+    state: watch::Sender<TorrentState>,
+    pieces: watch::Sender<Bitfield>,
+    /// Everything wanted is durable.
+    completed: watch::Sender<bool>,
+    removed: watch::Sender<bool>,
+}
+
+impl TorrentShared {
+    pub(crate) fn new(
+        key: TorrentKey,
+        hashes: InfoHashes,
+        info: Option<Arc<Info>>,
+        root: PathBuf,
+    ) -> Self {
+        let count = info.as_ref().map_or(0, |info| info.layout().piece_count());
+        Self {
+            key,
+            root,
+            hashes: watch::Sender::new(hashes),
+            info: watch::Sender::new(info),
+            state: watch::Sender::new(TorrentState::Opening),
+            pieces: watch::Sender::new(Bitfield::new(count)),
+            completed: watch::Sender::new(false),
+            removed: watch::Sender::new(false),
+        }
+    }
+
+    /// Whether nothing is under way any more.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        matches!(*self.state.borrow(), TorrentState::Stopped)
+    }
+
+    pub(crate) fn handle_event(&self, event: &Event, shard: &Shard) {
+        match event {
+            Event::State { state, .. } => {
+                // What was believed from the journal is reported by no event of its own.
+                if let Some(pieces) = shard.pieces(self.key) {
+                    self.pieces.send_replace(pieces.clone());
+                }
+                if matches!(state, TorrentState::Downloading | TorrentState::Checking) {
+                    self.completed.send_replace(false);
+                }
+                self.state.send_replace(state.clone());
+            }
+            Event::Metadata { info, .. } => {
+                self.hashes.send_replace(info.hashes());
+                self.pieces
+                    .send_replace(Bitfield::new(info.layout().piece_count()));
+                self.info.send_replace(Some(info.clone()));
+            }
+            Event::PieceVerified { piece, .. }
+            | Event::Checked {
+                piece, ok: true, ..
+            } => {
+                self.pieces.send_if_modified(|pieces| pieces.set(*piece));
+            }
+            Event::Completed { .. } => {
+                self.completed.send_replace(true);
+            }
+            Event::Removed { .. } => {
+                self.removed.send_replace(true);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn watch_pieces(&self) -> watch::Receiver<Bitfield> {
+        self.pieces.subscribe()
+    }
+}
+
+/// A torrent of an [`Engine`](crate::Engine). Cheap to clone; the torrent lives on without handles.
+#[derive(Clone, Debug)]
+pub struct TorrentHandle {
+    pub(crate) shared: Arc<TorrentShared>,
+    pub(crate) shard: mpsc::Sender<ShardMessage>,
+    pub(crate) routes: Arc<Routes>,
+}
+
+impl TorrentHandle {
+    /// The torrent's name inside its engine, as in [`Event::torrent`].
+    pub fn key(&self) -> TorrentKey {
+        self.shared.key
+    }
+
+    /// Its info-hashes, as far as they are known: a magnet link of a hybrid may know one until the metadata
+    /// has come.
+    pub fn info_hashes(&self) -> InfoHashes {
+        *self.shared.hashes.borrow()
+    }
+
+    /// Its metadata, if that is known.
+    pub fn info(&self) -> Option<Arc<Info>> {
+        self.shared.info.borrow().clone()
+    }
+
+    /// Its name: from the metadata, else the info-hash.
+    pub fn name(&self) -> String {
+        let named = self.info().map(|info| info.name().to_owned());
+        named.unwrap_or_else(|| self.info_hashes().primary().to_string())
+    }
+
+    /// The directory into which its name goes.
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> TorrentState {
+        self.shared.state.borrow().clone()
+    }
+
+    /// The pieces that are verified.
+    pub fn pieces(&self) -> Bitfield {
+        self.shared.pieces.borrow().clone()
+    }
+
+    /// Whether everything wanted is there, verified and durable.
+    pub fn is_completed(&self) -> bool {
+        *self.shared.completed.borrow()
+    }
+
+    /// Waits for the metadata.
+    pub async fn wait_info(&self) -> Result<Arc<Info>, WaitError> {
+        let mut info = self.shared.info.subscribe();
+        let known = async {
+            let found = info.wait_for(Option::is_some).await;
+            found.ok().and_then(|found| found.clone())
+        };
+        self.unless_gone(known)
+            .await?
+            .ok_or(WaitError::Stopped(EngineStopped))
+    }
+
+    /// Waits until everything wanted is there, verified and durable.
+    ///
+    /// Goes on waiting through faults that can end by themselves, such as a full disk; watch
+    /// [`TorrentHandle::state`] for them.
+    pub async fn wait_completed(&self) -> Result<(), WaitError> {
+        let mut completed = self.shared.completed.subscribe();
+        let done = async { completed.wait_for(|done| *done).await.is_ok() };
+        if self.unless_gone(done).await? {
+            Ok(())
+        } else {
+            Err(EngineStopped.into())
+        }
+    }
+
+    /// Waits until the torrent does something for which `wanted` holds.
+    pub async fn wait_state(
+        &self,
+        wanted: impl Fn(&TorrentState) -> bool,
+    ) -> Result<TorrentState, WaitError> {
+        let mut state = self.shared.state.subscribe();
+        let found = async {
+            state
+                .wait_for(|state| wanted(state))
+                .await
+                .map(|found| found.clone())
+        };
+        self.unless_gone(found)
+            .await?
+            .map_err(|_| EngineStopped.into())
+    }
+
+    /// Waits for `work`, but not longer than the torrent or the engine live.
+    async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Result<T, WaitError> {
+        let mut removed = self.shared.removed.subscribe();
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            _ = removed.wait_for(|removed| *removed) => Err(WaitError::Removed),
+            () = self.shard.closed() => Err(EngineStopped.into()),
+        }
+    }
+
+    /// Its figures as they are now.
+    pub async fn stats(&self) -> Result<TorrentStats, WaitError> {
+        let key = self.key();
+        self.ask(move |shard, now| shard.stats(now, key))
+            .await?
+            .ok_or(WaitError::Removed)
+    }
+
+    /// Its connections as they are now.
+    pub async fn peers(&self) -> Result<Vec<PeerStats>, WaitError> {
+        let key = self.key();
+        Ok(self.ask(move |shard, now| shard.peers(now, key)).await?)
+    }
+
+    /// Begins, or goes on.
+    pub async fn start(&self) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Start).await
+    }
+
+    /// Stops, and waits until everything is durable and the files are let go.
+    pub async fn stop(&self) -> Result<(), WaitError> {
+        self.command(TorrentCommand::Stop).await?;
+        self.wait_state(|state| *state == TorrentState::Stopped)
+            .await
+            .map(|_| ())
+    }
+
+    /// Asks the torrent to stop, without waiting for it.
+    pub async fn request_stop(&self) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Stop).await
+    }
+
+    /// Stops and forgets the torrent. Its files stay.
+    pub async fn remove(self) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Remove).await?;
+        let mut removed = self.shared.removed.subscribe();
+        tokio::select! {
+            _ = removed.wait_for(|removed| *removed) => Ok(()),
+            () = self.shard.closed() => Err(EngineStopped),
+        }
+    }
+
+    /// Hashes everything that is on disk again.
+    pub async fn recheck(&self) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Recheck).await
+    }
+
+    /// Sets a priority for each file, in the order of the torrent's list.
+    pub async fn set_priorities(&self, priorities: Vec<Priority>) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Priorities(priorities)).await
+    }
+
+    /// Prefers the order of pieces to their rarity, or not.
+    pub async fn set_sequential(&self, sequential: bool) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Sequential(sequential)).await
+    }
+
+    /// Limits the torrent's rates.
+    pub async fn set_limits(&self, limits: Limits) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Limits(limits)).await
+    }
+
+    /// Names peers to try.
+    pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<(), EngineStopped> {
+        let found = Input::Found {
+            torrent: self.key(),
+            source: PeerSource::User,
+            peers,
+        };
+        self.input(found).await
+    }
+
+    /// Names more trackers.
+    pub async fn add_trackers(&self, trackers: Vec<String>) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::AddTrackers(trackers)).await
+    }
+
+    /// Announces now, as far as trackers allow.
+    pub async fn announce(&self) -> Result<(), EngineStopped> {
+        self.command(TorrentCommand::Announce).await
+    }
+
+    /// Reads a file of the torrent while it downloads: pieces that the reader waits for come first.
+    pub fn reader(&self, file: FileIndex) -> Result<FileReader, FileError> {
+        let info = self.info().ok_or(FileError::NoMetadata)?;
+        FileReader::new(self.clone(), info, file)
+    }
+
+    pub(crate) async fn command(&self, command: TorrentCommand) -> Result<(), EngineStopped> {
+        self.input(Input::Torrent {
+            torrent: self.key(),
+            command,
+        })
+        .await
+    }
+
+    async fn input(&self, input: Input) -> Result<(), EngineStopped> {
+        self.shard
+            .send(ShardMessage::Inputs(vec![input]))
+            .await
+            .map_err(|_| EngineStopped)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Shard, Time) -> T + Send + 'static,
+    ) -> Result<T, EngineStopped> {
+        ask(&self.shard, question).await
+    }
+
+    /// Whether a piece is verified.
+    pub fn has_piece(&self, piece: PieceIndex) -> bool {
+        self.shared.pieces.borrow().has(piece)
+    }
+
+    /// Why storage does not work now, if it does not.
+    pub fn fault(&self) -> Option<StorageFault> {
+        match self.state() {
+            TorrentState::Faulted(fault) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+/// Asks the shard's task.
+pub(crate) async fn ask<T: Send + 'static>(
+    shard: &mpsc::Sender<ShardMessage>,
+    question: impl FnOnce(&Shard, Time) -> T + Send + 'static,
+) -> Result<T, EngineStopped> {
+    let (reply, answer) = oneshot::channel();
+    let query = Box::new(move |shard: &Shard, now: Time| {
+        // Whoever asked may have stopped waiting.
+        let _ = reply.send(question(shard, now));
+    });
+    shard
+        .send(ShardMessage::Query(query))
+        .await
+        .map_err(|_| EngineStopped)?;
+    answer.await.map_err(|_| EngineStopped)
+}

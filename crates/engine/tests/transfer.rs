@@ -1,0 +1,252 @@
+//! Engines that download from each other over loopback.
+
+mod support;
+
+use std::io::SeekFrom;
+
+use riverrun_engine::{
+    AddTorrent, Engine, FileIndex, Priority, StorageFault, TorrentHandle, TorrentState,
+};
+use riverrun_metainfo::MetaVersion;
+use support::{Published, engine, soon};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+const VERSIONS: [MetaVersion; 3] = [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid];
+
+/// Empty, tiny, a block, a piece, several pieces and a bit.
+const LENS: [u64; 7] = [0, 1, 16_384, 32_768, 300_001, 0, 5];
+
+async fn seeding(engine: &Engine, published: &Published) -> TorrentHandle {
+    let add = AddTorrent::from_metainfo(published.metainfo.clone()).dir(published.dir.path());
+    let torrent = engine.add(add).await.unwrap();
+    soon(torrent.wait_state(|state| *state == TorrentState::Seeding))
+        .await
+        .unwrap();
+    torrent
+}
+
+fn leeching(published: &Published, dir: &TempDir, from: &Engine) -> AddTorrent {
+    AddTorrent::from_metainfo(published.metainfo.clone())
+        .dir(dir.path().join("data"))
+        .peers(from.listen_addrs().iter().copied())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leecher_gets_every_kind_of_torrent() {
+    for version in VERSIONS {
+        for lens in [&LENS[..], &[100_000], &[7]] {
+            let published = Published::new(lens, version, 1);
+            let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+            let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
+            seeding(&seeder, &published).await;
+            let torrent = leecher
+                .add(leeching(&published, &other, &seeder))
+                .await
+                .unwrap();
+            soon(torrent.wait_completed()).await.unwrap();
+            published.assert_copied_to(&other.path().join("data"));
+            leecher.shutdown().await;
+            seeder.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_magnet_link_needs_only_a_peer_and_keeps_the_metadata() {
+    for version in VERSIONS {
+        let published = Published::new(&LENS, version, 2);
+        let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
+        seeding(&seeder, &published).await;
+        let mut magnet = published.metainfo.magnet();
+        magnet.peers = vec![seeder.listen_addrs()[0].to_string().parse().unwrap()];
+        let add = AddTorrent::from_magnet(magnet.clone()).dir(other.path().join("data"));
+        let torrent = leecher.add(add).await.unwrap();
+        soon(torrent.wait_completed()).await.unwrap();
+        assert_eq!(torrent.info().unwrap().raw(), published.metainfo.info.raw());
+        published.assert_copied_to(&other.path().join("data"));
+        leecher.shutdown().await;
+        seeder.shutdown().await;
+
+        // Without any peer the same link is whole at once: metadata and pieces are remembered.
+        magnet.peers.clear();
+        let again = engine(other.path()).await;
+        let add = AddTorrent::from_magnet(magnet).dir(other.path().join("data"));
+        let torrent = again.add(add).await.unwrap();
+        soon(torrent.wait_completed()).await.unwrap();
+        again.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_downloader_becomes_a_source() {
+    let published = Published::new(&[500_000], MetaVersion::Hybrid, 3);
+    let homes: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let (first, second, third) = (
+        engine(homes[0].path()).await,
+        engine(homes[1].path()).await,
+        engine(homes[2].path()).await,
+    );
+    seeding(&first, &published).await;
+    let torrent = second
+        .add(leeching(&published, &homes[1], &first))
+        .await
+        .unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    first.shutdown().await;
+
+    let torrent = third
+        .add(leeching(&published, &homes[2], &second))
+        .await
+        .unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    published.assert_copied_to(&homes[2].path().join("data"));
+    third.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_selected_files_are_written() {
+    let published = Published::new(&[100_000, 100_000, 100_000], MetaVersion::Hybrid, 4);
+    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
+    seeding(&seeder, &published).await;
+    let files = published.metainfo.info.layout().files();
+    let wanted = |path: &str| path.ends_with("01");
+    let priorities = files
+        .iter()
+        .map(|file| {
+            if wanted(file.path.as_str()) {
+                Priority::High
+            } else {
+                Priority::Skip
+            }
+        })
+        .collect();
+    let add = leeching(&published, &other, &seeder).priorities(priorities);
+    let torrent = leecher.add(add).await.unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    let data = other.path().join("data/payload");
+    assert!(data.join("01").exists() && !data.join("00").exists() && !data.join("02").exists());
+    assert_eq!(torrent.state(), TorrentState::Finished);
+    leecher.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_read_and_sought_while_it_downloads() {
+    let published = Published::new(&[10, 1_000_003, 20], MetaVersion::V1, 5);
+    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
+    seeding(&seeder, &published).await;
+    let torrent = leecher
+        .add(leeching(&published, &other, &seeder))
+        .await
+        .unwrap();
+    let expected = std::fs::read(published.dir.path().join("payload/01")).unwrap();
+
+    let mut reader = torrent.reader(FileIndex(1)).unwrap();
+    assert_eq!(reader.len(), 1_000_003);
+    soon(reader.seek(SeekFrom::End(-70_000))).await.unwrap();
+    let mut tail = reader.clone();
+    let mut bytes = Vec::new();
+    soon(tail.read_to_end(&mut bytes)).await.unwrap();
+    assert!(bytes == expected[expected.len() - 70_000..]);
+
+    soon(reader.rewind()).await.unwrap();
+    bytes.clear();
+    soon(reader.read_to_end(&mut bytes)).await.unwrap();
+    assert!(bytes == expected);
+    assert!(reader.seek(SeekFrom::Current(-2_000_000)).await.is_err());
+    leecher.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_download_goes_on_without_checking() {
+    let published = Published::new(&[2_000_000], MetaVersion::Hybrid, 6);
+    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
+    seeding(&seeder, &published).await;
+    let torrent = leecher
+        .add(leeching(&published, &other, &seeder))
+        .await
+        .unwrap();
+    let mut reader = torrent.reader(FileIndex(0)).unwrap();
+    let mut some = vec![0; 300_000];
+    soon(reader.read_exact(&mut some)).await.unwrap();
+    leecher.shutdown().await;
+
+    let again = engine(other.path()).await;
+    let mut events = again.events();
+    let torrent = again
+        .add(leeching(&published, &other, &seeder))
+        .await
+        .unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    published.assert_copied_to(&other.path().join("data"));
+    while let Ok(Some(Ok(event))) =
+        tokio::time::timeout(std::time::Duration::ZERO, next(&mut events)).await
+    {
+        assert!(
+            !matches!(event, riverrun_engine::Event::Checked { .. }),
+            "{event:?}"
+        );
+    }
+    let downloaded = torrent.stats().await.unwrap().downloaded_bytes;
+    assert!(downloaded <= 1_700_000, "{downloaded} bytes came again");
+    again.shutdown().await;
+    seeder.shutdown().await;
+}
+
+async fn next(
+    events: &mut riverrun_engine::BroadcastStream<riverrun_engine::Event>,
+) -> Option<Result<riverrun_engine::Event, tokio_stream::wrappers::errors::BroadcastStreamRecvError>>
+{
+    use tokio_stream::StreamExt as _;
+    events.next().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_way_is_not_overwritten() {
+    let published = Published::new(&[50_000], MetaVersion::V1, 7);
+    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
+    seeding(&seeder, &published).await;
+    let precious = other.path().join("data/payload");
+    std::fs::create_dir_all(precious.parent().unwrap()).unwrap();
+    std::fs::write(&precious, vec![b'!'; 60_000]).unwrap();
+    let torrent = leecher
+        .add(leeching(&published, &other, &seeder))
+        .await
+        .unwrap();
+    let state = torrent.wait_state(|state| matches!(state, TorrentState::Faulted(_)));
+    let state = soon(state).await.unwrap();
+    assert!(
+        matches!(state, TorrentState::Faulted(StorageFault::Conflict { .. })),
+        "{state:?}"
+    );
+    assert_eq!(std::fs::read(&precious).unwrap(), vec![b'!'; 60_000]);
+    leecher.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torrent_can_be_stopped_started_and_removed() {
+    let published = Published::new(&[200_000], MetaVersion::V2, 8);
+    let home = TempDir::new().unwrap();
+    let engine = engine(home.path()).await;
+    let torrent = seeding(&engine, &published).await;
+    soon(torrent.stop()).await.unwrap();
+    torrent.start().await.unwrap();
+    soon(torrent.wait_state(|state| *state == TorrentState::Seeding))
+        .await
+        .unwrap();
+    let hash = torrent.info_hashes().primary();
+    assert!(engine.contains(hash).await.unwrap());
+    soon(torrent.remove()).await.unwrap();
+    assert!(!engine.contains(hash).await.unwrap());
+    assert!(published.dir.path().join("payload").exists(), "files stay");
+    engine.shutdown().await;
+}
