@@ -3,8 +3,10 @@
 mod completions;
 mod create;
 mod edit;
+mod get;
 mod magnet;
 mod man;
+mod seed;
 mod show;
 mod tracker;
 mod verify;
@@ -27,6 +29,10 @@ pub(crate) enum Command {
     Edit(Box<edit::Edit>),
     /// Print the magnet link to a torrent
     Magnet(magnet::MagnetLink),
+    /// Download torrents
+    Get(Box<get::Get>),
+    /// Seed torrents, or publish files and directories
+    Seed(Box<seed::Seed>),
     /// Run a tracker until Ctrl-C
     Tracker(tracker::Tracker),
     /// Print the completions of a shell to stdout
@@ -43,6 +49,8 @@ pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) 
         Command::Verify(args) => verify::run(&args, around, screen),
         Command::Edit(args) => edit::run(&args, around, screen),
         Command::Magnet(args) => magnet::run(&args, around, screen),
+        Command::Get(args) => get::run(&args, around, screen),
+        Command::Seed(args) => seed::run(&args, around, screen),
         Command::Tracker(args) => tracker::run(&args, screen),
         Command::Completions(args) => completions::run(&args, screen),
         Command::Man(args) => man::run(&args, around, screen),

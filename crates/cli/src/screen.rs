@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
@@ -52,10 +52,23 @@ pub(crate) struct Screen {
 pub(crate) struct Surroundings {
     pub(crate) cwd: PathBuf,
     pub(crate) unix_now: i64,
+    /// `$XDG_STATE_HOME/riverrun`, or under `~/.local/state`.
+    state_dir: Option<PathBuf>,
     stdin: std::sync::Mutex<Box<dyn Read + Send>>,
 }
 
 impl Surroundings {
+    /// Where to keep what must outlive the run: journals of downloads, metadata of magnet links.
+    pub(crate) fn state_dir(&self) -> Outcome<PathBuf> {
+        self.state_dir.clone().ok_or_else(|| {
+            Failure::say(
+                ExitCode::Config,
+                "there is no place for the program's state",
+            )
+            .hint("set HOME or XDG_STATE_HOME")
+        })
+    }
+
     /// The path as seen from the directory of the run.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.cwd.join(path)
@@ -77,6 +90,15 @@ impl Surroundings {
     }
 }
 
+fn state_dir(env: &Env) -> Option<PathBuf> {
+    let below_home = || Some(Path::new(env.var("HOME")?).join(".local/state"));
+    let base = env
+        .var("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(below_home)?;
+    Some(env.cwd.join(base).join("riverrun"))
+}
+
 /// Whether to colour a stream: as asked, or if a person looks at it and has not said no (see no-color.org).
 pub(crate) fn is_coloured(choice: ColorChoice, env: &Env, is_terminal: bool) -> bool {
     match choice {
@@ -91,6 +113,7 @@ pub(crate) fn is_coloured(choice: ColorChoice, env: &Env, is_terminal: bool) -> 
 impl Screen {
     pub(crate) fn new(env: Env, global: &Global) -> (Self, Surroundings) {
         let coloured = is_coloured(global.color, &env, env.terminals.stderr);
+        let state_dir = state_dir(&env);
         let volume = match (global.quiet, global.verbose) {
             (0, 0) => Volume::Normal,
             (0, _) => Volume::Details,
@@ -114,6 +137,7 @@ impl Screen {
             Surroundings {
                 cwd: env.cwd,
                 unix_now: env.unix_now,
+                state_dir,
                 stdin,
             },
         )
@@ -261,16 +285,41 @@ impl Screen {
 
     /// A bar for `total` bytes of work; hidden unless a person looks at stderr.
     pub(crate) fn bar(&self, total: u64) -> ProgressBar {
-        let target = if self.bars {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target = self.draw_target();
         // Invariant: the templates are constant, and a test parses them.
         let style = ProgressStyle::with_template(bar_template(self.coloured))
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::with_draw_target(Some(total), target)
             .with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
+    }
+
+    /// Room for several bars, or for lines that stay where they are and change; hidden as a bar is.
+    pub(crate) fn bars(&self) -> MultiProgress {
+        MultiProgress::with_draw_target(self.draw_target())
+    }
+
+    /// A bar for a transfer, whose total may change, to be put among others.
+    pub(crate) fn transfer_bar(&self) -> ProgressBar {
+        let style = ProgressStyle::with_template(transfer_template(self.coloured))
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::no_length().with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
+    }
+
+    fn draw_target(&self) -> ProgressDrawTarget {
+        if self.bars {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        }
+    }
+}
+
+/// The name, how far the download is, and whatever is to be said of it now.
+const fn transfer_template(coloured: bool) -> &'static str {
+    if coloured {
+        "{prefix}  {decimal_total_bytes} ▕{bar:20.cyan/dim}▏ {percent:>3}%  {wide_msg}"
+    } else {
+        "{prefix}  {decimal_total_bytes} ▕{bar:20}▏ {percent:>3}%  {wide_msg}"
     }
 }
 
@@ -291,6 +340,7 @@ mod tests {
     fn the_templates_of_bars_parse() {
         for coloured in [true, false] {
             ProgressStyle::with_template(bar_template(coloured)).unwrap();
+            ProgressStyle::with_template(transfer_template(coloured)).unwrap();
         }
     }
 }

@@ -2,27 +2,24 @@
 
 mod engine;
 mod progress;
-mod signals;
+mod select;
 mod watch;
 
 pub(crate) use engine::{NetworkFlags, start};
 pub(crate) use progress::{Progress, hashes_json};
-pub(crate) use signals::{Interrupt, Interrupts};
+pub(crate) use select::priorities;
 pub(crate) use watch::{Ending, SeedGoal, Watched, storage_failure, watch};
 
 use riverrun_engine::Engine;
 
-use crate::exit::ExitCode;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::signals::{Interrupt, Interrupts, runtime};
 
 pub(crate) use progress::joined;
 
 /// Runs a transfer on a runtime of its own.
 pub(crate) fn block_on<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitCode::Other, error))?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(work);
     // What is left, such as a name being resolved, is not waited for.
     runtime.shutdown_background();
@@ -36,11 +33,8 @@ pub(crate) async fn leave(
     interrupts: &mut Interrupts,
 ) -> Outcome {
     let second = interrupts.finish(engine.shutdown()).await.err();
-    match (outcome?, second) {
-        (None, None) => Ok(()),
-        (first, second) => {
-            let Some(interrupt) = second.or(first) else { return Ok(()) };
-            Err(Failure::silent(interrupt.code()))
-        }
+    match second.or(outcome?) {
+        None => Ok(()),
+        Some(interrupt) => Err(interrupt.into_failure()),
     }
 }

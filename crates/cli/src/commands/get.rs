@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 use riverrun_base::InfoHashes;
-use riverrun_engine::{AddError, AddTorrent, Engine, Info, Magnet, Priority, TorrentHandle};
+use riverrun_engine::{AddError, AddTorrent, Engine, Magnet, TorrentHandle};
 use serde_json::json;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::screen::{Screen, Surroundings};
+use crate::signals::{Interrupt, Interrupts};
 use crate::torrent::{self, Torrent};
-use crate::transfer::{
-    self, Ending, Interrupts, NetworkFlags, Progress, SeedGoal, Watched, hashes_json,
-};
+use crate::transfer::{self, Ending, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
 use crate::values::{PathGlob, Span, TrackerTier};
 
 /// How long a magnet link may take to its metadata if `--timeout` says nothing.
@@ -56,7 +55,10 @@ pub(crate) struct Get {
 
 /// Runs the command.
 pub(crate) fn run(args: &Get, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    let sources = args.sources.iter().map(|source| read_source(source, around));
+    let sources = args
+        .sources
+        .iter()
+        .map(|source| read_source(source, around));
     let sources = sources.collect::<Outcome<Vec<_>>>()?;
     transfer::block_on(download(args, sources, around, screen))
 }
@@ -67,10 +69,18 @@ async fn download(
     around: &Surroundings,
     screen: &mut Screen,
 ) -> Outcome {
-    let mut interrupts = Interrupts::listen().map_err(|e| Failure::new(ExitCode::Other, e))?;
+    let mut interrupts = Interrupts::listen()?;
     let engine = transfer::start(&args.network, &around.state_dir()?).await?;
     let mut progress = Progress::new(screen);
-    let transfer = transfer(args, sources, around, &engine, &mut interrupts, &mut progress).await;
+    let transfer = transfer(
+        args,
+        sources,
+        around,
+        &engine,
+        &mut interrupts,
+        &mut progress,
+    )
+    .await;
     transfer::leave(engine, transfer, &mut interrupts).await
 }
 
@@ -81,20 +91,24 @@ async fn transfer(
     engine: &Engine,
     interrupts: &mut Interrupts,
     progress: &mut Progress<'_>,
-) -> Outcome<Option<transfer::Interrupt>> {
+) -> Outcome<Option<Interrupt>> {
     let peers = args.network.resolve_peers().await?;
     let dir = around.path(&args.output);
     let mut watched = Vec::new();
     for source in sources {
-        let add = source.into_add(&args.select)?.dir(&dir).peers(peers.iter().copied());
+        let add = source
+            .into_add(&args.select)?
+            .dir(&dir)
+            .peers(peers.iter().copied());
         let add = configure(add, args);
         let torrent = engine.add(add).await.map_err(cannot_add)?;
         progress.event(&added_event(&torrent))?;
         progress.detail(format!("{}: added", torrent.name()));
-        if torrent.info().is_none() && !args.select.is_empty() {
-            tokio::spawn(select_later(torrent.clone(), args.select.clone()));
+        let mut watching = Watched::new(torrent, progress);
+        if watching.torrent.info().is_none() {
+            watching.select_later(args.select.clone());
         }
-        watched.push(Watched::new(torrent, progress));
+        watched.push(watching);
     }
     let timeout = args.timeout.map(|Span(time)| time);
     let ending = Ending {
@@ -143,7 +157,9 @@ enum Source {
 
 fn read_source(argument: &str, around: &Surroundings) -> Outcome<Source> {
     let is_url = ["http://", "https://"].iter().any(|scheme| {
-        argument.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        argument
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     });
     if is_url {
         return Ok(Source::Url(argument.to_owned()));
@@ -159,8 +175,13 @@ fn read_source(argument: &str, around: &Surroundings) -> Outcome<Source> {
 
 /// An info-hash in any of the forms that magnet links take.
 fn parse_hashes(text: &str) -> Option<InfoHashes> {
-    let is_digest = [32, 40, 64].contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    let urn = if text.len() == 64 { "urn:btmh:1220" } else { "urn:btih:" };
+    let is_digest =
+        [32, 40, 64].contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let urn = if text.len() == 64 {
+        "urn:btmh:1220"
+    } else {
+        "urn:btih:"
+    };
     let link = is_digest.then(|| format!("magnet:?xt={urn}{text}"))?;
     link.parse::<Magnet>().ok().map(|magnet| magnet.hashes)
 }
@@ -170,49 +191,23 @@ impl Source {
         match self {
             Self::Url(url) => Ok(AddTorrent::from_url(url)),
             Self::Hashes(hashes) => Ok(held_back(AddTorrent::from_info_hashes(hashes), select)),
-            Self::Torrent(Torrent::Link(magnet)) => Ok(held_back(AddTorrent::from_magnet(*magnet), select)),
+            Self::Torrent(Torrent::Link(magnet)) => {
+                Ok(held_back(AddTorrent::from_magnet(*magnet), select))
+            }
             Self::Torrent(Torrent::File(metainfo)) => {
-                let priorities = priorities(&metainfo.info, select)?;
+                let priorities = transfer::priorities(&metainfo.info, select)?;
                 Ok(AddTorrent::from_metainfo(*metainfo).priorities(priorities))
             }
         }
     }
 }
 
-/// With a selection, nothing is fetched before the files are known: see [`select_later`].
+/// With a selection, nothing is fetched before the files are known: see [`Watched::select_later`].
 fn held_back(add: AddTorrent, select: &[PathGlob]) -> AddTorrent {
-    if select.is_empty() { add } else { add.skip_all_files() }
-}
-
-/// A priority for each file; an error if none is selected.
-fn priorities(info: &Info, select: &[PathGlob]) -> Outcome<Vec<Priority>> {
     if select.is_empty() {
-        return Ok(Vec::new());
-    }
-    let files = info.layout().files();
-    let is_meant = |path: &Path| select.iter().any(|glob| glob.matches_in_torrent(path));
-    let priority = |wanted: bool| if wanted { Priority::Normal } else { Priority::Skip };
-    let chosen: Vec<_> = files
-        .iter()
-        .map(|file| priority(!file.is_pad() && is_meant(&file.path.to_path_buf())))
-        .collect();
-    if chosen.contains(&Priority::Normal) {
-        return Ok(chosen);
-    }
-    let message = format!("no file of {} matches the selection", info.name());
-    Err(Failure::say(ExitCode::Usage, message).hint("`riverrun show --files` lists the files"))
-}
-
-/// Selects files of a magnet link as soon as they are known.
-async fn select_later(torrent: TorrentHandle, select: Vec<PathGlob>) {
-    let Ok(info) = torrent.wait_info().await else { return };
-    match priorities(&info, &select) {
-        // Either fails only when the engine ends.
-        Ok(priorities) => drop(torrent.set_priorities(priorities).await),
-        Err(failure) => {
-            tracing::warn!("{}", failure.message());
-            drop(torrent.remove().await);
-        }
+        add
+    } else {
+        add.skip_all_files()
     }
 }
 

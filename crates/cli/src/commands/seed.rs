@@ -12,10 +12,9 @@ use crate::commands::get::cannot_add;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::screen::{Screen, Surroundings};
+use crate::signals::{Interrupt, Interrupts};
 use crate::torrent;
-use crate::transfer::{
-    self, Ending, Interrupt, Interrupts, NetworkFlags, Progress, SeedGoal, Watched, hashes_json,
-};
+use crate::transfer::{self, Ending, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
 
 /// Seed torrents, or publish files and directories
 #[derive(Args, Clone, Debug)]
@@ -57,23 +56,24 @@ pub(crate) fn run(args: &Seed, around: &Surroundings, screen: &mut Screen) -> Ou
     transfer::block_on(serve(args, seeded, around, screen))
 }
 
-fn open(
-    source: &Path,
-    args: &Seed,
-    around: &Surroundings,
-    screen: &mut Screen,
-) -> Outcome<Seeded> {
+fn open(source: &Path, args: &Seed, around: &Surroundings, screen: &mut Screen) -> Outcome<Seeded> {
     let path = around.path(source);
     let is_torrent = path.is_file() && path.extension().is_some_and(|ending| ending == "torrent");
     if is_torrent || source == Path::new("-") {
         let argument = source.to_string_lossy();
         let mut metainfo = torrent::read_file(&argument, around)?;
         metainfo.trackers.extend(args.content.tiers());
-        return Ok(Seeded { metainfo, dir: around.path(&args.output) });
+        return Ok(Seeded {
+            metainfo,
+            dir: around.path(&args.output),
+        });
     }
     let metainfo = create::publish(source, &args.content, around, screen)?;
-    let parent = std::path::absolute(&path).ok().and_then(|path| path.parent().map(Path::to_owned));
-    let dir = parent.ok_or_else(|| Failure::say(ExitCode::Usage, "the root has no name to publish"))?;
+    let parent = std::path::absolute(&path)
+        .ok()
+        .and_then(|path| path.parent().map(Path::to_owned));
+    let dir =
+        parent.ok_or_else(|| Failure::say(ExitCode::Usage, "the root has no name to publish"))?;
     Ok(Seeded { metainfo, dir })
 }
 
@@ -83,7 +83,7 @@ async fn serve(
     around: &Surroundings,
     screen: &mut Screen,
 ) -> Outcome {
-    let mut interrupts = Interrupts::listen().map_err(|e| Failure::new(ExitCode::Other, e))?;
+    let mut interrupts = Interrupts::listen()?;
     let engine = transfer::start(&args.network, &around.state_dir()?).await?;
     let mut progress = Progress::new(screen);
     let outcome = seed_all(args, seeded, &engine, &mut interrupts, &mut progress).await;
@@ -103,7 +103,11 @@ async fn seed_all(
         let magnet = metainfo.magnet();
         let add = AddTorrent::from_metainfo(metainfo).dir(dir).upload_only();
         let add = add.peers(peers.iter().copied());
-        let add = if args.super_seed { add.super_seed() } else { add };
+        let add = if args.super_seed {
+            add.super_seed()
+        } else {
+            add
+        };
         let torrent = engine.add(add).await.map_err(cannot_add)?;
         let checked = tokio::select! {
             biased;
@@ -125,16 +129,26 @@ async fn seed_all(
 /// Waits until it is known what of a torrent is there; nothing at all is a failure.
 async fn wait_checked(torrent: &TorrentHandle) -> Outcome {
     let is_known = |state: &TorrentState| {
-        !matches!(state, TorrentState::Opening | TorrentState::Checking | TorrentState::Stopped)
+        !matches!(
+            state,
+            TorrentState::Opening | TorrentState::Checking | TorrentState::Stopped
+        )
     };
-    let state = torrent.wait_state(is_known).await.map_err(|e| Failure::new(ExitCode::Other, e))?;
+    let state = torrent
+        .wait_state(is_known)
+        .await
+        .map_err(|e| Failure::new(ExitCode::Other, e))?;
     if let TorrentState::Faulted(fault) = state {
         return Err(transfer::storage_failure(&fault));
     }
     if torrent.pieces().none() && !torrent.pieces().is_empty() {
         let place = torrent.root().join(torrent.name());
         let message = format!("{}: nothing of the torrent is there", place.display());
-        let code = if place.exists() { ExitCode::Mismatch } else { ExitCode::NotFound };
+        let code = if place.exists() {
+            ExitCode::Mismatch
+        } else {
+            ExitCode::NotFound
+        };
         return Err(Failure::say(code, message).hint("-o names the directory in which it lies"));
     }
     Ok(())
@@ -147,7 +161,11 @@ fn tell(
     progress: &mut Progress<'_>,
 ) -> Outcome {
     let pieces = torrent.pieces();
-    let listen: Vec<String> = engine.listen_addrs().iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = engine
+        .listen_addrs()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let event = json!({
         "event": "seeding",
         "name": torrent.name(),
@@ -160,9 +178,16 @@ fn tell(
     progress.event(&transfer::joined(event, hashes_json(torrent.info_hashes())))?;
     if !pieces.all() {
         let (have, of) = (pieces.count_ones(), pieces.len());
-        progress.warn(format!("{}: {have} of {of} pieces are there, only these are given", torrent.name()));
+        progress.warn(format!(
+            "{}: {have} of {of} pieces are there, only these are given",
+            torrent.name()
+        ));
     }
-    progress.done(format!("seeding {} at {}", torrent.name(), listen.join(" ")));
+    progress.done(format!(
+        "seeding {} at {}",
+        torrent.name(),
+        listen.join(" ")
+    ));
     progress.say(format!("  {magnet}"));
     Ok(())
 }

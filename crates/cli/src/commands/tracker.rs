@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::screen::Screen;
-use crate::signals::{Signal, runtime};
+use crate::signals::{Interrupts, runtime};
 use crate::values::Span;
 
 /// Where a tracker listens if nothing is said: the port that most trackers have.
@@ -38,11 +38,11 @@ pub(crate) fn run(args: &Tracker, screen: &mut Screen) -> Outcome {
 }
 
 async fn serve(args: &Tracker, screen: &mut Screen) -> Outcome {
-    let signal = Signal::wait();
+    let mut interrupts = Interrupts::listen()?;
     let tracker = args.builder().start().await;
     let tracker = tracker.map_err(|e| Failure::new(ExitCode::Network, e))?;
     announce_urls(&tracker, screen)?;
-    let stopped = signal.await.map_err(|e| Failure::new(ExitCode::Other, e))?;
+    let stopped = interrupts.next().await;
     tracker.shutdown().await;
     screen.event(&json!({ "event": "done" }))?;
     Err(stopped.into_failure())

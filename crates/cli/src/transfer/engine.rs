@@ -42,14 +42,18 @@ pub(crate) struct NetworkFlags {
 
 impl NetworkFlags {
     pub(crate) const fn limits(&self) -> Limits {
-        Limits { upload: self.limit_up, download: self.limit }
+        Limits {
+            upload: self.limit_up,
+            download: self.limit,
+        }
     }
 
     /// The peers that were named, resolved. One that cannot be resolved is an error: it was typed.
     pub(crate) async fn resolve_peers(&self) -> Outcome<Vec<SocketAddr>> {
         let mut peers = Vec::new();
         for peer in &self.peer {
-            let unknown = |error| Failure::new(ExitCode::Network, error).about(format!("peer {peer}"));
+            let unknown =
+                |error| Failure::new(ExitCode::Network, error).about(format!("peer {peer}"));
             peers.extend(tokio::net::lookup_host(peer).await.map_err(unknown)?);
         }
         Ok(peers)
@@ -77,7 +81,9 @@ impl FromStr for ListenAddr {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self(SocketAddr::new(ip, 6881)));
         }
-        text.parse().map(Self).map_err(|_| InvalidListenAddr(text.to_owned()))
+        text.parse()
+            .map(Self)
+            .map_err(|_| InvalidListenAddr(text.to_owned()))
     }
 }
 
@@ -102,7 +108,11 @@ fn cannot_start(error: StartError) -> Failure {
         StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse
     );
     let failure = Failure::new(code, error);
-    if in_use { failure.hint("another program listens there: choose another port with --listen") } else { failure }
+    if in_use {
+        failure.hint("another program listens there: choose another port with --listen")
+    } else {
+        failure
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +122,11 @@ mod tests {
     #[test]
     fn an_address_or_a_port_is_enough_to_listen() {
         let check = |text: &str, addr: &str| {
-            assert_eq!(text.parse(), Ok(ListenAddr(addr.parse().unwrap())), "{text}");
+            assert_eq!(
+                text.parse(),
+                Ok(ListenAddr(addr.parse().unwrap())),
+                "{text}"
+            );
         };
         check("127.0.0.1:7000", "127.0.0.1:7000");
         check("[::1]:0", "[::1]:0");

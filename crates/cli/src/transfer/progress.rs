@@ -52,7 +52,10 @@ impl<'a> Progress<'a> {
     /// A place for one more torrent.
     pub(crate) fn add_line(&mut self) -> TorrentLine {
         let bar = self.bars.add(self.screen.transfer_bar());
-        TorrentLine { bar, reported_at: None }
+        TorrentLine {
+            bar,
+            reported_at: None,
+        }
     }
 
     /// An event for programs.
@@ -92,10 +95,12 @@ impl<'a> Progress<'a> {
         stats: &TorrentStats,
     ) -> Outcome {
         line.bar.set_length(stats.wanted_bytes);
-        line.bar.set_position(stats.verified_bytes.min(stats.wanted_bytes));
+        line.bar.set_position(got_bytes(stats));
         line.bar.set_prefix(torrent.name());
         line.bar.set_message(tail(stats));
-        let due = line.reported_at.is_none_or(|at| at.elapsed() >= JSON_INTERVAL);
+        let due = line
+            .reported_at
+            .is_none_or(|at| at.elapsed() >= JSON_INTERVAL);
         if !self.screen.is_json() || !due {
             return Ok(());
         }
@@ -115,14 +120,14 @@ fn progress_event(torrent: &TorrentHandle, stats: &TorrentStats) -> Value {
         "name": torrent.name(),
         "info_hash": torrent.info_hashes().primary().to_string(),
         "state": state_name(&stats.state),
-        "verified_bytes": stats.verified_bytes,
+        "verified_bytes": got_bytes(stats),
         "wanted_bytes": stats.wanted_bytes,
         "down_bytes_per_s": stats.download_rate.bytes_per_second(),
         "up_bytes_per_s": stats.upload_rate.bytes_per_second(),
         "downloaded_bytes": stats.downloaded_bytes,
         "uploaded_bytes": stats.uploaded_bytes,
-        "peers": stats.peers_connected,
-        "seeds": stats.seeds_connected,
+        "peers": stats.connected,
+        "seeds": stats.seeds,
     })
 }
 
@@ -142,20 +147,28 @@ pub(crate) const fn state_name(state: &TorrentState) -> &'static str {
     }
 }
 
+/// How much of what is wanted is there.
+pub(crate) const fn got_bytes(stats: &TorrentStats) -> u64 {
+    stats.wanted_bytes.saturating_sub(stats.wanted_left_bytes)
+}
+
 /// What stands behind the bar.
 fn tail(stats: &TorrentStats) -> String {
     let (down, up) = (stats.download_rate, stats.upload_rate);
-    let peers = format!("peers {}", stats.peers_connected);
+    let peers = format!("peers {}", stats.connected);
     match &stats.state {
         TorrentState::Metadata => format!("asking for the metadata  {peers}"),
         TorrentState::Checking => "checking what is there".to_owned(),
-        TorrentState::Downloading if stats.peers_connected == 0 => "looking for peers".to_owned(),
+        TorrentState::Downloading if stats.connected == 0 => "looking for peers".to_owned(),
         TorrentState::Downloading => {
-            let left = stats.wanted_bytes.saturating_sub(stats.verified_bytes);
+            let left = stats.wanted_left_bytes;
             format!("↓ {down} ↑ {up}  {peers}{}", eta(left, down))
         }
         TorrentState::Seeding | TorrentState::Finished => {
-            format!("seeding  ↑ {up}  {peers}  gave {}", ByteSize(stats.uploaded_bytes))
+            format!(
+                "seeding  ↑ {up}  {peers}  gave {}",
+                ByteSize(stats.uploaded_bytes)
+            )
         }
         TorrentState::Faulted(fault) => fault.to_string(),
         state => state_name(state).to_owned(),

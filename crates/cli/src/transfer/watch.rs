@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt as _;
 
-use super::progress::{Progress, TorrentLine, duration, hashes_json, joined};
-use super::signals::{Interrupt, Interrupts};
+use super::progress::{Progress, TorrentLine, duration, got_bytes, hashes_json, joined};
+use super::select::priorities;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
-use crate::values::Span;
+use crate::signals::{Interrupt, Interrupts};
+use crate::values::{PathGlob, Span};
 
 /// How often the screen follows.
 const TICK: Duration = Duration::from_millis(200);
@@ -51,7 +52,9 @@ impl FromStr for SeedGoal {
         {
             return Ok(Self::Ratio(ratio));
         }
-        text.parse().map(|Span(time)| Self::Time(time)).map_err(|_| InvalidSeedGoal(text.to_owned()))
+        text.parse()
+            .map(|Span(time)| Self::Time(time))
+            .map_err(|_| InvalidSeedGoal(text.to_owned()))
     }
 }
 
@@ -59,7 +62,10 @@ impl SeedGoal {
     fn is_reached(self, stats: &TorrentStats, since: Instant) -> bool {
         match self {
             Self::Forever => false,
-            #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 52 bits")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a ratio needs no more than 52 bits"
+            )]
             Self::Ratio(ratio) => {
                 stats.uploaded_bytes as f64 >= ratio * stats.wanted_bytes.max(1) as f64
             }
@@ -79,6 +85,8 @@ pub(crate) struct Watched {
     outcome: Option<Outcome>,
     tracker_failed: Option<String>,
     had_peers: bool,
+    /// What is wanted of a magnet link's files, once they are known.
+    select: Vec<PathGlob>,
 }
 
 impl Watched {
@@ -92,12 +100,30 @@ impl Watched {
             outcome: None,
             tracker_failed: None,
             had_peers: false,
+            select: Vec::new(),
         }
+    }
+
+    /// Wants only files that match, as soon as the metadata tells which there are.
+    pub(crate) fn select_later(&mut self, select: Vec<PathGlob>) {
+        self.select = select;
+    }
+
+    async fn select_now(&mut self) -> Outcome {
+        let Some(info) = self.torrent.info().filter(|_| !self.select.is_empty()) else {
+            return Ok(());
+        };
+        let priorities = priorities(&info, &std::mem::take(&mut self.select))?;
+        let chosen = self.torrent.set_priorities(priorities).await;
+        chosen.map_err(|e| Failure::new(ExitCode::Other, e))
     }
 
     /// For a torrent whose data is there already: its end is the goal of seeding, not completion.
     pub(crate) fn seeding(torrent: TorrentHandle, progress: &mut Progress<'_>) -> Self {
-        Self { completed_at: Some(Instant::now()), ..Self::new(torrent, progress) }
+        Self {
+            completed_at: Some(Instant::now()),
+            ..Self::new(torrent, progress)
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -165,16 +191,21 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
         Err(WaitError::Removed) => return Ok(watched.end(Ok(()), progress)),
         Err(error) => return Err(Failure::new(ExitCode::Other, error)),
     };
-    watched.had_peers |= stats.peers_connected > 0;
+    watched.had_peers |= stats.connected > 0;
     if stats.state == TorrentState::Downloading {
         watched.downloading_since.get_or_insert_with(Instant::now);
     }
     progress.update(&mut watched.line, &watched.torrent, &stats)?;
-    if watched.completed_at.is_none() && watched.torrent.is_completed() {
+    // With nothing selected yet, nothing is wanted, and that would be complete.
+    let is_complete = watched.select.is_empty() && watched.torrent.is_completed();
+    if watched.completed_at.is_none() && is_complete {
         watched.completed_at = Some(Instant::now());
         announce_done(watched, &stats, progress)?;
     }
-    let over = verdict(watched, &stats, ending);
+    let over = match watched.select_now().await {
+        Ok(()) => verdict(watched, &stats, ending),
+        failed => Some(failed),
+    };
     if let Some(outcome) = over {
         if outcome.is_err() {
             // What is there stays, and the others go on; this one holds no files or peers any longer.
@@ -188,7 +219,10 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
 /// Whether a torrent is over, and how.
 fn verdict(watched: &Watched, stats: &TorrentStats, ending: Ending) -> Option<Outcome> {
     if let Some(at) = watched.completed_at {
-        return ending.seed.is_none_or(|goal| goal.is_reached(stats, at)).then_some(Ok(()));
+        return ending
+            .seed
+            .is_none_or(|goal| goal.is_reached(stats, at))
+            .then_some(Ok(()));
     }
     if let TorrentState::Faulted(fault) = &stats.state {
         return Some(Err(storage_failure(fault)));
@@ -222,10 +256,17 @@ fn out_of_time(watched: &Watched, stats: &TorrentStats, waited: Duration) -> Fai
         return no_metadata_failure(watched, waited);
     }
     let name = watched.torrent.name();
-    if let Some(message) = watched.tracker_failed.as_ref().filter(|_| !watched.had_peers) {
-        return Failure::say(ExitCode::Network, format!("{name}: no peer found: {message}"));
+    if let Some(message) = watched
+        .tracker_failed
+        .as_ref()
+        .filter(|_| !watched.had_peers)
+    {
+        return Failure::say(
+            ExitCode::Network,
+            format!("{name}: no peer found: {message}"),
+        );
     }
-    let (have, of) = (ByteSize(stats.verified_bytes), ByteSize(stats.wanted_bytes));
+    let (have, of) = (ByteSize(got_bytes(stats)), ByteSize(stats.wanted_bytes));
     let what = format!("{name}: {have} of {of} after {}", duration(waited));
     Failure::say(ExitCode::Incomplete, what).hint("the same command goes on where it was")
 }
@@ -250,7 +291,9 @@ fn announce_done(
     progress: &mut Progress<'_>,
 ) -> Outcome {
     let torrent = &watched.torrent;
-    let took = watched.downloading_since.map_or(Duration::ZERO, |since| since.elapsed());
+    let took = watched
+        .downloading_since
+        .map_or(Duration::ZERO, |since| since.elapsed());
     let path = path_of(torrent);
     let rate = average(stats.downloaded_bytes, took);
     let event = json!({
@@ -268,10 +311,18 @@ fn announce_done(
     let pieces = torrent.pieces();
     let verified = format!("verified {}/{} pieces", pieces.count_ones(), pieces.len());
     if stats.downloaded_bytes == 0 {
-        progress.done(format!("{}  {size}, {verified} → {}", torrent.name(), path.display()));
+        progress.done(format!(
+            "{}  {size}, {verified} → {}",
+            torrent.name(),
+            path.display()
+        ));
     } else {
         let speed = format!("in {} (avg {}/s)", duration(took), ByteSize(rate));
-        progress.done(format!("{}  {size} {speed}, {verified} → {}", torrent.name(), path.display()));
+        progress.done(format!(
+            "{}  {size} {speed}, {verified} → {}",
+            torrent.name(),
+            path.display()
+        ));
     }
     Ok(())
 }
@@ -294,13 +345,17 @@ pub(crate) fn path_of(torrent: &TorrentHandle) -> PathBuf {
 /// What an event has to tell people and programs.
 fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'_>) -> Outcome {
     let key: TorrentKey = event.torrent();
-    let Some(watched) = torrents.iter_mut().find(|watched| watched.torrent.key() == key) else {
+    let Some(watched) = torrents
+        .iter_mut()
+        .find(|watched| watched.torrent.key() == key)
+    else {
         return Ok(());
     };
     let name = watched.torrent.name();
     match event {
         Event::Metadata { info, .. } => {
-            let event = json!({ "event": "metadata", "name": info.name(), "bytes": info.raw().len() });
+            let event =
+                json!({ "event": "metadata", "name": info.name(), "bytes": info.raw().len() });
             progress.event(&joined(event, hashes_json(info.hashes())))?;
             progress.say(format!("{}: metadata found", info.name()));
         }
@@ -309,10 +364,16 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
             progress.detail(format!("{name}: piece {piece} was wrong and comes again"));
         }
         Event::PeerBanned { ip, .. } => {
-            progress.event(&json!({ "event": "peer_banned", "name": name, "ip": ip.to_string() }))?;
+            progress
+                .event(&json!({ "event": "peer_banned", "name": name, "ip": ip.to_string() }))?;
             progress.detail(format!("{name}: {ip} sent wrong data and is banned"));
         }
-        Event::Announced { url, peers, warning, .. } => {
+        Event::Announced {
+            url,
+            peers,
+            warning,
+            ..
+        } => {
             watched.tracker_failed = None;
             progress.event(&json!({ "event": "announced", "name": name, "peers": peers }))?;
             progress.detail(format!("{name}: {url} named {peers} peers"));
@@ -322,7 +383,9 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
         }
         Event::TrackerFailed { url, message, .. } => {
             let text = format!("{url}: {message}");
-            progress.event(&json!({ "event": "tracker_failed", "name": name, "url": url, "message": message }))?;
+            progress.event(
+                &json!({ "event": "tracker_failed", "name": name, "url": url, "message": message }),
+            )?;
             // Said once: a tracker that stays away is no news.
             if watched.tracker_failed.as_ref() != Some(&text) {
                 progress.warn(format!("{name}: {text}"));

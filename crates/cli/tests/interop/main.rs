@@ -1,0 +1,12 @@
+//! Whole transfers between `riverrun` and other people's clients, over loopback, byte for byte.
+//!
+//! The clients are programs of the system: aria2, Transmission, and libtorrent through its Python package, whose
+//! interpreter `RIVERRUN_TEST_PYTHON` names. One that is missing is said and skipped, except in CI, where it is
+//! a failure.
+
+mod clients;
+mod creation;
+mod payload;
+mod riverrun;
+mod tracker;
+mod transfers;

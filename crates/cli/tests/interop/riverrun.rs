@@ -1,0 +1,145 @@
+//! The program under test, run as a user would.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Nothing that is waited for takes longer, on a slow machine either; a hang fails instead of hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A running `riverrun --json …`.
+pub(crate) struct Riverrun {
+    child: Child,
+    events: Receiver<Value>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// The program with its state and configuration in `home`.
+pub(crate) fn command(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_riverrun"));
+    command
+        .args(args)
+        .current_dir(home)
+        .env_clear()
+        .env("HOME", home)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end; fails unless it succeeds. Gives what it wrote to stdout.
+pub(crate) fn run(home: &Path, args: &[&str]) -> String {
+    let output = command(home, args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "riverrun {args:?}: {}\n{stderr}",
+        output.status
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+impl Riverrun {
+    /// Starts the program with `--json` and these arguments.
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
+        let mut command = command(home, &["--json", "-v"]);
+        command
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, events) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let event = serde_json::from_str(&line);
+                let event = event.unwrap_or_else(|error| panic!("{line:?} is no event: {error}"));
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            // A program that is killed may end in the middle of a character.
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Self {
+            child,
+            events,
+            stderr: Some(stderr),
+        }
+    }
+
+    /// Waits for an event of this kind.
+    pub(crate) fn wait_for(&mut self, kind: &str) -> Value {
+        loop {
+            match self.events.recv_timeout(PATIENCE) {
+                Ok(event) if event["event"] == kind => return event,
+                Ok(_) => {}
+                Err(error) => {
+                    let _ = self.child.kill();
+                    panic!("no event {kind:?}: {error}\n{}", self.stderr());
+                }
+            }
+        }
+    }
+
+    /// Seeds `torrent` from `dir`; returns when it does, with the port where it listens.
+    pub(crate) fn seed(home: &Path, torrent: &Path, dir: &Path) -> (Self, u16) {
+        let (torrent, dir) = (torrent.to_str().unwrap(), dir.to_str().unwrap());
+        let mut seeder = Self::start(
+            home,
+            &["seed", torrent, "-o", dir, "--listen", "127.0.0.1:0"],
+        );
+        let event = seeder.wait_for("seeding");
+        assert_eq!(event["complete"], true, "{event}");
+        let addr = event["listen"][0].as_str().unwrap();
+        let port = addr.rsplit(':').next().unwrap().parse().unwrap();
+        (seeder, port)
+    }
+
+    /// Interrupts the program as Ctrl-C does, and waits for its end.
+    pub(crate) fn interrupt(mut self) -> ExitStatus {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Kills the program without a chance to save anything.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the program's own end.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        while self.events.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().unwrap()
+    }
+
+    fn stderr(&mut self) -> String {
+        self.stderr
+            .take()
+            .map(|reader| reader.join().unwrap_or_default())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Riverrun {
+    fn drop(&mut self) {
+        // Already over, as a rule.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("riverrun said:\n{}", self.stderr());
+        }
+    }
+}
