@@ -24,8 +24,8 @@ use crate::owners::Owners;
 use crate::reading::{ReadTask, Room};
 use crate::torrent::{Op, Schedule, State, Torrent};
 
-/// The least memory for payload: sixteen of the largest messages each way, with room to work.
-pub const CACHE_BYTES_MIN: usize = 1 << 20;
+/// The least memory for payload: two dozen blocks that come and eight that go.
+pub const CACHE_BYTES_MIN: usize = 512 << 10;
 /// Reads that may wait; what is past that is refused, as a disk that is so far behind answers nobody in time.
 const READS_WAITING_MAX: usize = 16 * 1024;
 /// How often to look whether all is closed.
@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     pub(crate) reading: Lane<ReadTask>,
     pub(crate) writing: Lane<Arc<Torrent>>,
     /// Blocks that come.
-    blocks: Arc<BlockPool>,
+    pub(crate) blocks: Arc<BlockPool>,
     /// Blocks that go.
     pub(crate) read_blocks: BlockPool,
     pub(crate) room: Arc<Room>,
@@ -257,14 +257,19 @@ impl Shared {
         }
     }
 
-    pub(crate) fn attach(&self, torrent: TorrentKey, root: PathBuf, options: StorageOptions) {
-        let site = Site {
-            torrent,
+    pub(crate) fn attach(
+        &self,
+        key: TorrentKey,
+        root: PathBuf,
+        options: StorageOptions,
+    ) -> Arc<Torrent> {
+        let torrent = Arc::new(Torrent::new(Site {
+            torrent: key,
             root,
             options,
-        };
-        self.torrents_mut()
-            .insert(torrent, Arc::new(Torrent::new(site)));
+        }));
+        self.torrents_mut().insert(key, torrent.clone());
+        torrent
     }
 
     pub(crate) fn submit(&self, jobs: &mut Vec<(TorrentKey, StorageJob)>) {

@@ -29,6 +29,8 @@ mod pass;
 mod reading;
 mod span;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod torrent;
 pub mod verify;
 mod work;

@@ -1,0 +1,9 @@
+//! Behaviour of the whole: against a simulated disk, step by step, and against real files with all threads.
+
+mod crash;
+mod faults;
+mod fixture;
+mod memory;
+mod passes;
+mod real;
+mod rig;
