@@ -28,7 +28,7 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(spelled)
 }
 
-/// The JSON text with such characters as `\uXXXX`. They can only stand inside of strings, where that means the
+/// The JSON text with such characters as `\u` and four digits. They can only stand inside of strings, where that means the
 /// same.
 pub(crate) fn visible_json(json: &str) -> Cow<'_, str> {
     if !json.contains(is_unsafe) {
