@@ -79,15 +79,15 @@ impl Shared {
             return;
         };
         let mut judge = Judge::new(hash);
-        let read = self.visit(torrent, &layout, piece, &blocks, &mut |block| {
-            judge.update(&[block]);
+        let read = self.visit(torrent, &layout, piece, &blocks, &mut |blocks| {
+            judge.update(blocks);
         });
         if read.is_ok() && is_complete(&layout, piece, &blocks) && judge.passes() {
             return self.pass(torrent, piece, hash, blocks);
         }
         let mut digests = Digests::new(&hash);
-        let told = self.visit(torrent, &layout, piece, &blocks, &mut |block| {
-            digests.update(block);
+        let told = self.visit(torrent, &layout, piece, &blocks, &mut |blocks| {
+            digests.update(blocks);
         });
         let blocks = match told {
             Ok(()) => digests.finish(),
@@ -134,8 +134,8 @@ impl Shared {
             .map_or(0, |slice| slice.len);
         let mut hasher = PieceHasher::new(false, len);
         let read = match held {
-            Some(blocks) => self.visit(torrent, &layout, piece, &blocks, &mut |block| {
-                hasher.update(&[block]);
+            Some(blocks) => self.visit(torrent, &layout, piece, &blocks, &mut |blocks| {
+                hasher.update(blocks);
             }),
             None => self.read_whole(torrent, &layout, piece, &mut |blocks| hasher.update(blocks)),
         };
@@ -242,31 +242,35 @@ impl Shared {
         }
     }
 
-    /// Gives all blocks of a piece, from memory or disk.
+    /// Gives all blocks of a piece, from memory or disk: many at once, which hash faster than one by one.
     fn visit(
         &self,
         torrent: &Torrent,
         layout: &Layout,
         piece: PieceIndex,
         blocks: &Blocks,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(&[&[u8]]),
     ) -> Result<(), ReadError> {
         let mut buffer = [0; BLOCK_LEN as usize];
+        let mut run: Vec<&[u8]> = Vec::new();
         for (index, slot) in (0..).zip(blocks) {
             let Some(span) = layout.span(piece, index) else {
                 break;
             };
             let len = span.len as usize;
             match slot {
-                Slot::Memory(block) => take(block),
-                Slot::Empty => take(&ZEROS[..len]),
+                Slot::Memory(block) => run.push(block),
+                Slot::Empty => run.push(&ZEROS[..len]),
                 Slot::Disk => {
+                    take(&run);
+                    run.clear();
                     let mut open = |index| self.open(torrent, layout, index);
                     read_span(layout, span, &mut buffer[..len], &mut open)?;
-                    take(&buffer[..len]);
+                    take(&[&buffer[..len]]);
                 }
             }
         }
+        take(&run);
         Ok(())
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct Journal {
     file: Arc<dyn RawFile>,
     /// Where the next record goes.
     end: u64,
+    /// Where the fewest records ended that said the same, when it was last written anew.
+    terse_len: u64,
     check: Check,
     claims: Claims,
     /// Nothing is known of what the disk has of this file since a sync failed: it has to be written anew.
@@ -111,7 +113,7 @@ type Check = [u8; 8];
 const MAGIC: &[u8; 8] = b"RRCLAIM1";
 /// A range for every second piece of the largest torrent fits a thousand times; more is no journal of ours.
 const JOURNAL_LEN_MAX: u64 = 64 << 20;
-/// A journal is written anew when it is longer than this and than four times what it would be then.
+/// A journal is written anew when it is longer than this and than four times what it was then.
 const COMPACT_LEN_MIN: u64 = 256 << 10;
 /// Ranges in one record: bounds what a torn record costs.
 const RANGES_MAX: usize = 8192;
@@ -222,10 +224,11 @@ impl Journal {
             check,
             claims,
             suspect: false,
+            terse_len: 0,
         };
         if end == 0 {
             journal.rewrite()?;
-        } else {
+        } else if end < bytes.len() as u64 {
             journal.file.set_len(end)?;
         }
         Ok(journal)
@@ -264,7 +267,7 @@ impl Journal {
     }
 
     fn is_wordy(&self) -> bool {
-        self.end > COMPACT_LEN_MIN && self.end / 4 > self.snapshot().0.len() as u64
+        self.end > COMPACT_LEN_MIN && self.end / 4 > self.terse_len
     }
 
     fn snapshot(&self) -> (Vec<u8>, Check) {
@@ -295,6 +298,7 @@ impl Journal {
         file.sync_data()?;
         self.backend.rename(&self.dir, &new, &self.name)?;
         (self.file, self.end, self.check) = (file, bytes.len() as u64, check);
+        self.terse_len = self.end;
         self.suspect = true;
         self.backend.sync_dir(Place {
             root: &self.dir,
@@ -514,4 +518,140 @@ fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
         pieces.extend((first..end).map(PieceIndex));
     }
     Some(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::memory::MemoryDisk;
+    use proptest::prelude::*;
+    use riverrun_base::Sha1Digest;
+
+    fn subject() -> Subject {
+        let hashes = InfoHashes::v1_only(Sha1Digest([7; 20]));
+        Subject {
+            hashes,
+            pieces: 100,
+            root: PathBuf::from("/data"),
+        }
+    }
+
+    fn open(disk: &MemoryDisk) -> Result<Journal, OpenError> {
+        Journal::open(Arc::new(disk.clone()), Path::new("/state"), subject())
+    }
+
+    fn pieces(pieces: impl IntoIterator<Item = u32>) -> Vec<PieceIndex> {
+        pieces.into_iter().map(PieceIndex).collect()
+    }
+
+    fn mark(n: u64) -> FileMark {
+        let stat = FileStat {
+            device: n,
+            inode: n + 1,
+            len: n + 2,
+            modified_ns: -5,
+            is_linked: false,
+        };
+        FileMark {
+            stat,
+            exact: n.is_multiple_of(2),
+        }
+    }
+
+    fn records() -> impl Strategy<Value = Vec<Record>> {
+        let some = || proptest::collection::vec(0_u32..100, 0..20).prop_map(pieces);
+        let record = prop_oneof![
+            any::<u64>().prop_map(Record::Device),
+            (0_u32..5, 0_u64..1000).prop_map(|(file, n)| Record::File(FileIndex(file), mark(n))),
+            some().prop_map(Record::Writing),
+            some().prop_map(Record::Durable),
+            some().prop_map(Record::Forgotten),
+        ];
+        proptest::collection::vec(record, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_noted_is_read_back(records in records()) {
+            let disk = MemoryDisk::default();
+            let mut journal = open(&disk).unwrap();
+            let mut expected = Claims::new(100);
+            records.iter().for_each(|record| expected.apply(record));
+            journal.append(&records).unwrap();
+            prop_assert_eq!(journal.claims(), &expected);
+            drop(journal);
+            let mut journal = open(&disk).unwrap();
+            prop_assert_eq!(journal.claims(), &expected);
+            journal.rewrite().unwrap();
+            drop(journal);
+            let journal = open(&disk).unwrap();
+            prop_assert_eq!(journal.claims(), &expected);
+        }
+
+        /// However it is damaged, what is read is what was noted up to there.
+        #[test]
+        fn a_damaged_journal_is_read_up_to_the_damage(records in records(), at: u64, flip in 1_u8..) {
+            let mut check = Check::default();
+            let mut bytes = MAGIC.to_vec();
+            seal(KIND_SUBJECT, &subject().encode(), &mut check, &mut bytes);
+            let mut states = vec![Claims::new(100)];
+            for record in &records {
+                encode(record, &mut check, &mut bytes);
+                let mut next = states[states.len() - 1].clone();
+                next.apply(record);
+                states.push(next);
+            }
+            let at = usize::try_from(at % bytes.len() as u64).unwrap();
+            bytes[at] ^= flip;
+            if let Some((claims, end, _)) = replay(&bytes, &subject()) {
+                prop_assert!(states.contains(&claims));
+                prop_assert!(end <= at as u64);
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange_to_read(bytes: Vec<u8>) {
+            replay(&[MAGIC.as_slice(), &bytes].concat(), &subject());
+            for kind in 0..10 {
+                decode(kind, &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_has_one_owner() {
+        let disk = MemoryDisk::default();
+        let first = open(&disk).unwrap();
+        assert!(matches!(open(&disk), Err(OpenError::Locked)));
+        drop(first);
+        assert!(open(&disk).is_ok());
+    }
+
+    #[test]
+    fn a_journal_stays_short() {
+        let disk = MemoryDisk::default();
+        let mut journal = open(&disk).unwrap();
+        for n in 0..40_000 {
+            let piece = pieces([n % 100]);
+            let record = if n % 3 == 0 {
+                Record::Forgotten(piece)
+            } else {
+                Record::Durable(piece)
+            };
+            journal.append(&[record]).unwrap();
+            if n % 100 == 0 {
+                journal.sync().unwrap();
+            }
+            assert!(journal.end <= COMPACT_LEN_MIN + 4096);
+        }
+        let claims = journal.claims().clone();
+        drop(journal);
+        assert_eq!(*open(&disk).unwrap().claims(), claims);
+    }
+
+    #[test]
+    fn neighbours_are_one_range() {
+        assert_eq!(ranges_of(&pieces([1, 2, 3, 7, 8, 2])), [1..4, 7..9, 2..3]);
+        assert!(ranges_of(&[]).is_empty());
+    }
 }

@@ -97,11 +97,11 @@ impl Digests {
         }
     }
 
-    /// Takes the next block.
-    pub(crate) fn update(&mut self, block: &[u8]) {
+    /// Takes the next blocks.
+    pub(crate) fn update(&mut self, blocks: &[&[u8]]) {
         match self {
-            Self::V1(digests) => digests.extend(sha1_many(&[block])),
-            Self::V2(hasher) => hasher.update(&[block]),
+            Self::V1(digests) => digests.extend(sha1_many(blocks)),
+            Self::V2(hasher) => hasher.update(blocks),
         }
     }
 

@@ -3,7 +3,7 @@
 mod crash;
 mod faults;
 mod fixture;
-mod memory;
+pub(crate) mod memory;
 mod passes;
 mod real;
 mod rig;

@@ -87,13 +87,13 @@ fn a_full_disk_is_told_once_and_ends_by_itself() {
     );
 
     assert!(
-        faults(&rig.wait(Duration::from_secs(60))).is_empty(),
+        faults(&rig.wait(Duration::from_mins(1))).is_empty(),
         "not told again"
     );
     disk.set_faults(Faults::default());
-    let done = rig.wait(Duration::from_secs(60));
+    let done = rig.wait(Duration::from_mins(1));
     assert!(has_recovered(&done), "{done:?}");
-    rig.wait(Duration::from_secs(60));
+    rig.wait(Duration::from_mins(1));
     assert!(rig.is_complete(&fixture));
 }
 
@@ -143,7 +143,7 @@ fn room_is_taken_before_the_first_piece_if_asked_for() {
         [StorageFault::NoSpace { .. }]
     ));
     disk.set_faults(Faults::default());
-    assert!(has_recovered(&rig.wait(Duration::from_secs(60))));
+    assert!(has_recovered(&rig.wait(Duration::from_mins(1))));
     assert_eq!(rig.file("t/b").unwrap().len(), 100 * KIB);
 }
 
@@ -184,10 +184,10 @@ fn what_a_failed_sync_has_lost_is_not_claimed() {
         failing_syncs: 1,
         ..Faults::default()
     });
-    let done = rig.wait(Duration::from_secs(60));
+    let done = rig.wait(Duration::from_mins(1));
     assert!(matches!(faults(&done)[..], [StorageFault::Io { .. }]));
     assert_eq!(wrong(&done), [PieceIndex(1)], "read back, and not there");
-    let done = rig.wait(Duration::from_secs(60));
+    let done = rig.wait(Duration::from_mins(1));
     assert!(
         has_recovered(&done) && durable(&done).is_empty(),
         "{done:?}"
@@ -223,7 +223,7 @@ fn blocks_that_were_written_early_are_lost_with_a_failed_sync() {
         failing_syncs: 1,
         ..Faults::default()
     });
-    rig.wait(Duration::from_secs(60));
+    rig.wait(Duration::from_mins(1));
     rig.verify(&fixture, piece);
     let done = rig.run_done();
     assert!(
@@ -404,7 +404,7 @@ fn a_volume_that_is_away_is_waited_for() {
     assert!(rig.file("t").is_none(), "nothing is made");
 
     disk.remount(&away);
-    let done = rig.wait(Duration::from_secs(60));
+    let done = rig.wait(Duration::from_mins(1));
     assert!(has_recovered(&done));
     let (have, unchecked) = opened(&done).unwrap();
     assert!(have.all() && unchecked.none(), "without hashing anything");

@@ -12,7 +12,7 @@ use crate::backend::{Access, Backend, FileStat, Found, Place, RawFile};
 
 /// The disk; clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct MemoryDisk(Arc<Mutex<World>>);
+pub(crate) struct MemoryDisk(Arc<Mutex<World>>);
 
 #[derive(Clone, Default)]
 struct World {
@@ -154,10 +154,6 @@ impl MemoryDisk {
         self.world().faults = faults;
     }
 
-    pub(super) fn faults(&self) -> Faults {
-        self.world().faults.clone()
-    }
-
     pub(super) fn operations(&self) -> u64 {
         self.world().operations
     }
@@ -216,7 +212,7 @@ impl MemoryDisk {
     }
 
     /// Another medium is there now, or none.
-    pub(super) fn unmount(&self, root: &Path) -> MemoryDisk {
+    pub(super) fn unmount(&self, root: &Path) -> Self {
         let away = Self(Arc::new(Mutex::new(self.world().clone())));
         self.world().names.retain(|path, _| !path.starts_with(root));
         away
@@ -434,7 +430,7 @@ impl RawFile for MemoryFile {
         let mut data = concat(bytes);
         let mut world = self.disk.world();
         // As a kernel may, writes less than asked for now and then.
-        if world.operations % 3 == 0 {
+        if world.operations.is_multiple_of(3) {
             data.truncate(data.len().div_ceil(2).max(1000));
         }
         if world.faults.failing_writes > 0 {

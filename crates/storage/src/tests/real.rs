@@ -19,8 +19,12 @@ use crate::disk::CACHE_BYTES_MIN;
 use crate::{Completion, Disk, Preallocation, StorageConfig, StorageOptions};
 
 const KIB: usize = 1024;
+
+/// Puts something at a path.
+type Put<'a> = &'a dyn Fn(&Path);
+
 /// Far longer than anything here takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A disk, and what it says.
 struct Real {
@@ -36,7 +40,11 @@ fn start(state: &Path, set: impl Fn(&mut StorageConfig)) -> Real {
     set(&mut config);
     let ((say, said), (make_room, room)) = (channel(), channel());
     let completions = move |new: Vec<Completion>| new.into_iter().for_each(|it| drop(say.send(it)));
-    let disk = Disk::start(config, completions, move || drop(make_room.send(()))).unwrap();
+    let on_room = move || {
+        // A test that is over does not listen any more.
+        let _ = make_room.send(());
+    };
+    let disk = Disk::start(config, completions, on_room).unwrap();
     Real { disk, said, room }
 }
 
@@ -279,14 +287,14 @@ fn a_process_with_journals_elsewhere_does_not_write_to_our_files() {
 fn what_is_no_file_is_a_conflict_and_nothing_leads_outside() {
     let fixture = fixture();
     let outside = TempDir::new().unwrap();
-    let in_the_way: [(&str, &dyn Fn(&Path)); 5] = [
+    let in_the_way: [(&str, Put<'_>); 5] = [
         ("t/c", &|path| fs::create_dir_all(path).unwrap()),
         ("t/c", &|path| {
             let mode = Mode::from_raw_mode(0o600);
             rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
         }),
         ("t/c", &|path| {
-            symlink(outside.path().join("c"), path).unwrap()
+            symlink(outside.path().join("c"), path).unwrap();
         }),
         ("t/a", &|path| symlink(outside.path(), path).unwrap()),
         ("t/a", &|path| fs::write(path, b"a file").unwrap()),
