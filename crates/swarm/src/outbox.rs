@@ -99,7 +99,8 @@ pub enum StorageDone {
         /// Pieces whose bytes are there in part or whole but have to be hashed before they are believed.
         unchecked: Bitfield,
     },
-    /// A piece on disk was hashed.
+    /// A piece on disk was hashed. Comes unasked, and not ok, when a piece that was verified or believed turns out to
+    /// be lost: its file is gone or cut, cannot be read, or a sync has failed.
     Checked {
         /// Which.
         piece: PieceIndex,
@@ -114,7 +115,7 @@ pub enum StorageDone {
     Failed {
         /// Which.
         piece: PieceIndex,
-        /// What its blocks hash to, in order.
+        /// What its blocks hash to, in order; empty if blocks that were written early cannot be read back.
         blocks: BlockDigests,
     },
     /// These pieces would survive a power cut, and are recorded.
