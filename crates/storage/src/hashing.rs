@@ -52,7 +52,7 @@ impl Shared {
                 expected,
                 blocks,
             } => {
-                self.judge(&torrent, piece, expected, blocks);
+                self.guard(&torrent, || self.judge(&torrent, piece, expected, blocks));
                 self.return_ticket(&torrent, ticket);
             }
             HashTask::Leaves {
@@ -62,10 +62,12 @@ impl Shared {
                 piece,
                 request,
             } => {
-                self.hash_leaves(&torrent, conn, piece, request);
+                self.guard(&torrent, || {
+                    self.hash_leaves(&torrent, conn, piece, request);
+                });
                 self.return_ticket(&torrent, ticket);
             }
-            HashTask::Check(torrent) => self.check_next(&torrent),
+            HashTask::Check(torrent) => self.guard(&torrent, || self.check_next(&torrent)),
         }
     }
 

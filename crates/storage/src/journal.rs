@@ -523,9 +523,9 @@ fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::memory::MemoryDisk;
+    use crate::tests::memory::{Crash, MemoryDisk};
     use proptest::prelude::*;
-    use riverrun_base::Sha1Digest;
+    use riverrun_base::{Rng, Sha1Digest};
 
     fn subject() -> Subject {
         let hashes = InfoHashes::v1_only(Sha1Digest([7; 20]));
@@ -576,7 +576,9 @@ mod tests {
             let disk = MemoryDisk::default();
             let mut journal = open(&disk).unwrap();
             let mut expected = Claims::new(100);
-            records.iter().for_each(|record| expected.apply(record));
+            for record in &records {
+                expected.apply(record);
+            }
             journal.append(&records).unwrap();
             prop_assert_eq!(journal.claims(), &expected);
             drop(journal);
@@ -625,6 +627,23 @@ mod tests {
         assert!(matches!(open(&disk), Err(OpenError::Locked)));
         drop(first);
         assert!(open(&disk).is_ok());
+    }
+
+    #[test]
+    fn a_journal_that_is_written_anew_is_never_gone() {
+        for off_at in 0..20 {
+            for seed in 0..8 {
+                let disk = MemoryDisk::default();
+                let mut journal = open(&disk).unwrap();
+                journal.append(&[Record::Durable(pieces(0..50))]).unwrap();
+                journal.sync().unwrap();
+                let claims = journal.claims().clone();
+                disk.turn_off_after(off_at);
+                let _ = journal.rewrite();
+                let disk = disk.after(Crash::Power, &mut Rng::new(seed));
+                assert_eq!(*open(&disk).unwrap().claims(), claims, "off after {off_at}");
+            }
+        }
     }
 
     #[test]

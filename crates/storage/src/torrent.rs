@@ -170,6 +170,15 @@ impl State {
 }
 
 impl State {
+    /// After a bug: nothing is known, nothing is served. What is on the agenda still comes to its turn.
+    pub(crate) fn fail(&mut self) -> Schedule {
+        let is_closing = self.is_closing;
+        self.reset();
+        self.is_closing = is_closing;
+        self.agenda.leave();
+        self.agenda.schedule()
+    }
+
     /// These blocks wait no more to be written early.
     pub(crate) fn note_spilled(&mut self, blocks: &Blocks) {
         // A close in between has forgotten them already.

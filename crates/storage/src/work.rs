@@ -1,5 +1,6 @@
 //! Threads that write: each takes a torrent, does what is on its agenda, and commits when that is due.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use riverrun_swarm::{StorageDone, StorageFault};
 
 use crate::cache::{Blocks, memory_bytes};
 use crate::disk::Shared;
+use crate::fault::show;
 use crate::files::TorrentFiles;
 use crate::torrent::{Check, Faults, Op, Schedule, Torrent, Writing};
 
@@ -71,8 +73,26 @@ impl Shared {
     /// Writes until the lane is closed.
     pub(crate) fn write_loop(&self) {
         while let Some(torrent) = self.writing.pop() {
-            self.work(&torrent, Instant::now());
+            self.guard(&torrent, || self.work(&torrent, Instant::now()));
         }
+    }
+
+    /// A bug in the work for one torrent must not take the thread from the others. Its files are let go as after a
+    /// kill: the journal says what is true.
+    pub(crate) fn guard(&self, torrent: &Arc<Torrent>, run: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(run)).is_ok() {
+            return;
+        }
+        let path = show(&torrent.site.root);
+        tracing::error!(torrent = %torrent.site.torrent, path, "the work for a torrent has panicked");
+        *torrent.files() = Writing::default();
+        let schedule = torrent.state().fail();
+        self.schedule(torrent, schedule);
+        let message = "internal error, see the log".to_owned();
+        self.tell(
+            torrent,
+            StorageDone::Fault(StorageFault::Io { path, message }),
+        );
     }
 
     /// Does what a torrent has to do, for one turn.

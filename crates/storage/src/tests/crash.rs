@@ -255,3 +255,48 @@ fn a_second_crash_does_not_forget_what_is_still_to_be_checked() {
     assert_eq!(have, half);
     assert_eq!(unchecked.count_ones(), unchecked.len() - 4);
 }
+
+#[test]
+fn a_forgotten_piece_is_not_claimed_again_after_a_power_cut() {
+    let fixture = Fixture::single(MetaVersion::V1, 512 * 1024, 1024 * KIB);
+    let piece = PieceIndex(0);
+    for seed in 0..20 {
+        let disk = MemoryDisk::default();
+        let set = |config: &mut crate::StorageConfig| config.cache_bytes = CACHE_BYTES_MIN;
+        let mut rig = Rig::with(&disk, seed, StorageOptions::default(), set);
+        rig.open(&fixture).unwrap();
+        rig.download(&fixture, piece);
+        rig.submit(StorageJob::Sync);
+        assert_eq!(durable(&rig.run_done()), [piece]);
+        rig.submit(StorageJob::Forget(piece));
+        // Wrong blocks come, and are written early.
+        for (span, block) in fixture.blocks(piece) {
+            let wrong = rig.find_memory(block.len()).unwrap();
+            rig.submit(StorageJob::Store {
+                span,
+                block: wrong.freeze(),
+            });
+        }
+        rig.run();
+        drop(rig);
+        let mut rig = Rig::new(&disk.after(Crash::Power, &mut Rng::new(seed)), seed);
+        let (have, _) = rig.open(&fixture).unwrap();
+        assert!(have.ones().all(|piece| is_on_disk(&rig, &fixture, piece)));
+    }
+}
+
+#[test]
+fn what_was_written_before_a_kill_is_hashed_and_not_fetched_again() {
+    let fixture = Fixture::single(MetaVersion::V2, 64 * 1024, 300 * KIB);
+    let disk = MemoryDisk::default();
+    let mut rig = Rig::new(&disk, 0);
+    rig.open(&fixture).unwrap();
+    rig.download(&fixture, PieceIndex(3));
+    rig.run();
+    drop(rig);
+    let mut rig = Rig::new(&disk.after(Crash::Kill, &mut Rng::new(0)), 0);
+    let (have, unchecked) = rig.open(&fixture).unwrap();
+    assert!(have.none());
+    assert_eq!(unchecked.ones().collect::<Vec<_>>(), [PieceIndex(3)]);
+    assert!(rig.check(&fixture, unchecked).has(PieceIndex(3)));
+}

@@ -698,3 +698,22 @@ fn a_check_of_nothing_ends_at_once_and_a_check_can_be_cut_short() {
     let (again, unchecked): (Bitfield, Bitfield) = rig.open(&fixture).unwrap();
     assert!(again == have && unchecked.none());
 }
+
+#[test]
+fn a_block_that_comes_after_the_verdict_is_asked_for_is_let_go() {
+    let fixture = one_file();
+    let mut rig = Rig::new(&MemoryDisk::default(), 1);
+    rig.open(&fixture).unwrap();
+    let piece = PieceIndex(0);
+    rig.download(&fixture, piece);
+    let span = fixture.layout().span(piece, 1).unwrap();
+    let wrong = Block::unbudgeted(&vec![1; span.len as usize]);
+    rig.submit(StorageJob::Store { span, block: wrong });
+    while rig.shared_state().verified.none() {
+        assert!(rig.step());
+    }
+    assert_eq!(
+        rig.read(span).as_deref(),
+        Some(fixture.bytes(span).as_slice())
+    );
+}

@@ -68,7 +68,7 @@ enum Change {
 
 /// What a crash does to what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(crate) enum Crash {
     /// The process dies: the system keeps all that it was given.
     Kill,
     /// The machine loses power: each sector of each write may be there or not, each name too.
@@ -154,6 +154,12 @@ impl MemoryDisk {
         self.world().faults = faults;
     }
 
+    /// Turns the machine off after so many more operations.
+    pub(crate) fn turn_off_after(&self, operations: u64) {
+        let mut world = self.world();
+        world.faults.off_at = Some(world.operations + operations);
+    }
+
     pub(super) fn operations(&self) -> u64 {
         self.world().operations
     }
@@ -225,7 +231,7 @@ impl MemoryDisk {
     }
 
     /// The disk as it is after a crash, for the next start.
-    pub(super) fn after(&self, crash: Crash, rng: &mut Rng) -> Self {
+    pub(crate) fn after(&self, crash: Crash, rng: &mut Rng) -> Self {
         let world = self.world();
         let mut next = world.clone();
         next.faults = Faults::default();
