@@ -151,6 +151,32 @@ fn a_million_times_a_is_as_the_standard_says() {
     }
 }
 
+/// Few enough for Miri, which runs kernels that the processor lacks, and looks at every load and store:
+/// `RUSTFLAGS=-Ctarget-feature=+avx512f,+avx512bw cargo +nightly miri test -p riverrun-hash few_messages`.
+#[test]
+fn few_messages_in_every_lane_are_right() {
+    let bytes = noise(2000);
+    let mut inputs: Vec<&[u8]> = (0..16).map(|n| &bytes[61 * n..][..192]).collect();
+    inputs.extend((0..21).map(|n| &bytes[7 * n..][..(37 * n) % 290]));
+    check(&inputs);
+}
+
+#[test]
+fn a_kernel_that_the_processor_lacks_is_not_given() {
+    for kernel in Kernel::ALL {
+        assert_eq!(
+            Sha1Lanes::with(kernel).is_some(),
+            kernel.is_available(),
+            "{kernel:?}"
+        );
+        assert_eq!(
+            Sha256Lanes::with(kernel).is_some(),
+            kernel.is_available(),
+            "{kernel:?}"
+        );
+    }
+}
+
 #[test]
 fn every_length_to_300_is_right_in_one_call() {
     let bytes = noise(1000);

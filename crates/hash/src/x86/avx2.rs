@@ -6,7 +6,6 @@ use std::arch::x86_64::{
     _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
-use std::array;
 
 use crate::block::Block;
 use crate::columns::Columns;
@@ -24,28 +23,31 @@ sha1_rounds!("avx2");
 sha256_rounds!("avx2");
 
 /// Block `block` of each lane, turned: vector `i` holds the words `i` of all lanes.
+/// Generic so that each algorithm has one of its own, which the compiler then inlines.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn message(runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
+fn message<const W: usize>(runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
     let mut w = [splat(0); 16];
-    for half in 0..2 {
-        let row = |lane: usize| &runs[lane][block].as_chunks().0[half];
-        // Of each four lanes, vector `i` of four: its 128-bit half `j` holds their words `4j + i`.
-        let four = |lanes: usize| halves(array::from_fn(|lane| row(lanes + lane)));
-        let (h0, h1) = (four(0), four(4));
+    for part in 0..2 {
+        let first = halves(runs, 0, block, part);
+        let last = halves(runs, 4, block, part);
         for i in 0..4 {
-            w[8 * half + i] = _mm256_permute2x128_si256::<0x20>(h0[i], h1[i]);
-            w[8 * half + i + 4] = _mm256_permute2x128_si256::<0x31>(h0[i], h1[i]);
+            w[8 * part + i] = _mm256_permute2x128_si256::<0x20>(first[i], last[i]);
+            w[8 * part + i + 4] = _mm256_permute2x128_si256::<0x31>(first[i], last[i]);
         }
     }
     w
 }
 
-/// Turns each half of four half blocks: 4 × 4 words in the processor's order.
+/// The first or the last 32 bytes of block `block` of four lanes, turned by halves: half `j` of vector `i` holds
+/// their words `4j + i`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn halves(rows: [&[u8; 32]; 4]) -> [V; 4] {
-    let [r0, r1, r2, r3] = rows.map(|row| from_big_endian(load_half_block(row)));
+fn halves(runs: &[&[Block]; LANES], lane: usize, block: usize, part: usize) -> [V; 4] {
+    let r0 = from_big_endian(load_half(&runs[lane][block], part));
+    let r1 = from_big_endian(load_half(&runs[lane + 1][block], part));
+    let r2 = from_big_endian(load_half(&runs[lane + 2][block], part));
+    let r3 = from_big_endian(load_half(&runs[lane + 3][block], part));
     let (low01, high01) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
     let (low23, high23) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
     [
@@ -65,7 +67,8 @@ fn from_big_endian(v: V) -> V {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_half_block(half: &[u8; 32]) -> V {
+fn load_half(block: &Block, part: usize) -> V {
+    let half: &[u8; 32] = &block.as_chunks().0[part];
     // SAFETY: the reference is good for reading 32 bytes, and the load asks for no alignment.
     unsafe { _mm256_loadu_si256(std::ptr::from_ref(half).cast()) }
 }

@@ -6,7 +6,6 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
-use std::array;
 
 use crate::block::Block;
 use crate::columns::Columns;
@@ -24,36 +23,39 @@ sha1_rounds!("avx512f,avx512bw");
 sha256_rounds!("avx512f,avx512bw");
 
 /// Block `block` of each lane, turned: vector `i` holds the words `i` of all lanes.
+/// Generic so that each algorithm has one of its own, which the compiler then inlines.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn message(runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
+fn message<const W: usize>(runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
+    let q = [
+        quarters(runs, 0, block),
+        quarters(runs, 4, block),
+        quarters(runs, 8, block),
+        quarters(runs, 12, block),
+    ];
     let mut w = [splat(0); 16];
-    // Of each four lanes, vector `i` of four: its 128-bit quarter `j` holds their words `4j + i`.
-    let four = |lanes: usize| quarters(array::from_fn(|lane| &runs[lanes + lane][block]));
-    let (q0, q1, q2, q3) = (four(0), four(4), four(8), four(12));
     for i in 0..4 {
-        // Quarters 0 and 1 of the first eight and the last eight lanes, then quarters 2 and 3.
-        let low = (
-            _mm512_shuffle_i32x4::<0x44>(q0[i], q1[i]),
-            _mm512_shuffle_i32x4::<0x44>(q2[i], q3[i]),
-        );
-        let high = (
-            _mm512_shuffle_i32x4::<0xee>(q0[i], q1[i]),
-            _mm512_shuffle_i32x4::<0xee>(q2[i], q3[i]),
-        );
-        w[i] = _mm512_shuffle_i32x4::<0x88>(low.0, low.1);
-        w[i + 4] = _mm512_shuffle_i32x4::<0xdd>(low.0, low.1);
-        w[i + 8] = _mm512_shuffle_i32x4::<0x88>(high.0, high.1);
-        w[i + 12] = _mm512_shuffle_i32x4::<0xdd>(high.0, high.1);
+        // Quarters 0 and 1 of the first eight lanes and of the last eight, then quarters 2 and 3.
+        let low_first = _mm512_shuffle_i32x4::<0x44>(q[0][i], q[1][i]);
+        let low_last = _mm512_shuffle_i32x4::<0x44>(q[2][i], q[3][i]);
+        let high_first = _mm512_shuffle_i32x4::<0xee>(q[0][i], q[1][i]);
+        let high_last = _mm512_shuffle_i32x4::<0xee>(q[2][i], q[3][i]);
+        w[i] = _mm512_shuffle_i32x4::<0x88>(low_first, low_last);
+        w[i + 4] = _mm512_shuffle_i32x4::<0xdd>(low_first, low_last);
+        w[i + 8] = _mm512_shuffle_i32x4::<0x88>(high_first, high_last);
+        w[i + 12] = _mm512_shuffle_i32x4::<0xdd>(high_first, high_last);
     }
     w
 }
 
-/// Turns each quarter of four blocks: 4 × 4 words in the processor's order.
+/// Block `block` of four lanes, turned by quarters: quarter `j` of vector `i` holds their words `4j + i`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn quarters(blocks: [&Block; 4]) -> [V; 4] {
-    let [r0, r1, r2, r3] = blocks.map(|block| from_big_endian(load_block(block)));
+fn quarters(runs: &[&[Block]; LANES], lane: usize, block: usize) -> [V; 4] {
+    let r0 = from_big_endian(load_block(&runs[lane][block]));
+    let r1 = from_big_endian(load_block(&runs[lane + 1][block]));
+    let r2 = from_big_endian(load_block(&runs[lane + 2][block]));
+    let r3 = from_big_endian(load_block(&runs[lane + 3][block]));
     let (low01, high01) = (_mm512_unpacklo_epi32(r0, r1), _mm512_unpackhi_epi32(r0, r1));
     let (low23, high23) = (_mm512_unpacklo_epi32(r2, r3), _mm512_unpackhi_epi32(r2, r3));
     [

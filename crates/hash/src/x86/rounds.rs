@@ -1,10 +1,15 @@
 //! The rounds of FIPS 180-4 on vectors that hold a word of each lane, for any width.
 //!
 //! Macros, because a function that is generic over the width could not be compiled for the instructions of
-//! each. The module that expands them has to have: the type `V`; `LANES`; the functions `splat`, `add`, `xor`,
-//! `xor3`, `choose` (a bit of the second where the first has one, else of the third), `majority`, `rotate::<L, R>` (left
-//! by `L`, which is right by `R`), `shr::<N>`; `load` of [`LANES_MAX`](crate::columns::LANES_MAX) words or fewer and `store`; and
-//! `message`, the 16 words of a block of each lane.
+//! each. For the same reason nothing here passes closures on: what is generic over a closure is compiled
+//! without the instructions, and does not inline.
+//!
+//! A module that expands them has the vector type `V`, the number `LANES` of its words, `is_available`, and
+//!
+//! - `splat`, `load` and `store` of words, and `message`: the 16 words of a block of each lane;
+//! - `add`, `xor`, `xor3`, `majority` and `choose` (a bit of the second where the first has one, else of the
+//!   third);
+//! - `rotate::<L, R>` (left by `L`, which is right by `R`) and `shr::<N>`.
 
 /// Calls a function that is generic over a number with each number below 16, 20 or 80, in order.
 macro_rules! for_each_round {
@@ -34,14 +39,14 @@ macro_rules! sha1_rounds {
         /// Advances all lanes by the first `count` blocks of their runs.
         #[target_feature(enable = $features)]
         fn sha1_lanes(rows: [&mut [u32; LANES]; 5], runs: &[&[Block]; LANES], count: usize) {
-            let runs = runs.map(|run| &run[..count]);
+            let runs = trimmed(runs, count);
             let mut state = [splat(0); 5];
             for (word, row) in state.iter_mut().zip(&rows) {
                 *word = load(row);
             }
             for block in 0..count {
                 let before = state;
-                let mut w = message(&runs, block);
+                let mut w = message::<5>(&runs, block);
                 for_each_round!(80, sha1_round(&mut state, &mut w));
                 for (word, before) in state.iter_mut().zip(before) {
                     *word = add(*word, before);
@@ -81,14 +86,14 @@ macro_rules! sha256_rounds {
         /// Advances all lanes by the first `count` blocks of their runs.
         #[target_feature(enable = $features)]
         fn sha256_lanes(rows: [&mut [u32; LANES]; 8], runs: &[&[Block]; LANES], count: usize) {
-            let runs = runs.map(|run| &run[..count]);
+            let runs = trimmed(runs, count);
             let mut state = [splat(0); 8];
             for (word, row) in state.iter_mut().zip(&rows) {
                 *word = load(row);
             }
             for block in 0..count {
                 let before = state;
-                let mut w = message(&runs, block);
+                let mut w = message::<8>(&runs, block);
                 for (sixteen, k) in $crate::sha256::K.as_chunks().0.iter().enumerate() {
                     if sixteen > 0 {
                         for_each_round!(16, sha256_schedule(&mut w));
@@ -172,6 +177,11 @@ macro_rules! steps {
         /// Idle lanes do the work of the first over again: cheaper than to mask them.
         fn full<'a>(runs: &[&'a [Block]]) -> [&'a [Block]; LANES] {
             std::array::from_fn(|lane| *runs.get(lane).unwrap_or(&runs[0]))
+        }
+
+        /// Runs of so many blocks, so that no lookup in them is checked again.
+        fn trimmed<'a>(runs: &[&'a [Block]; LANES], count: usize) -> [&'a [Block]; LANES] {
+            runs.map(|run| &run[..count])
         }
     };
 }

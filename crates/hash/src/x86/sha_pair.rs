@@ -61,12 +61,11 @@ pub(crate) fn sha256(columns: &mut Columns<8>, runs: &[&[Block]], count: usize) 
 
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn sha1_pair(words: &mut Pair<[u32; 5]>, runs: Pair<&[Block]>, count: usize) {
-    let runs = runs.map(|run| &run[..count]);
-    // Two halves take turns: one holds words a to d, the other those of four rounds ago, which hold `e`.
-    let mut halves = words.map(|[a, b, c, d, e]| [four(a, b, c, d), four(e, 0, 0, 0)]);
-    for block in 0..count {
+    let mut halves = [sha1_halves(&words[0]), sha1_halves(&words[1])];
+    for (one, two) in runs[0][..count].iter().zip(&runs[1][..count]) {
         let before = halves;
-        let mut w = runs.map(|run| message(&run[block], sha1_order()));
+        let order = sha1_order();
+        let mut w = [message(one, order), message(two, order)];
         for_each_round!(20, sha1_four_rounds(&mut halves, &mut w));
         for (half, before) in halves.iter_mut().zip(before) {
             half[0] = _mm_add_epi32(half[0], before[0]);
@@ -77,6 +76,16 @@ fn sha1_pair(words: &mut Pair<[u32; 5]>, runs: Pair<&[Block]>, count: usize) {
         let [a, b, c, d] = words_of(half[0]);
         *words = [a, b, c, d, words_of(half[1])[0]];
     }
+}
+
+/// The two take turns: one holds words a to d, the other those of four rounds ago, of which `e` comes.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn sha1_halves(words: &[u32; 5]) -> [V; 2] {
+    [
+        four(words[0], words[1], words[2], words[3]),
+        four(words[4], 0, 0, 0),
+    ]
 }
 
 /// Rounds `4 Q` to `4 Q + 3`.
@@ -105,11 +114,11 @@ fn sha1_four_rounds<const Q: usize>(halves: &mut Pair<[V; 2]>, w: &mut Pair<[V; 
 
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn sha256_pair(words: &mut Pair<[u32; 8]>, runs: Pair<&[Block]>, count: usize) {
-    let runs = runs.map(|run| &run[..count]);
-    let mut halves = words.map(|[a, b, c, d, e, f, g, h]| [four(a, b, e, f), four(c, d, g, h)]);
-    for block in 0..count {
+    let mut halves = [sha256_halves(&words[0]), sha256_halves(&words[1])];
+    for (one, two) in runs[0][..count].iter().zip(&runs[1][..count]) {
         let before = halves;
-        let mut w = runs.map(|run| message(&run[block], sha256_order()));
+        let order = sha256_order();
+        let mut w = [message(one, order), message(two, order)];
         for_each_round!(16, sha256_four_rounds(&mut halves, &mut w));
         for (half, before) in halves.iter_mut().zip(before) {
             half[0] = _mm_add_epi32(half[0], before[0]);
@@ -122,6 +131,14 @@ fn sha256_pair(words: &mut Pair<[u32; 8]>, runs: Pair<&[Block]>, count: usize) {
             abef[0], abef[1], cdgh[0], cdgh[1], abef[2], abef[3], cdgh[2], cdgh[3],
         ];
     }
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn sha256_halves(words: &[u32; 8]) -> [V; 2] {
+    let abef = four(words[0], words[1], words[4], words[5]);
+    let cdgh = four(words[2], words[3], words[6], words[7]);
+    [abef, cdgh]
 }
 
 /// Rounds `4 Q` to `4 Q + 3`.
@@ -147,15 +164,18 @@ fn sha256_four_rounds<const Q: usize>(halves: &mut Pair<[V; 2]>, w: &mut Pair<[V
 #[inline]
 #[target_feature(enable = "ssse3")]
 fn message(block: &Block, order: V) -> [V; 4] {
-    let [q0, q1, q2, q3] = block.as_chunks().0 else {
-        unreachable!("64 bytes are four times 16")
-    };
-    [q0, q1, q2, q3].map(|quarter| _mm_shuffle_epi8(load_quarter_block(quarter), order))
+    [
+        _mm_shuffle_epi8(load_quarter(block, 0), order),
+        _mm_shuffle_epi8(load_quarter(block, 1), order),
+        _mm_shuffle_epi8(load_quarter(block, 2), order),
+        _mm_shuffle_epi8(load_quarter(block, 3), order),
+    ]
 }
 
 #[inline]
 #[target_feature(enable = "sse2")]
-fn load_quarter_block(quarter: &[u8; 16]) -> V {
+fn load_quarter(block: &Block, part: usize) -> V {
+    let quarter: &[u8; 16] = &block.as_chunks().0[part];
     // SAFETY: the reference is good for reading 16 bytes, and the load asks for no alignment.
     unsafe { _mm_loadu_si128(std::ptr::from_ref(quarter).cast()) }
 }
@@ -178,8 +198,12 @@ fn sha256_order() -> V {
 #[inline]
 #[target_feature(enable = "sse2")]
 fn four(w3: u32, w2: u32, w1: u32, w0: u32) -> V {
-    let [w3, w2, w1, w0] = [w3, w2, w1, w0].map(u32::cast_signed);
-    _mm_set_epi32(w3, w2, w1, w0)
+    _mm_set_epi32(
+        w3.cast_signed(),
+        w2.cast_signed(),
+        w1.cast_signed(),
+        w0.cast_signed(),
+    )
 }
 
 /// The words of a vector, the highest first.
