@@ -37,7 +37,9 @@ pub(crate) struct OwnAddress {
 pub(crate) enum DialEnd {
     /// It never came up.
     Failed,
-    /// It was up and has ended.
+    /// It was up, and neither side got anything of it.
+    Useless,
+    /// It was up, and of use.
     Ended,
     /// Never dial there again.
     Unwelcome,
@@ -83,8 +85,9 @@ pub(crate) struct Candidates {
     /// Public addresses only.
     by_ip: BTreeMap<IpAddr, IpRecord>,
     per_source: BTreeMap<PeerSource, usize>,
-    /// Nothing that is ready can be dialled, as far as was seen: no need to look at each again.
-    is_dry: bool,
+    /// Nothing that is ready could be dialled when it was looked at last, with seeds skipped or not: no need to
+    /// look at each again.
+    dry: Option<bool>,
 }
 
 /// Whether a torrent may learn peers from a source (BEP 27). The only place that knows.
@@ -184,7 +187,7 @@ impl Candidates {
         };
         self.known.insert(addr, candidate);
         self.ready.insert((0, rank, addr));
-        self.is_dry = false;
+        self.dry = None;
         true
     }
 
@@ -264,7 +267,7 @@ impl Candidates {
             State::Ready => {
                 self.ready
                     .insert((candidate.failures, candidate.rank, addr));
-                self.is_dry = false;
+                self.dry = None;
             }
             State::Waiting(until) => {
                 self.waiting.insert((until, addr));
@@ -281,7 +284,7 @@ impl Candidates {
         {
             self.set_state(addr, State::Ready);
         }
-        if self.is_dry {
+        if self.is_dry(skip_seeds) {
             return None;
         }
         let usable = |addr: &SocketAddr| {
@@ -290,7 +293,7 @@ impl Candidates {
             is_free && !(skip_seeds && self.known[addr].is_seed)
         };
         let found = self.ready.iter().map(|(_, _, addr)| *addr).find(usable);
-        self.is_dry = found.is_none();
+        self.dry = found.is_none().then_some(skip_seeds);
         let addr = found?;
         self.set_state(addr, State::Busy);
         if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
@@ -305,41 +308,36 @@ impl Candidates {
     }
 
     /// Whether some address may be ready to be dialled.
-    pub(crate) fn has_next(&self) -> bool {
-        !self.is_dry && !self.ready.is_empty()
+    pub(crate) fn has_next(&self, skip_seeds: bool) -> bool {
+        !self.is_dry(skip_seeds) && !self.ready.is_empty()
     }
 
-    /// A dialled connection has come up.
-    pub(crate) fn connected(&mut self, addr: SocketAddr) {
-        let addr = canonical(addr);
-        if let Some(candidate) = self.known.get_mut(&addr) {
-            candidate.failures = 0;
-        }
-        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
-            record.failures = 0;
-        }
+    fn is_dry(&self, skip_seeds: bool) -> bool {
+        self.dry.is_some_and(|skipped| skip_seeds || !skipped)
     }
 
     /// A peer turned out to have everything, or not.
     pub(crate) fn set_seed(&mut self, addr: SocketAddr, is_seed: bool) {
         if let Some(candidate) = self.known.get_mut(&canonical(addr)) {
             candidate.is_seed = is_seed;
-            self.is_dry = false;
+            self.dry = None;
         }
     }
 
     /// A dialled connection is over.
     pub(crate) fn closed(&mut self, now: Time, addr: SocketAddr, end: DialEnd) {
         let addr = canonical(addr);
-        self.is_dry = false;
+        self.dry = None;
         if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
             record.busy = record.busy.saturating_sub(1);
             if end == DialEnd::Failed {
                 record.failures = record.failures.saturating_add(1);
-                if record.failures >= IP_FAILURES_MAX {
-                    record.failures = 0;
-                    record.blocked_until = now + REST;
-                }
+            } else {
+                record.failures = 0;
+            }
+            if record.failures >= IP_FAILURES_MAX {
+                record.failures = 0;
+                record.blocked_until = now + REST;
             }
         }
         let Some(candidate) = self.known.get_mut(&addr) else {
@@ -350,14 +348,13 @@ impl Candidates {
         }
         let state = match end {
             DialEnd::Unwelcome => State::Unwelcome,
-            DialEnd::Ended => State::Waiting(now + RECONNECT),
-            DialEnd::Failed => {
+            DialEnd::Ended => {
+                candidate.failures = 0;
+                State::Waiting(now + RECONNECT)
+            }
+            DialEnd::Failed | DialEnd::Useless => {
                 candidate.failures = candidate.failures.saturating_add(1);
-                let doubled = 1 << u32::from(candidate.failures - 1).min(6);
-                match candidate.failures {
-                    ..TRIES_MAX => State::Waiting(now + RETRY_FIRST * doubled),
-                    _ => State::Waiting(now + REST),
-                }
+                State::Waiting(now + wait_after(candidate.failures))
             }
         };
         self.set_state(addr, state);
@@ -452,6 +449,14 @@ fn move_count(counts: &mut BTreeMap<PeerSource, usize>, from: PeerSource, to: Pe
 /// An IPv4 address that hides in an IPv6 one is the same peer.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// How long to leave an address alone after so many failures in a row.
+fn wait_after(failures: u8) -> Duration {
+    if failures >= TRIES_MAX {
+        return REST;
+    }
+    RETRY_FIRST * (1 << u32::from(failures.saturating_sub(1)))
 }
 
 /// The order of dialling: the higher the priority of the pair (BEP 40) the lower the rank; a random one while we

@@ -85,26 +85,19 @@ impl Choker {
         policy: Policy,
         rounds: Rounds,
     ) -> Vec<Change> {
-        let leaving = applicants
+        let mut ranked = holding(applicants);
+        rank(now, &mut ranked, policy);
+        let mut waiting = waiting(applicants);
+        waiting.sort_by_key(|peer| queue_key(peer, policy));
+        let free = slots.saturating_sub(ranked.len()).min(waiting.len());
+        let given_up = ranked.iter().skip(slots).map(|peer| peer.conn);
+        let mut changes: Vec<_> = given_up.map(Change::Choke).collect();
+        // Who has lost interest keeps its slot until somebody wants it: interest often comes back soon.
+        let idle = applicants
             .iter()
             .filter(|peer| peer.is_unchoked && !peer.is_interested);
-        let mut changes: Vec<_> = leaving.map(|peer| Change::Choke(peer.conn)).collect();
-        let mut ranked = holding(applicants);
-        let kept = ranked.len().min(slots);
-        let mut waiting = waiting(applicants);
-        let free = slots.saturating_sub(ranked.len()).min(waiting.len());
-        if ranked.len() > slots {
-            rank(now, &mut ranked, policy);
-            changes.extend(ranked[kept..].iter().map(|peer| Change::Choke(peer.conn)));
-        }
-        waiting.sort_by_key(|peer| {
-            (
-                peer.is_drain,
-                peer.unchoked_at,
-                peer.connected_at,
-                peer.conn,
-            )
-        });
+        let spare = slots.saturating_sub(ranked.len() + free);
+        changes.extend(idle.skip(spare).map(|peer| Change::Choke(peer.conn)));
         changes.extend(
             waiting[..free]
                 .iter()
@@ -142,6 +135,11 @@ impl Choker {
         }
         self.next_round = None;
         self.schedule(now, ranked.len() > slots, rounds);
+        let spare = slots.saturating_sub(chosen.len());
+        let idle = applicants
+            .iter()
+            .filter(|peer| peer.is_unchoked && !peer.is_interested);
+        chosen.extend(idle.take(spare).map(|peer| peer.conn));
         changes(applicants, &chosen)
     }
 
@@ -198,6 +196,23 @@ fn waiting(applicants: &[Applicant]) -> Vec<Applicant> {
         .filter(|peer| !peer.is_unchoked && peer.is_interested)
         .copied()
         .collect()
+}
+
+/// In which order those who wait get free slots.
+fn queue_key(peer: &Applicant, policy: Policy) -> impl Ord + use<> {
+    let given_bytes = match policy {
+        // Whoever gives comes before newcomers, and these before those who had their chance and gave nothing.
+        Policy::Reciprocate => peer.given_bytes,
+        Policy::Rotate { .. } => 0,
+    };
+    let given = std::cmp::Reverse(given_bytes);
+    (
+        peer.is_drain,
+        given,
+        peer.unchoked_at,
+        peer.connected_at,
+        peer.conn,
+    )
 }
 
 /// Sorts by who should have a slot, the first most.
@@ -326,13 +341,11 @@ mod tests {
         peers[0].is_interested = false;
         let changes = choker.fill(Time::ZERO, &peers, 1, Policy::Reciprocate, ROUNDS);
         let (lost, won) = (ConnKey::new(0, 0), ConnKey::new(1, 0));
-        assert_eq!(changes[..1], [Change::Choke(lost)]);
+        assert_eq!(changes, [Change::Choke(lost), Change::Unchoke(won)]);
         apply(Time::ZERO, &mut peers, &changes);
+        peers[1].is_interested = false;
         let changes = choker.fill(Time::ZERO, &peers, 1, Policy::Reciprocate, ROUNDS);
-        assert!(
-            changes.is_empty() && unchoked(&peers) == [won.index()],
-            "{changes:?}"
-        );
+        assert_eq!(changes, [], "nobody else wants the slot");
     }
 
     #[test]
@@ -418,7 +431,9 @@ mod tests {
                     apply(now, &mut peers, &changes);
                 }
                 let interested = peers.iter().filter(|peer| peer.is_interested).count();
-                proptest::prop_assert_eq!(unchoked(&peers).len(), interested.min(slots));
+                let served = peers.iter().filter(|peer| peer.is_unchoked && peer.is_interested);
+                proptest::prop_assert_eq!(served.count(), interested.min(slots));
+                proptest::prop_assert!(unchoked(&peers).len() <= slots);
                 proptest::prop_assert_eq!(choker.next_round().is_some(), interested > slots);
             }
         }

@@ -123,8 +123,9 @@ impl Shard {
         }
         // A torrent that is due again at once is due the next time.
         let mut due = Vec::new();
-        while let Some((at, key)) = self.wheel.pop(now) {
-            if self.slot_mut(key).is_some_and(|slot| slot.alarm.ring(at)) {
+        while let Some(key) = self.wheel.pop(now) {
+            if let Some(slot) = self.slot_mut(key) {
+                slot.alarm.silence();
                 due.push(key);
             }
         }
@@ -332,11 +333,11 @@ impl Shard {
     fn forget_vanished(&mut self) {
         for key in std::mem::take(&mut self.shared.vanished) {
             self.shared.wanting.remove(&key);
-            let Some(slot) = self.slot_mut(key) else {
+            let Some(slot) = self.slots.get_mut(key.index() as usize) else {
                 continue;
             };
+            self.wheel.clear(key, &mut slot.alarm);
             slot.torrent = None;
-            slot.alarm = Alarm::default();
             slot.generation = slot.generation.wrapping_add(1);
             self.free.push(key.index());
             self.by_hash.retain(|_, torrent| *torrent != key);

@@ -229,7 +229,8 @@ impl Picker {
         }
         for class in 0..CLASSES.len() {
             let begun = self.best_open(class, asker, Join::Meant);
-            if let Some(piece) = begun.or_else(|| self.new_piece(class, asker, rng)) {
+            let sole = self.sole_piece(class, asker, begun, rng);
+            if let Some(piece) = sole.or(begun).or_else(|| self.new_piece(class, asker, rng)) {
                 return Some(piece);
             }
         }
@@ -246,6 +247,22 @@ impl Picker {
         };
         let mut urgent = self.deadlines.urgent().map(|(_, piece)| piece);
         urgent.find(|piece| asker.may_have(*piece) && free(piece))
+    }
+
+    /// A piece to begin although others are begun: a peer that alone has pieces should not send what others could.
+    fn sole_piece(
+        &self,
+        class: usize,
+        asker: &Asker<'_>,
+        begun: Option<PieceIndex>,
+        rng: &mut Rng,
+    ) -> Option<PieceIndex> {
+        let others_have = begun.is_some_and(|piece| self.rarity.availability(piece) > 1);
+        if self.sequential || asker.pace == Pace::Snubbed || !others_have {
+            return None;
+        }
+        self.rarity
+            .only_here(class, asker.have, asker.suggested, rng)
     }
 
     fn new_piece(&self, class: usize, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {

@@ -205,6 +205,32 @@ impl Rarity {
         None
     }
 
+    /// A piece of a class that of all connected peers only this one has.
+    pub(super) fn only_here(
+        &self,
+        class: usize,
+        have: &Bitfield,
+        suggested: &[PieceIndex],
+        rng: &mut Rng,
+    ) -> Option<PieceIndex> {
+        // Of a peer that has everything these are the pieces that no other peer has, else those that it alone has.
+        let count = match (have.all(), self.complete) {
+            (true, 1) => 0,
+            (false, 0) => 1,
+            _ => return None,
+        };
+        let class = &self.classes[class];
+        let bucket = class
+            .buckets
+            .get(count)
+            .filter(|bucket| !bucket.is_empty())?;
+        let found = first_from(bucket, rng.below(bucket.len()), have, &mut { SCAN_MAX })?;
+        Some(
+            self.suggestion(class, found, have, suggested)
+                .unwrap_or(found),
+        )
+    }
+
     /// The most common piece of a class that the peer has.
     pub(super) fn commonest(
         &self,

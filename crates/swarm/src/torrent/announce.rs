@@ -384,8 +384,9 @@ impl Torrent {
     }
 
     fn say(&self) -> Say {
-        let is_short =
-            !self.is_finished() && self.peers.len() < PEERS_FEW && !self.candidates.has_next();
+        let is_short = !self.is_finished()
+            && self.peers.len() < PEERS_FEW
+            && !self.candidates.has_next(self.is_finished());
         Say {
             left: self.left_bytes(),
             uploaded: self.rates.session_up(),

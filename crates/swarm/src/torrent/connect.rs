@@ -119,7 +119,7 @@ impl Torrent {
         if !self.wants_peers(cx) {
             return None;
         }
-        if !self.candidates.has_next() {
+        if !self.candidates.has_next(self.is_finished()) {
             return self.candidates.next_ready();
         }
         if cx.shared.conns.half_open() >= cx.config.half_open_max {
@@ -209,9 +209,6 @@ impl Torrent {
             return;
         };
         let addr = peer.addr;
-        if peer.is_outgoing {
-            self.candidates.connected(addr);
-        }
         cx.shared.conns.set_up(conn);
         let unwelcome = self.unwelcome(cx, conn, &hello);
         self.peers.set_ready(conn, hello);
@@ -359,7 +356,8 @@ impl Torrent {
         if let Some(addr) = addr.filter(is_last) {
             let end = match why {
                 CloseReason::Ourselves | CloseReason::Banned => DialEnd::Unwelcome,
-                _ if was_up => DialEnd::Ended,
+                _ if was_up && peer.was_of_use(cx.now) => DialEnd::Ended,
+                _ if was_up => DialEnd::Useless,
                 _ => DialEnd::Failed,
             };
             self.candidates.closed(cx.now, addr, end);

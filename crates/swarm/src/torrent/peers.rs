@@ -14,6 +14,8 @@ use crate::meter::Meter;
 
 /// Pieces that a peer suggests or allows and that are remembered; BEP 6 speaks of ten.
 const HINTS_MAX: usize = 32;
+/// A connection on which nothing was given is no failure if it lasted this long.
+const USEFUL_AFTER: Duration = Duration::from_mins(1);
 /// The wait after a peer rejects a request although it does not choke us; doubles with each in a row.
 const REJECT_WAIT: Duration = Duration::from_secs(1);
 /// How often that wait doubles: it ends at about a minute.
@@ -147,6 +149,11 @@ impl Peer {
         self.hello.as_ref().is_some_and(|hello| hello.features.v2)
     }
 
+    /// Whether it was worth connecting to: something was given, or might have been for a while.
+    pub(crate) fn was_of_use(&self, now: Time) -> bool {
+        self.down.total_bytes + self.up.total_bytes > 0 || now.since(self.since) >= USEFUL_AFTER
+    }
+
     /// Whether neither side wants anything of the other.
     pub(crate) const fn is_idle(&self) -> bool {
         !self.down.is_interested && !self.up.is_interested
@@ -200,6 +207,10 @@ impl Down {
     pub(crate) fn received(&mut self, now: Time, bytes: u64) {
         self.is_snubbed = false;
         self.rejects = 0;
+        if self.requests.is_empty() {
+            // An idle peer may help with what others owe.
+            self.dry = None;
+        }
         self.meter.add(now, bytes);
         self.round_bytes[0] += bytes;
         self.total_bytes += bytes;
