@@ -1,6 +1,7 @@
 //! What the peer says it has.
 //!
-//! Its bitfield comes first or not at all. Without metadata the number of pieces is not known: what the peer
+//! Its bitfield comes first or not at all, by the letter (BEP 3). aria2 sends another in place of many `have`
+//! messages; what is new in it counts as if it had come one by one, and nothing is lost by it. Without metadata the number of pieces is not known: what the peer
 //! says is kept as it came, up to a bound, and checked once the metadata is there.
 
 use riverrun_base::{Bitfield, PieceIndex};
@@ -44,8 +45,8 @@ pub(crate) enum TheirPieces {
     /// It is.
     Sized {
         count: u32,
-        /// The first word has been said.
-        claimed: bool,
+        /// What it has, once the first word has been said.
+        have: Option<Bitfield>,
     },
 }
 
@@ -53,10 +54,7 @@ impl TheirPieces {
     /// For a torrent of `count` pieces, if that is known.
     pub(crate) const fn new(count: Option<u32>) -> Self {
         match count {
-            Some(count) => Self::Sized {
-                count,
-                claimed: false,
-            },
+            Some(count) => Self::Sized { count, have: None },
             None => Self::Unsized {
                 claim: None,
                 changes: Vec::new(),
@@ -75,33 +73,46 @@ impl TheirPieces {
     /// Whether the peer has said its first word.
     pub(crate) const fn is_claimed(&self) -> bool {
         match self {
-            Self::Sized { claimed, .. } => *claimed,
+            Self::Sized { have, .. } => have.is_some(),
             Self::Unsized { claim, .. } => claim.is_some(),
         }
     }
 
-    /// The peer says its first word. The caller has seen to it that it is the first.
-    pub(crate) fn claim(&mut self, claim: Claim) -> Result<Option<PeerEvent>, PeerMisbehaved> {
+    /// The peer says all that it has. The first word is reported whole, later ones by what is new.
+    pub(crate) fn claim(&mut self, claim: Claim) -> Result<Vec<PeerEvent>, PeerMisbehaved> {
         match self {
-            Self::Sized { count, claimed } => {
-                *claimed = true;
-                bitfield(claim, *count).map(|pieces| Some(PeerEvent::HasPieces(pieces)))
+            Self::Sized { count, have } => {
+                let claimed = bitfield(claim, *count)?;
+                let Some(have) = have else {
+                    *have = Some(claimed.clone());
+                    return Ok(vec![PeerEvent::HasPieces(claimed)]);
+                };
+                let new = claimed.ones().filter(|piece| have.set(*piece));
+                Ok(new.map(PeerEvent::Has).collect())
             }
-            Self::Unsized { claim: first, .. } => {
-                *first = Some(claim);
-                Ok(None)
+            Self::Unsized { claim: kept, .. } => {
+                *kept = Some(claim);
+                Ok(Vec::new())
             }
         }
     }
 
-    /// The peer says something of a piece.
+    /// The peer says something of a piece. What it has said before is no event.
     pub(crate) fn change(
         &mut self,
         change: Change,
         piece: PieceIndex,
     ) -> Result<Option<PeerEvent>, PeerMisbehaved> {
         match self {
-            Self::Sized { count, .. } => event(change, piece, *count).map(Some),
+            Self::Sized { count, have } => {
+                let event = event(change, piece, *count)?;
+                let is_news = have.as_mut().is_none_or(|have| match change {
+                    Change::Has => have.set(piece),
+                    Change::Lost => have.clear(piece),
+                    Change::AllowedFast | Change::Suggested => true,
+                });
+                Ok(is_news.then_some(event))
+            }
             Self::Unsized { changes, .. } => {
                 if changes.len() < CHANGES_MAX {
                     changes.push((change, piece));
@@ -117,14 +128,13 @@ impl TheirPieces {
             return Ok(Vec::new());
         };
         let (claim, changes) = (claim.take(), std::mem::take(changes));
-        let claimed = claim.is_some();
-        *self = Self::Sized { count, claimed };
-        let mut events = Vec::new();
-        if let Some(claim) = claim {
-            events.push(PeerEvent::HasPieces(bitfield(claim, count)?));
-        }
+        *self = Self::Sized { count, have: None };
+        let mut events = match claim {
+            Some(claim) => self.claim(claim)?,
+            None => Vec::new(),
+        };
         for (change, piece) in changes {
-            events.push(event(change, piece, count)?);
+            events.extend(self.change(change, piece)?);
         }
         Ok(events)
     }
@@ -164,12 +174,8 @@ mod tests {
     #[test]
     fn what_came_before_the_metadata_is_reported_after_it() {
         let mut pieces = TheirPieces::new(None);
-        assert!(
-            pieces
-                .claim(Claim::Some([0x80, 0].into()))
-                .unwrap()
-                .is_none()
-        );
+        let events = pieces.claim(Claim::Some([0x80, 0].into())).unwrap();
+        assert!(events.is_empty());
         for change in [Change::Has, Change::Lost, Change::AllowedFast] {
             assert!(pieces.change(change, PIECE).unwrap().is_none());
         }
@@ -181,6 +187,18 @@ mod tests {
         );
         assert!(pieces.is_claimed());
         assert!(pieces.resize(10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_further_bitfield_adds_what_is_new() {
+        let mut pieces = TheirPieces::new(Some(10));
+        pieces.claim(Claim::None).unwrap();
+        assert!(pieces.change(Change::Has, PIECE).unwrap().is_some());
+        assert!(pieces.change(Change::Has, PIECE).unwrap().is_none());
+        let events = pieces.claim(Claim::Some([0x80, 0x40].into())).unwrap();
+        assert_eq!(shown(&events), "[Has(PieceIndex(0))]");
+        assert!(pieces.claim(Claim::None).unwrap().is_empty());
+        assert!(pieces.change(Change::Lost, PIECE).unwrap().is_some());
     }
 
     #[test]

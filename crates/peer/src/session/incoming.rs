@@ -82,11 +82,6 @@ impl Session {
             Message::Extended { .. } if !features.extended => {
                 Err(PeerMisbehaved::UnexpectedMessage { id })
             }
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone
-                if self.pieces.is_claimed() =>
-            {
-                Err(PeerMisbehaved::UnexpectedMessage { id })
-            }
             Message::HashRequest(_) | Message::Hashes { .. } | Message::HashReject(_)
                 if !features.v2 =>
             {
