@@ -51,6 +51,12 @@ impl Client {
         here
     }
 
+    /// Whether the client dials addresses of the loopback range that a tracker names. Transmission takes them for
+    /// invalid, and has to be dialled.
+    pub(crate) fn dials_loopback(self) -> bool {
+        self != Self::Transmission
+    }
+
     /// Starts the client. `source` is a torrent file or, for a leecher, a magnet link.
     pub(crate) fn start(self, part: Part, source: &str, dir: &Path, home: &Path) -> Running {
         fs::create_dir_all(dir).unwrap();

@@ -67,13 +67,21 @@ impl Stage {
 
 /// `client` downloads `source` from us.
 fn give(client: Client, stage: &Stage, source: &str) {
-    let home = stage.path("ours");
-    let (ours, _) = Riverrun::seed(&home, &stage.torrent, stage.payload.parent());
-    stage.tracker.wait_for_peers(1);
-    let taken = stage.path("taken");
-    client
-        .start(Part::Leech, source, &taken, &stage.path("theirs"))
-        .wait_complete();
+    let (home, published) = (stage.path("ours"), stage.payload.parent());
+    let (taken, their_home) = (stage.path("taken"), stage.path("theirs"));
+    let ours;
+    let mut theirs;
+    if client.dials_loopback() {
+        (ours, _) = Riverrun::seed(&home, &stage.torrent, published);
+        stage.tracker.wait_for_peers(1);
+        theirs = client.start(Part::Leech, source, &taken, &their_home);
+    } else {
+        // It has to be there before us, so that the tracker names it to us.
+        theirs = client.start(Part::Leech, source, &taken, &their_home);
+        stage.tracker.wait_for_peers(1);
+        (ours, _) = Riverrun::seed(&home, &stage.torrent, published);
+    }
+    theirs.wait_complete();
     stage.payload.assert_copied_to(&taken);
     assert_eq!(ours.interrupt().code(), Some(130));
 }
