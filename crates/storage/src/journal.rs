@@ -32,16 +32,16 @@
 //! ranges: each 4 first piece, 4 number of pieces
 //! ```
 
+mod record;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex};
-use riverrun_hash::Sha256;
-use riverrun_metainfo::PIECES_MAX;
 
+use self::record::{Check, KIND_SUBJECT, decode, encode, seal, unseal};
 use crate::backend::{Access, Backend, FileStat, Found, Place, RawFile, write_all};
 
 /// Whose claims a journal holds.
@@ -108,17 +108,11 @@ pub(crate) enum OpenError {
     Io(io::Error),
 }
 
-type Check = [u8; 8];
-
 const MAGIC: &[u8; 8] = b"RRCLAIM1";
 /// A range for every second piece of the largest torrent fits a thousand times; more is no journal of ours.
 const JOURNAL_LEN_MAX: u64 = 64 << 20;
 /// A journal is written anew when it is longer than this and than four times what it was then.
 const COMPACT_LEN_MIN: u64 = 256 << 10;
-/// Ranges in one record: bounds what a torn record costs.
-const RANGES_MAX: usize = 8192;
-/// Longest body: that of a record of ranges.
-const BODY_LEN_MAX: usize = RANGES_MAX * 8;
 /// How often the journal may be replaced by another process while we open it.
 const OPEN_TRIES: usize = 8;
 
@@ -361,78 +355,6 @@ fn read_journal(file: &dyn RawFile) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-const KIND_SUBJECT: u8 = 0;
-const KIND_DEVICE: u8 = 1;
-const KIND_FILE: u8 = 2;
-const KIND_WRITING: u8 = 3;
-const KIND_DURABLE: u8 = 4;
-const KIND_FORGOTTEN: u8 = 5;
-
-fn encode(record: &Record, check: &mut Check, out: &mut Vec<u8>) {
-    match record {
-        Record::Device(device) => seal(KIND_DEVICE, &device.to_le_bytes(), check, out),
-        Record::File(file, mark) => seal(KIND_FILE, &encode_file(*file, mark), check, out),
-        Record::Writing(pieces) => encode_ranges(KIND_WRITING, pieces, check, out),
-        Record::Durable(pieces) => encode_ranges(KIND_DURABLE, pieces, check, out),
-        Record::Forgotten(pieces) => encode_ranges(KIND_FORGOTTEN, pieces, check, out),
-    }
-}
-
-fn encode_file(file: FileIndex, mark: &FileMark) -> Vec<u8> {
-    let mut body = file.0.to_le_bytes().to_vec();
-    body.push(u8::from(mark.exact));
-    for value in [mark.stat.device, mark.stat.inode, mark.stat.len] {
-        body.extend_from_slice(&value.to_le_bytes());
-    }
-    body.extend_from_slice(&mark.stat.modified_ns.to_le_bytes());
-    body
-}
-
-fn encode_ranges(kind: u8, pieces: &[PieceIndex], check: &mut Check, out: &mut Vec<u8>) {
-    for ranges in ranges_of(pieces).chunks(RANGES_MAX) {
-        let body: Vec<u8> = ranges
-            .iter()
-            .flat_map(|range| [range.start, range.end - range.start])
-            .flat_map(u32::to_le_bytes)
-            .collect();
-        seal(kind, &body, check, out);
-    }
-}
-
-/// Neighbours together, in the order in which they come.
-fn ranges_of(pieces: &[PieceIndex]) -> Vec<Range<u32>> {
-    let mut ranges: Vec<Range<u32>> = Vec::new();
-    for piece in pieces {
-        match ranges.last_mut() {
-            Some(last) if last.end == piece.0 => last.end += 1,
-            _ => ranges.push(piece.0..piece.0 + 1),
-        }
-    }
-    ranges
-}
-
-/// Appends a record, with its check.
-fn seal(kind: u8, body: &[u8], check: &mut Check, out: &mut Vec<u8>) {
-    // Invariant: bodies are at most BODY_LEN_MAX bytes or one path.
-    let len = u32::try_from(body.len())
-        .expect("a record's body is short")
-        .to_le_bytes();
-    *check = next_check(*check, len, kind, body);
-    out.extend_from_slice(&len);
-    out.push(kind);
-    out.extend_from_slice(body);
-    out.extend_from_slice(check);
-}
-
-fn next_check(before: Check, len: [u8; 4], kind: u8, body: &[u8]) -> Check {
-    let mut hasher = Sha256::new();
-    for part in [&before[..], &len, &[kind], body] {
-        hasher.update(part);
-    }
-    let digest = hasher.finish();
-    std::array::from_fn(|n| digest.0[n])
-}
-
 /// The claims, the end and the last check of a journal; `None` if it is not one of `subject`.
 fn replay(bytes: &[u8], subject: &Subject) -> Option<(Claims, u64, Check)> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
@@ -450,74 +372,6 @@ fn replay(bytes: &[u8], subject: &Subject) -> Option<(Claims, u64, Check)> {
         end = (rest.len(), check);
     }
     Some((claims, (bytes.len() - end.0) as u64, end.1))
-}
-
-fn unseal<'a>(rest: &mut &'a [u8], check: &mut Check) -> Option<(u8, &'a [u8])> {
-    let (len, after) = rest.split_first_chunk::<4>()?;
-    let (kind, after) = after.split_first()?;
-    let body_len = usize::try_from(u32::from_le_bytes(*len))
-        .ok()
-        .filter(|len| *len <= BODY_LEN_MAX)?;
-    let (body, after) = after.split_at_checked(body_len)?;
-    let (stored, after) = after.split_first_chunk::<8>()?;
-    let next = next_check(*check, *len, *kind, body);
-    if next != *stored {
-        return None;
-    }
-    (*check, *rest) = (next, after);
-    Some((*kind, body))
-}
-
-fn decode(kind: u8, body: &[u8]) -> Option<Record> {
-    match kind {
-        KIND_DEVICE => Some(Record::Device(u64::from_le_bytes(body.try_into().ok()?))),
-        KIND_FILE => decode_file(body),
-        KIND_WRITING => decode_ranges(body).map(Record::Writing),
-        KIND_DURABLE => decode_ranges(body).map(Record::Durable),
-        KIND_FORGOTTEN => decode_ranges(body).map(Record::Forgotten),
-        _ => None,
-    }
-}
-
-fn decode_file(body: &[u8]) -> Option<Record> {
-    let (index, rest) = body.split_first_chunk::<4>()?;
-    let (exact, rest) = rest.split_first()?;
-    let (numbers, rest) = rest.as_chunks::<8>();
-    let [device, inode, len, modified] = numbers else {
-        return None;
-    };
-    let stat = FileStat {
-        device: u64::from_le_bytes(*device),
-        inode: u64::from_le_bytes(*inode),
-        len: u64::from_le_bytes(*len),
-        modified_ns: i64::from_le_bytes(*modified),
-        is_linked: false,
-    };
-    let mark = FileMark {
-        stat,
-        exact: *exact == 1,
-    };
-    rest.is_empty()
-        .then(|| Record::File(FileIndex(u32::from_le_bytes(*index)), mark))
-}
-
-/// Bounded: a torrent has at most 2^21 pieces, and a range past that makes the record no record.
-fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
-    let (pairs, []) = body.as_chunks::<8>() else {
-        return None;
-    };
-    let mut pieces = Vec::new();
-    for pair in pairs {
-        let (first, count) = pair.split_at(4);
-        let first = u32::from_le_bytes(first.try_into().ok()?);
-        let count = u32::from_le_bytes(count.try_into().ok()?);
-        let end = first.checked_add(count).filter(|end| *end <= PIECES_MAX)?;
-        if pieces.len() + count as usize > PIECES_MAX as usize {
-            return None;
-        }
-        pieces.extend((first..end).map(PieceIndex));
-    }
-    Some(pieces)
 }
 
 #[cfg(test)]
@@ -666,11 +520,5 @@ mod tests {
         let claims = journal.claims().clone();
         drop(journal);
         assert_eq!(*open(&disk).unwrap().claims(), claims);
-    }
-
-    #[test]
-    fn neighbours_are_one_range() {
-        assert_eq!(ranges_of(&pieces([1, 2, 3, 7, 8, 2])), [1..4, 7..9, 2..3]);
-        assert!(ranges_of(&[]).is_empty());
     }
 }

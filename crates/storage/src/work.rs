@@ -4,14 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use riverrun_base::{Bitfield, PieceIndex};
-use riverrun_metainfo::PieceHash;
+use riverrun_base::{Bitfield, InfoHashes, PieceIndex};
+use riverrun_metainfo::{Layout, PieceHash};
 use riverrun_swarm::{StorageDone, StorageFault};
 
 use crate::cache::{Blocks, memory_bytes};
 use crate::disk::Shared;
 use crate::fault::show;
 use crate::files::TorrentFiles;
+use crate::survey::Survey;
 use crate::torrent::{Check, Faults, Op, Schedule, Torrent, Writing};
 
 /// Pieces that are written between two looks at the clock, and noted in the journal together.
@@ -175,41 +176,7 @@ impl Shared {
                 hashes,
                 layout,
                 wanted,
-            } => {
-                let opened = TorrentFiles::open(
-                    self.ground.clone(),
-                    torrent.site.clone(),
-                    hashes,
-                    layout.clone(),
-                    wanted.clone(),
-                );
-                match opened {
-                    Ok((files, found)) => {
-                        writing.files = Some(files);
-                        let mut state = torrent.state();
-                        state.layout = Some(layout);
-                        state.verified = found.have.clone();
-                        drop(state);
-                        self.recover(torrent, Source::Op);
-                        self.tell(
-                            torrent,
-                            StorageDone::Opened {
-                                have: found.have,
-                                unchecked: found.unchecked,
-                            },
-                        );
-                        Ok(())
-                    }
-                    Err(fault) => Err(Box::new((
-                        fault,
-                        Op::Open {
-                            hashes,
-                            layout,
-                            wanted,
-                        },
-                    ))),
-                }
-            }
+            } => self.open_files(torrent, writing, hashes, layout, wanted),
             Op::Close => {
                 self.close(torrent, writing);
                 Ok(())
@@ -226,6 +193,42 @@ impl Shared {
                 let (fault, op) = *undone;
                 self.fail(torrent, writing, fault, op, now)
             }
+        }
+    }
+
+    fn open_files(
+        &self,
+        torrent: &Arc<Torrent>,
+        writing: &mut Writing,
+        hashes: InfoHashes,
+        layout: Arc<Layout>,
+        wanted: Vec<bool>,
+    ) -> Result<(), Undone> {
+        let (ground, site) = (self.ground.clone(), torrent.site.clone());
+        match TorrentFiles::open(ground, site, hashes, layout.clone(), wanted.clone()) {
+            Ok((
+                files,
+                Survey {
+                    have, unchecked, ..
+                },
+            )) => {
+                writing.files = Some(files);
+                let mut state = torrent.state();
+                state.layout = Some(layout);
+                state.verified = have.clone();
+                drop(state);
+                self.recover(torrent, Source::Op);
+                self.tell(torrent, StorageDone::Opened { have, unchecked });
+                Ok(())
+            }
+            Err(fault) => Err(Box::new((
+                fault,
+                Op::Open {
+                    hashes,
+                    layout,
+                    wanted,
+                },
+            ))),
         }
     }
 
