@@ -66,6 +66,8 @@ pub(crate) struct Asker<'a> {
     /// While it chokes us: the pieces that it gives nevertheless (BEP 6).
     pub(crate) only: Option<&'a BTreeSet<PieceIndex>>,
     pub(crate) suggested: &'a [PieceIndex],
+    /// The piece of which it was asked for blocks the last time.
+    pub(crate) current: Option<PieceIndex>,
     pub(crate) pace: Pace,
     /// Whether it owes nothing now.
     pub(crate) is_idle: bool,
@@ -227,14 +229,25 @@ impl Picker {
                         || self.joinable(*piece, asker, Join::Idle))
             });
         }
-        for class in 0..CLASSES.len() {
-            let begun = self.best_open(class, asker, Join::Meant);
-            let sole = self.sole_piece(class, asker, begun, rng);
-            if let Some(piece) = sole.or(begun).or_else(|| self.new_piece(class, asker, rng)) {
-                return Some(piece);
-            }
+        if let Some(piece) = self.same_as_before(asker) {
+            return Some(piece);
         }
-        (0..CLASSES.len()).find_map(|class| self.best_open(class, asker, Join::Idle))
+        let begun = self.best_open(asker, Join::Meant);
+        let class = begun.map_or(CLASSES.len(), |(class, _)| class);
+        let new_before = (0..class).find_map(|class| self.new_piece(class, asker, rng));
+        let begun = begun.map(|(_, piece)| piece);
+        new_before
+            .or_else(|| self.sole_piece(class, asker, begun, rng))
+            .or(begun)
+            .or_else(|| self.best_open(asker, Join::Idle).map(|(_, piece)| piece))
+    }
+
+    /// The piece of which this peer was asked for blocks the last time, if it has more: going on with it needs no
+    /// search.
+    fn same_as_before(&self, asker: &Asker<'_>) -> Option<PieceIndex> {
+        let piece = asker.current?;
+        let meant = asker.may_have(piece) && self.joinable(piece, asker, Join::Meant);
+        (meant && !self.sequential).then_some(piece)
     }
 
     /// The piece with the earliest deadline that has free blocks.
@@ -258,7 +271,8 @@ impl Picker {
         rng: &mut Rng,
     ) -> Option<PieceIndex> {
         let others_have = begun.is_some_and(|piece| self.rarity.availability(piece) > 1);
-        if self.sequential || asker.pace == Pace::Snubbed || !others_have {
+        if self.sequential || asker.pace == Pace::Snubbed || !others_have || class >= CLASSES.len()
+        {
             return None;
         }
         self.rarity
@@ -275,24 +289,28 @@ impl Picker {
         }
     }
 
-    /// The best of the pieces that were begun and have free blocks: the first in sequential mode, else the
-    /// rarest, else the one that lacks least.
-    fn best_open(&self, class: usize, asker: &Asker<'_>, join: Join) -> Option<PieceIndex> {
+    /// The best of the pieces that were begun and have free blocks, and its class: the first in sequential mode, else
+    /// one that is the peer's own, else the rarest, else the one that lacks least.
+    fn best_open(&self, asker: &Asker<'_>, join: Join) -> Option<(usize, PieceIndex)> {
         let open = self.open.iter().copied().take(OPEN_SCAN_MAX);
-        let mut fit = open.filter(|piece| {
-            self.priorities[piece.as_usize()] == CLASSES[class]
-                && asker.may_have(*piece)
-                && self.joinable(*piece, asker, join)
-        });
-        if self.sequential {
-            return fit.next();
-        }
-        fit.min_by_key(|piece| {
+        let fit = open.filter(|piece| asker.may_have(*piece) && self.joinable(*piece, asker, join));
+        let best = fit.min_by_key(|piece| {
             let partial = &self.partials[piece];
-            let own = partial.claim != Claim::Preferred(asker.conn)
-                && partial.claim != Claim::Sole(asker.conn);
-            (own, self.rarity.availability(*piece), partial.free())
-        })
+            let is_own =
+                matches!(partial.claim, Claim::Preferred(by) | Claim::Sole(by) if by == asker.conn);
+            let rank = (!is_own, self.rarity.availability(*piece), partial.free());
+            // In sequential mode the pieces come in order as they are.
+            (self.class_of(*piece), (!self.sequential).then_some(rank))
+        })?;
+        Some((self.class_of(best), best))
+    }
+
+    fn class_of(&self, piece: PieceIndex) -> usize {
+        let priority = self.priorities[piece.as_usize()];
+        CLASSES
+            .iter()
+            .position(|class| *class == priority)
+            .unwrap_or(CLASSES.len())
     }
 
     fn joinable(&self, piece: PieceIndex, asker: &Asker<'_>, join: Join) -> bool {

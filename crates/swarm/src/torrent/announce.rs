@@ -8,8 +8,8 @@ use std::time::Duration;
 use riverrun_base::{InfoHash, InfoHashes, Rng, Time};
 use riverrun_peer::CloseReason;
 use riverrun_tracker::{
-    AnnounceEvent, AnnounceRequest, AnnounceResponse, Backoff, Retry, Tiers, TrackerFailure,
-    TrackerUrl,
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, Backoff, INTERVAL_MAX, Retry, Tiers,
+    TrackerFailure, TrackerUrl,
 };
 
 use super::stats::{TrackerStats, TrackerStatus};
@@ -31,8 +31,13 @@ pub(super) struct Announcer {
     /// Indices into `urls`.
     tiers: Tiers<usize>,
     hashes: Vec<InfoHash>,
-    /// For each info-hash each tracker: `hash × urls.len() + url`.
+    /// For each info-hash each tracker.
     entries: Vec<Entry>,
+    /// The entries among which one is used at a time, in the order in which to try them.
+    groups: Vec<Vec<usize>>,
+    /// When the next announce is due, and when if peers are short; kept, since it is asked for after every input.
+    next: Option<Time>,
+    next_if_short: Option<Time>,
     is_on: bool,
     is_private: bool,
     /// The tracker of a private torrent that answered last.
@@ -52,8 +57,12 @@ struct Entry {
     in_flight: Option<AnnounceEvent>,
     /// When to announce again.
     due: Time,
-    /// When to announce again at the earliest, if there is a reason to.
+    /// When to announce again at the earliest, if the user wants it.
     allowed: Time,
+    /// When to announce again if peers are short.
+    early: Time,
+    /// How long it was from the last announce to that: doubles each time, since a small swarm stays small.
+    early_wait: Duration,
     backoff: Backoff,
     tracker_id: Option<Vec<u8>>,
     last: TrackerStatus,
@@ -62,9 +71,6 @@ struct Entry {
 /// What an announce says of the torrent.
 #[derive(Clone, Copy, Debug)]
 struct Say {
-    left: Option<u64>,
-    uploaded: u64,
-    downloaded: u64,
     is_partial_seed: bool,
     is_short_of_peers: bool,
 }
@@ -76,6 +82,9 @@ impl Announcer {
             tiers: Tiers::new([], rng),
             hashes: hashes.wire().collect(),
             entries: Vec::new(),
+            groups: Vec::new(),
+            next: None,
+            next_if_short: None,
             is_on: false,
             is_private: false,
             current: None,
@@ -106,6 +115,7 @@ impl Announcer {
             }
         }
         self.tiers.push_tier(indices, rng);
+        self.regroup();
     }
 
     fn push_entry(&mut self, hash: InfoHash, url: usize, due: Time) {
@@ -119,6 +129,8 @@ impl Announcer {
             in_flight: None,
             due,
             allowed: due,
+            early: due,
+            early_wait: Duration::ZERO,
             backoff: Backoff::new(),
             tracker_id: None,
             last: TrackerStatus::Idle,
@@ -136,12 +148,14 @@ impl Announcer {
                 self.push_entry(hash, url, now);
             }
         }
+        self.regroup();
     }
 
     /// Begins; everything that was known about trackers' wishes still holds.
     fn start(&mut self, now: Time, is_private: bool) {
         self.is_private = is_private;
         if self.is_on {
+            self.regroup();
             return;
         }
         self.is_on = true;
@@ -154,7 +168,9 @@ impl Announcer {
             entry.is_started = false;
             entry.owes_completed = false;
             entry.in_flight = None;
+            entry.early_wait = Duration::ZERO;
         }
+        self.regroup();
     }
 
     /// Forgets what is under way.
@@ -163,38 +179,45 @@ impl Announcer {
         for entry in &mut self.entries {
             entry.in_flight = None;
         }
+        self.reschedule();
     }
 
     /// When the next announce is due.
-    pub(super) fn next_due(&self) -> Option<Time> {
-        if !self.is_on {
-            return None;
-        }
-        let active = self
-            .groups()
-            .into_iter()
-            .filter_map(|group| self.active(&group));
-        active
-            .map(|at| &self.entries[at])
-            .filter(|entry| entry.in_flight.is_none() && entry.due < NEVER)
-            .map(|entry| entry.due)
-            .min()
+    pub(super) fn next_due(&self, is_short_of_peers: bool) -> Option<Time> {
+        let early = self.next_if_short.filter(|_| is_short_of_peers);
+        self.next.into_iter().chain(early).min()
     }
 
-    /// The trackers among which one is used at a time, by their entries, in the order in which to try them.
-    fn groups(&self) -> Vec<Vec<usize>> {
-        let count = self.urls.len();
-        let of_hash = |hash: usize| -> Vec<Vec<usize>> {
-            let entry = |url: &usize| hash * count + *url;
-            if self.is_private {
-                return vec![self.tiers.iter().map(entry).collect()];
-            }
-            self.tiers
-                .tiers()
-                .map(|tier| tier.iter().map(entry).collect())
-                .collect()
+    /// Sees anew when the next announce is due, after something has changed.
+    fn reschedule(&mut self) {
+        let active = self.groups.iter().filter_map(|group| self.active(group));
+        let idle: Vec<_> = active
+            .map(|at| &self.entries[at])
+            .filter(|entry| self.is_on && entry.in_flight.is_none() && entry.due < NEVER)
+            .collect();
+        self.next = idle.iter().map(|entry| entry.due).min();
+        let known = idle.iter().filter(|entry| entry.is_started);
+        self.next_if_short = known.map(|entry| entry.early).min();
+    }
+
+    /// Sees anew which trackers stand for each other, after their order has changed.
+    fn regroup(&mut self) {
+        let tiers: Vec<Vec<usize>> = if self.is_private {
+            vec![self.tiers.iter().copied().collect()]
+        } else {
+            self.tiers.tiers().map(<[usize]>::to_vec).collect()
         };
-        (0..self.hashes.len()).flat_map(of_hash).collect()
+        let entry = |hash: &InfoHash, url: usize| {
+            self.entries
+                .iter()
+                .position(|entry| entry.url == url && entry.hash == *hash)
+        };
+        let group = |hash: &InfoHash, tier: &[usize]| -> Vec<usize> {
+            tier.iter().filter_map(|url| entry(hash, *url)).collect()
+        };
+        let of_hash = |hash| tiers.iter().map(move |tier| group(hash, tier));
+        self.groups = self.hashes.iter().flat_map(of_hash).collect();
+        self.reschedule();
     }
 
     /// The tracker of a group that is used now: the first that works, else the first that may be tried again.
@@ -217,12 +240,14 @@ impl Announcer {
             return Vec::new();
         }
         let mut due = Vec::new();
-        for group in self.groups() {
-            let Some(at) = self.active(&group) else {
-                continue;
-            };
+        let active: Vec<_> = self
+            .groups
+            .iter()
+            .filter_map(|group| self.active(group))
+            .collect();
+        for at in active {
             let entry = &mut self.entries[at];
-            let early = say.is_short_of_peers && entry.is_started && entry.allowed <= now;
+            let early = say.is_short_of_peers && entry.is_started && entry.early <= now;
             if entry.in_flight.is_some() || (entry.due > now && !early) || entry.due == NEVER {
                 continue;
             }
@@ -230,6 +255,7 @@ impl Announcer {
             entry.in_flight = Some(event);
             due.push((at, event));
         }
+        self.reschedule();
         due
     }
 
@@ -244,6 +270,7 @@ impl Announcer {
                 goodbyes.push((at, AnnounceEvent::Stopped));
             }
         }
+        self.reschedule();
         goodbyes
     }
 
@@ -255,6 +282,7 @@ impl Announcer {
                 entry.due = now;
             }
         }
+        self.reschedule();
     }
 
     /// Announces as soon as trackers allow.
@@ -262,6 +290,7 @@ impl Announcer {
         for entry in self.entries.iter_mut().filter(|entry| entry.due < NEVER) {
             entry.due = entry.due.min(entry.allowed.max(now));
         }
+        self.reschedule();
     }
 
     /// Takes a good answer. Whether a private torrent has switched trackers with it.
@@ -283,6 +312,8 @@ impl Announcer {
             return false;
         }
         entry.is_started = true;
+        entry.early_wait = (entry.early_wait * 2).clamp(response.wait_min(), INTERVAL_MAX);
+        entry.early = now + entry.early_wait;
         entry.owes_completed &= event != AnnounceEvent::Completed;
         entry.allowed = now + response.wait_min();
         entry.due = if entry.owes_completed {
@@ -294,6 +325,7 @@ impl Announcer {
         self.tiers.promote(&url);
         let switched = self.is_private && self.current.is_some_and(|current| current != url);
         self.current = Some(url);
+        self.regroup();
         switched
     }
 
@@ -317,6 +349,8 @@ impl Announcer {
             now + wait.max(told)
         };
         entry.allowed = entry.due;
+        entry.early = entry.due;
+        self.reschedule();
     }
 
     fn at(&self, key: TrackerKey) -> Option<usize> {
@@ -383,21 +417,25 @@ impl Torrent {
         self.announce_due(cx);
     }
 
+    /// Whether more peers are wanted than are known.
+    pub(super) fn is_short_of_peers(&self) -> bool {
+        let finished = self.is_finished();
+        let few = self.peers.len() < PEERS_FEW && !self.candidates.has_next(finished);
+        few && !finished && self.life.is_open_to_peers()
+    }
+
     fn say(&self) -> Say {
-        let is_short = !self.is_finished()
-            && self.peers.len() < PEERS_FEW
-            && !self.candidates.has_next(self.is_finished());
         Say {
-            left: self.left_bytes(),
-            uploaded: self.rates.session_up(),
-            downloaded: self.rates.session_down(),
             is_partial_seed: self.is_partial_seed(),
-            is_short_of_peers: is_short && self.life.is_open_to_peers(),
+            is_short_of_peers: self.is_short_of_peers(),
         }
     }
 
     fn send_announces(&mut self, cx: &mut Cx<'_>, announces: Vec<(usize, AnnounceEvent)>) {
-        let say = self.say();
+        if announces.is_empty() {
+            return;
+        }
+        let left = self.left_bytes();
         for (at, event) in announces {
             let entry = &self.announcer.entries[at];
             let num_want = if event == AnnounceEvent::Stopped {
@@ -413,9 +451,9 @@ impl Torrent {
                     info_hash: entry.hash,
                     peer_id: cx.config.peer_id,
                     port: cx.shared.own.listen_port,
-                    uploaded: say.uploaded,
-                    downloaded: say.downloaded,
-                    left: say.left,
+                    uploaded: self.rates.session_up(),
+                    downloaded: self.rates.session_down(),
+                    left,
                     event,
                     num_want: Some(num_want),
                     key: cx.config.tracker_key,

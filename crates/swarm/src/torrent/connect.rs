@@ -356,6 +356,7 @@ impl Torrent {
         if let Some(addr) = addr.filter(is_last) {
             let end = match why {
                 CloseReason::Ourselves | CloseReason::Banned => DialEnd::Unwelcome,
+                CloseReason::TorrentStopped | CloseReason::Shutdown => DialEnd::Ended,
                 _ if was_up && peer.was_of_use(cx.now) => DialEnd::Ended,
                 _ if was_up => DialEnd::Useless,
                 _ => DialEnd::Failed,

@@ -197,6 +197,7 @@ impl Torrent {
             have: &peer.have,
             only: peer.down.is_choking.then_some(&peer.down.allowed),
             suggested: &peer.down.suggested,
+            current: peer.down.current,
             pace: pace(peer, is_suspect, layout.nominal_piece_len(), cx.now),
             is_idle: peer.down.requests.is_empty(),
             late: cx.now + LATE,
@@ -212,6 +213,7 @@ impl Torrent {
             return;
         };
         peer.down.requests.extend(&spans);
+        peer.down.current = spans.last().map(|span| span.piece).or(peer.down.current);
         if peer.down.room() > 0 {
             peer.down.dry = Some(epoch);
             self.peers.hungry.insert(conn);

@@ -19,6 +19,8 @@ const CHUNK: u32 = 512;
 const REQUESTS_MAX: usize = 16;
 /// How long a peer may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Refusals after which a peer is asked for no more hashes.
+const REFUSALS_MAX: usize = 32;
 /// Hash requests of one peer that storage works on at once.
 const JOBS_MAX: usize = 4;
 
@@ -56,6 +58,13 @@ impl HashFetch {
             .values()
             .map(|under_way| under_way.until)
             .min()
+    }
+
+    fn refusals(&self, conn: ConnKey) -> usize {
+        self.refused
+            .iter()
+            .filter(|(refused, _)| *refused == conn)
+            .count()
     }
 }
 
@@ -181,6 +190,7 @@ impl Torrent {
         let able = self.peers.ready().filter(|peer| {
             peer.has_v2()
                 && !fetch.refused.contains(&(peer.conn, request))
+                && fetch.refusals(peer.conn) < REFUSALS_MAX
                 && pieces.clone().any(|piece| peer.have.has(PieceIndex(piece)))
         });
         // Suspects last: it may be about them.

@@ -240,7 +240,7 @@ impl Torrent {
         }
         let waits = self.peers.waits.first().map(|(until, _)| *until);
         [
-            self.announcer.next_due(),
+            self.announcer.next_due(self.is_short_of_peers()),
             self.choker.next_round().filter(|_| self.life.is_running()),
             waits,
             self.next_dial(cx),

@@ -60,6 +60,8 @@ pub(crate) struct Down {
     /// Pieces that it gives although it chokes us (BEP 6).
     pub(crate) allowed: BTreeSet<PieceIndex>,
     pub(crate) suggested: Vec<PieceIndex>,
+    /// The piece of which it was asked for blocks the last time.
+    pub(crate) current: Option<PieceIndex>,
     /// It was given nothing to do, and nothing has changed as long as the picker's epoch is this.
     pub(crate) dry: Option<u64>,
     pub(crate) meter: Meter,
@@ -179,6 +181,7 @@ impl Down {
             rejects: 0,
             allowed: BTreeSet::new(),
             suggested: Vec::new(),
+            current: None,
             dry: None,
             meter: Meter::default(),
             round_bytes: [0, 0],
