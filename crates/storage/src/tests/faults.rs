@@ -717,3 +717,38 @@ fn a_block_that_comes_after_the_verdict_is_asked_for_is_let_go() {
         Some(fixture.bytes(span).as_slice())
     );
 }
+
+#[test]
+fn a_sync_that_fails_between_verdict_and_write_costs_the_piece() {
+    let fixture = Fixture::single(MetaVersion::V1, 512 * 1024, 1024 * KIB);
+    let disk = MemoryDisk::default();
+    let set = |config: &mut crate::StorageConfig| config.cache_bytes = CACHE_BYTES_MIN;
+    let mut rig = Rig::with(&disk, 1, StorageOptions::default(), set);
+    rig.open(&fixture).unwrap();
+    let piece = PieceIndex(0);
+    for (span, block) in fixture.blocks(piece) {
+        let mut charged = rig.find_memory(block.len()).unwrap();
+        charged.copy_from_slice(&block);
+        rig.submit(StorageJob::Store {
+            span,
+            block: charged.freeze(),
+        });
+    }
+    rig.run();
+    // The sync comes first, and the piece is found right before it.
+    rig.submit(StorageJob::Sync);
+    rig.verify(&fixture, piece);
+    while let Some(task) = rig.shared.hashing.try_pop(rig.now) {
+        rig.shared.hash(task);
+    }
+    disk.set_faults(Faults {
+        failing_syncs: 1,
+        ..Faults::default()
+    });
+    let mut done = rig.run_done();
+    assert!(matches!(done[0], StorageDone::Verified(_)), "{done:?}");
+    done.extend(rig.wait(Duration::from_mins(1)));
+    done.extend(rig.wait(Duration::from_mins(1)));
+    assert_eq!(wrong(&done), [piece]);
+    assert!(durable(&done).is_empty(), "{done:?}");
+}
