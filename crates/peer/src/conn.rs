@@ -217,14 +217,14 @@ impl PeerConn {
         self.link.timers.next()
     }
 
-    /// Whether more bytes are welcome: there is receive credit, and no command to be waited for.
+    /// Whether more bytes are welcome: there is no command to be waited for, and receive credit. Without requests
+    /// under way no payload can come, so that the peer is listened to: its unchoke is what leads to requests.
     pub fn wants_read(&self) -> bool {
-        let ready = match &self.state {
+        match &self.state {
             State::Handshake(handshake) => handshake.wants_read(),
-            State::Open(_) => true,
+            State::Open(open) => self.receive_credit.is_left() || !open.session.awaits_blocks(),
             State::Over => false,
-        };
-        ready && self.receive_credit.is_left()
+        }
     }
 
     /// Why the connection is to be closed, if it is: a command or the peer's fault. Nothing more will be sent.

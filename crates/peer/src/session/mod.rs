@@ -259,6 +259,11 @@ impl Session {
         payload
     }
 
+    /// Whether the peer owes us blocks that we still want.
+    pub(crate) fn awaits_blocks(&self) -> bool {
+        self.pending.wanted() > 0
+    }
+
     /// How many bytes wait beside those in [`Link::out`].
     pub(crate) fn queued_bytes(&self) -> usize {
         self.serving.ready_bytes() + self.metadata.owed_bytes()

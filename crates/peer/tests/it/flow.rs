@@ -70,6 +70,19 @@ fn receive_credit_stops_the_reading() {
 }
 
 #[test]
+fn a_peer_that_owes_nothing_is_heard_without_receive_credit() {
+    let info = torrent(Kind::V1, 10);
+    let mut pair = Pair::new(v1_hash(&info), attach(&info, &[]), attach(&info, &[1]));
+    pair.settle();
+    pair.dialer
+        .conn
+        .handle_command(pair.now, credit(None, Some(0)));
+    assert!(pair.dialer.conn.wants_read());
+    pair.listener_does(PeerCommand::Unchoke);
+    assert_eq!(pair.dialer.take_news(), ["Unchoked"]);
+}
+
+#[test]
 fn a_batch_is_bounded_and_can_be_topped_up() {
     let info = torrent_of(Kind::V1, 100, 16384);
     let all: Vec<u32> = (0..100).collect();
