@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p riverrun-engine --example download -- FILE_OR_MAGNET [DIR]`
 
+#![expect(clippy::print_stderr, reason = "an example talks to its user")]
+
 use std::time::Duration;
 
 use riverrun_engine::{AddTorrent, ByteSize, Engine};

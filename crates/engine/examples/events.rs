@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p riverrun-engine --example events -- FILE.torrent DIR`
 
+#![expect(clippy::print_stderr, reason = "an example talks to its user")]
+
 use std::future::poll_fn;
 use std::pin::Pin;
 

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p riverrun-engine --example seed -- FILE.torrent DIR`
 
+#![expect(clippy::print_stderr, reason = "an example talks to its user")]
+
 use riverrun_engine::{AddTorrent, Engine};
 
 #[tokio::main]

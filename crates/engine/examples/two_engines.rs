@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p riverrun-engine --example two_engines -- FILE.torrent DIR_WITH_THE_DATA DIR_TO_FILL`
 
+#![expect(clippy::print_stderr, reason = "an example talks to its user")]
+
 use std::net::SocketAddr;
 
 use riverrun_engine::{AddTorrent, Engine};

@@ -80,6 +80,10 @@ impl EngineBuilder {
     }
 
     /// Starts the engine. Must be called inside a tokio runtime with I/O and time.
+    #[expect(
+        clippy::unused_async,
+        reason = "it needs a runtime, and will wait for sockets and databases"
+    )]
     pub async fn start(self) -> Result<Engine, StartError> {
         let mut rng = Rng::new(self.seed.unwrap_or_else(rand::random));
         let listeners = listen::bind(&self.listen)

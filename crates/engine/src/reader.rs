@@ -17,6 +17,9 @@ use crate::torrent::TorrentHandle;
 /// How many pieces past the one being read are asked for ahead of all others.
 const READ_AHEAD_PIECES: u32 = 4;
 
+/// A block on its way, and where in the file it begins.
+type Fetching = dyn Future<Output = io::Result<(u64, Block)>> + Send;
+
 /// A file of a torrent, readable from the start of the download: what is not there yet is waited for, and
 /// asked of peers before everything else.
 ///
@@ -31,7 +34,7 @@ pub struct FileReader {
     position: u64,
     /// The bytes under the position, once read.
     current: Option<(u64, Block)>,
-    fetching: Option<Pin<Box<dyn Future<Output = io::Result<(u64, Block)>> + Send>>>,
+    fetching: Option<Pin<Box<Fetching>>>,
 }
 
 impl FileReader {

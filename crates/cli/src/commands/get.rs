@@ -17,7 +17,7 @@ use crate::transfer::{self, Ending, NetworkFlags, Progress, SeedGoal, Watched, h
 use crate::values::{PathGlob, Span, TrackerTier};
 
 /// How long a magnet link may take to its metadata if `--timeout` says nothing.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
+const METADATA_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Download torrents
 #[derive(Args, Clone, Debug)]

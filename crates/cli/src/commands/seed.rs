@@ -33,8 +33,8 @@ pub(crate) struct Seed {
     #[arg(long, value_name = "RATIO|TIME")]
     until: Option<SeedGoal>,
     /// Reveal pieces one by one until others have them all: for the first seed of a torrent
-    #[arg(long)]
-    super_seed: bool,
+    #[arg(long = "super-seed")]
+    reveals_slowly: bool,
     #[command(flatten)]
     content: Content,
     #[command(flatten)]
@@ -103,7 +103,7 @@ async fn seed_all(
         let magnet = metainfo.magnet();
         let add = AddTorrent::from_metainfo(metainfo).dir(dir).upload_only();
         let add = add.peers(peers.iter().copied());
-        let add = if args.super_seed {
+        let add = if args.reveals_slowly {
             add.super_seed()
         } else {
             add

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Outcome;
 use crate::screen::Screen;
+use crate::visible::visible;
 
 /// JSON events of progress come this often at most.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +44,13 @@ pub(crate) struct TorrentLine {
     reported_at: Option<Instant>,
 }
 
+impl TorrentLine {
+    /// Takes the torrent's bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 impl<'a> Progress<'a> {
     pub(crate) fn new(screen: &'a mut Screen) -> Self {
         let bars = screen.bars();
@@ -65,25 +73,25 @@ impl<'a> Progress<'a> {
 
     /// Something for people, above the bars.
     pub(crate) fn say(&mut self, text: impl Display) {
-        let screen = &mut self.screen;
+        let screen = &mut *self.screen;
         self.bars.suspend(|| screen.say(text));
     }
 
     /// A detail for people who asked for details.
     pub(crate) fn detail(&mut self, text: impl Display) {
-        let screen = &mut self.screen;
+        let screen = &mut *self.screen;
         self.bars.suspend(|| screen.detail(text));
     }
 
     /// Something that should not be so.
     pub(crate) fn warn(&mut self, text: impl Display) {
-        let screen = &mut self.screen;
+        let screen = &mut *self.screen;
         self.bars.suspend(|| screen.warn(text));
     }
 
     /// The end of one torrent's download.
     pub(crate) fn done(&mut self, text: impl Display) {
-        let screen = &mut self.screen;
+        let screen = &mut *self.screen;
         self.bars.suspend(|| screen.done(text));
     }
 
@@ -96,8 +104,8 @@ impl<'a> Progress<'a> {
     ) -> Outcome {
         line.bar.set_length(stats.wanted_bytes);
         line.bar.set_position(got_bytes(stats));
-        line.bar.set_prefix(torrent.name());
-        line.bar.set_message(tail(stats));
+        line.bar.set_prefix(visible(&torrent.name()).into_owned());
+        line.bar.set_message(visible(&tail(stats)).into_owned());
         let due = line
             .reported_at
             .is_none_or(|at| at.elapsed() >= JSON_INTERVAL);
@@ -106,11 +114,6 @@ impl<'a> Progress<'a> {
         }
         line.reported_at = Some(Instant::now());
         self.event(&progress_event(torrent, stats))
-    }
-
-    /// Takes the torrent's bar away.
-    pub(crate) fn finish(&mut self, line: &TorrentLine) {
-        line.bar.finish_and_clear();
     }
 }
 

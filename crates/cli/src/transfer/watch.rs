@@ -130,8 +130,8 @@ impl Watched {
         self.outcome.is_some()
     }
 
-    fn end(&mut self, outcome: Outcome, progress: &mut Progress<'_>) {
-        progress.finish(&self.line);
+    fn end(&mut self, outcome: Outcome) {
+        self.line.finish();
         self.outcome = Some(outcome);
     }
 }
@@ -163,7 +163,7 @@ pub(crate) async fn watch(
             biased;
             interrupt = interrupts.next() => {
                 for watched in &torrents {
-                    progress.finish(&watched.line);
+                    watched.line.finish();
                 }
                 return Ok(Some(interrupt));
             }
@@ -188,7 +188,10 @@ pub(crate) async fn watch(
 async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'_>) -> Outcome {
     let stats = match watched.torrent.stats().await {
         Ok(stats) => stats,
-        Err(WaitError::Removed) => return Ok(watched.end(Ok(()), progress)),
+        Err(WaitError::Removed) => {
+            watched.end(Ok(()));
+            return Ok(());
+        }
         Err(error) => return Err(Failure::new(ExitCode::Other, error)),
     };
     watched.had_peers |= stats.connected > 0;
@@ -211,7 +214,7 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
             // What is there stays, and the others go on; this one holds no files or peers any longer.
             let _ = watched.torrent.request_stop().await;
         }
-        watched.end(outcome, progress);
+        watched.end(outcome);
     }
     Ok(())
 }
@@ -395,7 +398,7 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
         Event::Broken { message, .. } => {
             progress.warn(format!("{name}: stopped by a bug in riverrun: {message}"));
             let failure = Failure::say(ExitCode::Other, format!("{name}: {message}"));
-            watched.end(Err(failure), progress);
+            watched.end(Err(failure));
         }
         _ => {}
     }

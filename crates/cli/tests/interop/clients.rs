@@ -57,6 +57,11 @@ impl Client {
         self != Self::Transmission
     }
 
+    /// Whether the client makes the torrent's empty files. Transmission 3 does not.
+    pub(crate) fn makes_empty_files(self) -> bool {
+        self != Self::Transmission
+    }
+
     /// Starts the client. `source` is a torrent file or, for a leecher, a magnet link.
     pub(crate) fn start(self, part: Part, source: &str, dir: &Path, home: &Path) -> Running {
         fs::create_dir_all(dir).unwrap();

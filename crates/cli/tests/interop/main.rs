@@ -4,6 +4,11 @@
 //! interpreter `RIVERRUN_TEST_PYTHON` names. One that is missing is said and skipped, except in CI, where it is
 //! a failure.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "the test runner shows it for what fails or is skipped"
+)]
+
 mod clients;
 mod creation;
 mod payload;

@@ -31,6 +31,9 @@ const MESSAGES_PER_TURN: usize = 64;
 /// How long a dial may take. Live peers answer within a second or three; dead ones never.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Something to be looked up in the shard, now.
+pub(crate) type Question = Box<dyn FnOnce(&Shard, Time) + Send>;
+
 /// What the shard's task is told.
 pub(crate) enum ShardMessage {
     /// Things that happened.
@@ -56,7 +59,7 @@ pub(crate) enum ShardMessage {
         job: StorageJob,
     },
     /// A question.
-    Query(Box<dyn FnOnce(&Shard, Time) + Send>),
+    Query(Question),
     /// Stop everything; answered when all torrents have stopped.
     Shutdown(oneshot::Sender<()>),
 }
