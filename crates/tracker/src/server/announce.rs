@@ -43,6 +43,15 @@ impl Announce {
             _ => Role::Downloading,
         }
     }
+
+    /// Whom the peer can use. A client with a magnet link does not know the size and may say that nothing is left
+    /// to get (aria2 does): whoever starts is sent seeds too.
+    pub(super) const fn needs(&self) -> Role {
+        match self.event {
+            AnnounceEvent::Started => Role::Downloading,
+            _ => self.role(),
+        }
+    }
 }
 
 /// The numbers of a swarm, both address families together.

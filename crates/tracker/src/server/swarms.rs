@@ -408,6 +408,8 @@ mod tests {
             swarms.announce(Time::ZERO, &announce).unwrap().peers.len()
         };
         assert_eq!(peers(0, AnnounceEvent::None), 1);
+        // It may hold a magnet link and not know better.
+        assert_eq!(peers(0, AnnounceEvent::Started), 3);
         assert_eq!(peers(9, AnnounceEvent::Paused), 1);
         assert_eq!(peers(9, AnnounceEvent::None), 3);
         assert_eq!(peers(9, AnnounceEvent::Stopped), 0);

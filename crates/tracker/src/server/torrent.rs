@@ -120,7 +120,7 @@ impl Torrent {
         announce: &Announce,
         count: usize,
     ) -> Vec<SocketAddr> {
-        let (role, port) = (announce.role(), announce.peer.port());
+        let (role, port) = (announce.needs(), announce.peer.port());
         let (own_v4, own_v6) = match announce.peer.ip() {
             IpAddr::V4(ip) => (Some((ip, port)), None),
             IpAddr::V6(ip) => (None, Some((ip, port))),
