@@ -61,7 +61,10 @@ async fn a_peer_starts_completes_and_stops() {
         (completed.seeders, completed.downloaded),
         (Some(1), Some(1))
     );
-    let seed = ask(http, &announce(1003, AnnounceEvent::Started, 0))
+    ask(http, &announce(1003, AnnounceEvent::Started, 0))
+        .await
+        .unwrap();
+    let seed = ask(http, &announce(1003, AnnounceEvent::None, 0))
         .await
         .unwrap();
     assert_eq!(names(&seed), ["127.0.0.1:1002"], "no seeds for seeds");
