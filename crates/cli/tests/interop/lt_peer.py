@@ -30,7 +30,7 @@ def session(port):
         "ssrf_mitigation": False,
         "min_reconnect_time": 1,
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
-        | lt.alert.category_t.peer_notification,
+        | lt.alert.category_t.peer_notification | lt.alert.category_t.storage_notification,
     })
 
 
@@ -54,11 +54,13 @@ def transfer(role, source, directory, port, peer_port):
     torrent = peer.add_torrent(added)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    said_ready = said_done = False
+    said_ready = is_flushing = False
     connected_at = 0
     while not ended.wait(0.02):
         for alert in peer.pop_alerts():
             print(alert.message(), file=sys.stderr)
+            if is_flushing and isinstance(alert, lt.cache_flushed_alert):
+                print("done", flush=True)
         status = torrent.status()
         if not said_ready and (status.is_seeding or role == "leech"):
             print("ready", flush=True)
@@ -66,10 +68,10 @@ def transfer(role, source, directory, port, peer_port):
         if peer_port and status.num_peers == 0 and time.monotonic() - connected_at > 1:
             torrent.connect_peer(("127.0.0.1", int(peer_port)))
             connected_at = time.monotonic()
-        if not said_done and status.is_seeding:
+        if not is_flushing and status.is_seeding:
+            # Complete in memory; "done" waits for the disk.
             torrent.flush_cache()
-            print("done", flush=True)
-            said_done = True
+            is_flushing = True
 
 
 def create(version, path, piece_length):

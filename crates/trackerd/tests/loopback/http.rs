@@ -85,7 +85,7 @@ async fn a_peer_starts_completes_and_stops() {
         torrents: 1,
         peers: 2,
         seeds: 1,
-        announces: 5,
+        announces: 6,
         scrapes: 1,
         ..TrackerdStats::default()
     };
