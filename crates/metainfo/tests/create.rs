@@ -223,7 +223,7 @@ fn the_budget_is_kept_or_said_to_be_exceeded() {
     let plan = Plan::new(vec![SourceFile::new(vec![], 1 << 30)], options.clone()).unwrap();
     assert_eq!(
         (plan.layout().nominal_piece_len(), plan.hashes_len()),
-        (1 << 15, 20 << 15)
+        (1 << 19, 20 << 11)
     );
     assert!(!plan.exceeds_budget());
     let tight = CreateOptions {

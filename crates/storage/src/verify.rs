@@ -197,12 +197,7 @@ fn extra_files(info: &Info, root: &Path) -> Vec<PathBuf> {
         .iter()
         .map(|file| file.path.to_path_buf())
         .collect();
-    let top = known.first().and_then(|path| {
-        path.components()
-            .next()
-            .map(|it| PathBuf::from(it.as_os_str()))
-    });
-    let (mut extra, mut dirs) = (Vec::new(), Vec::from_iter(top.map(|top| (top, 0))));
+    let (mut extra, mut dirs) = (Vec::new(), vec![(PathBuf::from(info.name()), 0)]);
     while let Some((dir, depth)) = dirs.pop() {
         for entry in std::fs::read_dir(root.join(&dir))
             .into_iter()

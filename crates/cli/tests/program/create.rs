@@ -297,7 +297,7 @@ fn one_file_is_a_torrent_too() {
 #[test]
 fn files_that_are_not_of_the_torrent_are_named() {
     let dir = data();
-    assert_eq!(create(dir.path(), &["--v2"]).code, 0);
+    assert_eq!(create(dir.path(), &[]).code, 0);
     fs::write(dir.path().join("data/extra.txt"), "e").unwrap();
     let ran = verify(dir.path(), &[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -9,6 +9,10 @@ use crate::{MetaVersion, PIECES_MAX};
 /// what was downloaded too much.
 const CHOSEN_PIECE_LEN_MAX: u32 = 16 << 20;
 
+/// How many pieces are aimed at. With fewer a piece takes long to become a source of its own; with more, peers tell
+/// each other of pieces all the time, and players and checkers gain nothing.
+const PIECES_AIM: u64 = 2048;
+
 /// The piece length that is asked for, if the metadata can have it.
 pub(super) fn checked(piece_len: u32, version: MetaVersion) -> Result<u32, PlanError> {
     let allowed = match version {
@@ -24,12 +28,14 @@ pub(super) fn checked(piece_len: u32, version: MetaVersion) -> Result<u32, PlanE
     }
 }
 
-/// The shortest piece length that keeps the hashes of files of these lengths within the budget; if
-/// none up to 16 MiB does, that, or more if there would be too many pieces.
+/// A piece length for files of these lengths: about [`PIECES_AIM`] pieces of 16 KiB to 16 MiB, longer ones if their
+/// hashes would not keep within the budget, more than 16 MiB only if there would be too many pieces.
 pub(super) fn chosen(lens: &[u64], options: &CreateOptions) -> u32 {
+    let total = lens.iter().copied().fold(0_u64, u64::saturating_add);
     let mut piece_len = BLOCK_LEN;
     while piece_len < CHOSEN_PIECE_LEN_MAX
-        && hashes_len(lens, piece_len, options.version) > options.hash_budget_bytes
+        && (total.div_ceil(piece_len.into()) > PIECES_AIM
+            || hashes_len(lens, piece_len, options.version) > options.hash_budget_bytes)
     {
         piece_len *= 2;
     }
@@ -84,12 +90,12 @@ mod tests {
     fn pieces_grow_with_the_content() {
         const MIB: u64 = 1 << 20;
         check(&[1], MetaVersion::Hybrid, BLOCK_LEN);
-        // 52,428 v1 hashes, or 32,768 v2 hashes, make a MiB.
-        check(&[52_428 * 16_384], MetaVersion::V1, BLOCK_LEN);
-        check(&[52_429 * 16_384], MetaVersion::V1, 2 * BLOCK_LEN);
-        check(&[512 * MIB], MetaVersion::V2, BLOCK_LEN);
-        check(&[512 * MIB + 1], MetaVersion::V2, 2 * BLOCK_LEN);
-        check(&[512 * MIB], MetaVersion::Hybrid, 2 * BLOCK_LEN);
+        check(&[32 * MIB], MetaVersion::V1, BLOCK_LEN);
+        check(&[32 * MIB + 1], MetaVersion::V1, 2 * BLOCK_LEN);
+        check(&[512 * MIB], MetaVersion::V2, 16 * BLOCK_LEN);
+        check(&[4096 * MIB], MetaVersion::Hybrid, 128 * BLOCK_LEN);
+        // Small files have a piece each, whatever its length; half a million blocks have 16 MiB of layer hashes.
+        check(&vec![16_385; 40_000], MetaVersion::V2, 32 * BLOCK_LEN);
         check(&[1 << 40], MetaVersion::V1, 1 << 24);
         check(&[u64::from(PIECES_MAX) << 24], MetaVersion::V1, 1 << 24);
         check(
@@ -103,7 +109,7 @@ mod tests {
             CREATE_PIECE_LEN_MAX,
         );
         // Files of one piece have no layer.
-        check(&vec![BLOCK_LEN.into(); 50_000], MetaVersion::V2, BLOCK_LEN);
+        check(&vec![BLOCK_LEN.into(); 2048], MetaVersion::V2, BLOCK_LEN);
     }
 
     #[test]
