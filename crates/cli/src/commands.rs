@@ -2,6 +2,7 @@
 
 mod completions;
 mod create;
+mod demo;
 mod edit;
 mod get;
 mod magnet;
@@ -10,6 +11,9 @@ mod seed;
 mod show;
 mod tracker;
 mod verify;
+
+pub(crate) use get::cannot_add;
+pub(crate) use seed::wait_checked;
 
 use clap::Subcommand;
 
@@ -35,6 +39,8 @@ pub(crate) enum Command {
     Seed(Box<seed::Seed>),
     /// Run a tracker until Ctrl-C
     Tracker(tracker::Tracker),
+    /// Watch a folder spread from one peer to all, on this machine
+    Demo(demo::Demo),
     /// Print the completions of a shell to stdout
     Completions(completions::Completions),
     /// Write the manual pages into a directory
@@ -52,6 +58,7 @@ pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) 
         Command::Get(args) => get::run(&args, around, screen),
         Command::Seed(args) => seed::run(&args, around, screen),
         Command::Tracker(args) => tracker::run(&args, screen),
+        Command::Demo(args) => demo::run(&args, around, screen),
         Command::Completions(args) => completions::run(&args, screen),
         Command::Man(args) => man::run(&args, around, screen),
     }

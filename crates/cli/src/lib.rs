@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod config;
+mod demo;
 mod env;
 mod exit;
 mod failure;

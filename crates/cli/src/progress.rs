@@ -2,13 +2,14 @@
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use riverrun_storage::{Progress, Watch};
 use serde_json::json;
 
+use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::screen::Screen;
 
@@ -83,6 +84,31 @@ pub(crate) fn watched<T>(
         Some(failure) => Err(failure),
         None => Ok((result, reports.last.bytes_per_second())),
     }
+}
+
+/// Ends a pass when whoever waits for it goes away.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does `work` while the runtime goes on, without telling how far it is. Dropped before its end, it cancels the pass.
+pub(crate) async fn background<T: Send + 'static>(
+    work: impl FnOnce(Watch<'_>) -> T + Send + 'static,
+) -> Outcome<T> {
+    let cancel = Cancel(Arc::default());
+    let cancelled = cancel.0.clone();
+    let pass = move || {
+        work(Watch {
+            progress: &|_| {},
+            cancel: &cancelled,
+        })
+    };
+    let done = tokio::task::spawn_blocking(pass).await;
+    done.map_err(|e| Failure::new(ExitCode::Other, e))
 }
 
 /// As many threads as there are cores.

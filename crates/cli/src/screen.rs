@@ -305,6 +305,29 @@ impl Screen {
         ProgressBar::no_length().with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
     }
 
+    /// A line of text that changes, to be put among bars; cut where the terminal ends.
+    pub(crate) fn text_bar() -> ProgressBar {
+        let style = ProgressStyle::with_template(TEXT_TEMPLATE)
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::no_length().with_style(style)
+    }
+
+    /// Whether talk may have colours.
+    pub(crate) const fn is_coloured(&self) -> bool {
+        self.coloured
+    }
+
+    /// How many characters fit on a line of bars.
+    pub(crate) fn columns() -> usize {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr());
+        let columns = size.map_or(0, |size| usize::from(size.ws_col));
+        if columns == 0 {
+            COLUMNS_UNKNOWN
+        } else {
+            columns
+        }
+    }
+
     fn draw_target(&self) -> ProgressDrawTarget {
         if self.bars {
             ProgressDrawTarget::stderr()
@@ -313,6 +336,11 @@ impl Screen {
         }
     }
 }
+
+/// What a terminal that does not tell its size is taken to have.
+const COLUMNS_UNKNOWN: usize = 80;
+
+const TEXT_TEMPLATE: &str = "{wide_msg}";
 
 /// The name, how far the download is, and whatever is to be said of it now.
 const fn transfer_template(coloured: bool) -> &'static str {
@@ -338,6 +366,7 @@ mod tests {
 
     #[test]
     fn the_templates_of_bars_parse() {
+        ProgressStyle::with_template(TEXT_TEMPLATE).unwrap();
         for coloured in [true, false] {
             ProgressStyle::with_template(bar_template(coloured)).unwrap();
             ProgressStyle::with_template(transfer_template(coloured)).unwrap();

@@ -5,8 +5,8 @@ mod progress;
 mod select;
 mod watch;
 
-pub(crate) use engine::{NetworkFlags, start};
-pub(crate) use progress::{Progress, hashes_json};
+pub(crate) use engine::{NetworkFlags, cannot_start, start};
+pub(crate) use progress::{Progress, duration, hashes_json};
 pub(crate) use select::priorities;
 pub(crate) use watch::{Ending, SeedGoal, Watched, storage_failure, watch};
 

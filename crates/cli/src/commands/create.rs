@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
-use crate::progress::{threads, watched};
+use crate::progress::{background, threads, watched};
 use crate::replace::{IfExists, check_target, write_file};
 use crate::screen::{Screen, Surroundings};
 use crate::summary::{count, hash_texts, piece_length};
@@ -121,6 +121,21 @@ pub(crate) fn publish(
     Ok(metainfo)
 }
 
+/// Makes the torrent of a path as `create` without flags does, with pieces of this length, and writes it nowhere.
+/// Can be dropped at any time.
+pub(crate) async fn describe(
+    path: &Path,
+    piece: PieceSize,
+    around: &Surroundings,
+    screen: &mut Screen,
+) -> Outcome<Metainfo> {
+    let content = Content::with_pieces(piece);
+    let job = Job::new(path, &content, around)?;
+    let plan = job.plan(&content, Path::new(""), around, screen)?;
+    let hashed = background(move |watch| hash(&job.root, &plan, threads(), watch)).await?;
+    hashed.map_err(not_hashed)
+}
+
 fn tell(metainfo: &Metainfo, output: &Path, bytes_per_second: u64, screen: &mut Screen) -> Outcome {
     let (info, layout) = (&metainfo.info, metainfo.info.layout());
     let (v1, v2) = hash_texts(&info.hashes());
@@ -180,6 +195,21 @@ impl<'a> Job<'a> {
         around: &Surroundings,
         screen: &mut Screen,
     ) -> Outcome<(Metainfo, u64)> {
+        let plan = self.plan(content, output, around, screen)?;
+        let (metainfo, rate) = watched(screen, "hashing", plan.layout().payload_len(), |watch| {
+            hash(&self.root, &plan, threads(), watch)
+        })?;
+        Ok((metainfo.map_err(not_hashed)?, rate))
+    }
+
+    /// What is to be in the torrent, which is to be written to `output`.
+    fn plan(
+        &self,
+        content: &Content,
+        output: &Path,
+        around: &Surroundings,
+        screen: &mut Screen,
+    ) -> Outcome<Plan> {
         let output = canonical(output);
         let exclude = |path: &Path| {
             self.root.join(path) == output || content.exclude.iter().any(|glob| glob.matches(path))
@@ -203,10 +233,7 @@ impl<'a> Job<'a> {
         )
         .map_err(|e| refused(e, self.shown))?;
         warn_of(&plan, screen);
-        let (metainfo, rate) = watched(screen, "hashing", plan.layout().payload_len(), |watch| {
-            hash(&self.root, &plan, threads(), watch)
-        })?;
-        Ok((metainfo.map_err(not_hashed)?, rate))
+        Ok(plan)
     }
 }
 
@@ -219,6 +246,25 @@ fn canonical(file: &Path) -> PathBuf {
 }
 
 impl Content {
+    /// What is in a torrent if nothing but the length of the pieces is said.
+    fn with_pieces(piece: PieceSize) -> Self {
+        Self {
+            v1: false,
+            v2: false,
+            hybrid: false,
+            tracker: Vec::new(),
+            web_seed: Vec::new(),
+            node: Vec::new(),
+            private: false,
+            source: None,
+            comment: None,
+            exclude: Vec::new(),
+            date: CreationDate::Now,
+            piece,
+            name: None,
+        }
+    }
+
     /// The trackers, tier by tier.
     pub(crate) fn tiers(&self) -> Vec<Vec<String>> {
         self.tracker

@@ -127,7 +127,7 @@ async fn seed_all(
 }
 
 /// Waits until it is known what of a torrent is there; nothing at all is a failure.
-async fn wait_checked(torrent: &TorrentHandle) -> Outcome {
+pub(crate) async fn wait_checked(torrent: &TorrentHandle) -> Outcome {
     let is_known = |state: &TorrentState| {
         !matches!(
             state,

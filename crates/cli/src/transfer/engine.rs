@@ -97,7 +97,8 @@ pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Eng
         .map_err(cannot_start)
 }
 
-fn cannot_start(error: StartError) -> Failure {
+/// The failure for an engine that does not start, with its exit code.
+pub(crate) fn cannot_start(error: StartError) -> Failure {
     let code = match &error {
         StartError::Listen { .. } | StartError::Http(_) => ExitCode::Network,
         StartError::Storage(_) => ExitCode::Io,

@@ -66,6 +66,21 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// A place for one more line of text that changes.
+    pub(crate) fn add_text(&mut self) -> ProgressBar {
+        self.bars.add(Screen::text_bar())
+    }
+
+    /// Whether events are wanted.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.screen.is_json()
+    }
+
+    /// Whether lines may have colours.
+    pub(crate) const fn is_coloured(&self) -> bool {
+        self.screen.is_coloured()
+    }
+
     /// An event for programs.
     pub(crate) fn event(&mut self, event: &Value) -> Outcome {
         self.screen.event(event)

@@ -3,6 +3,7 @@
 mod binary;
 mod configuration;
 mod create;
+mod demo;
 mod edit;
 mod help;
 mod magnet;
