@@ -467,3 +467,6 @@ fn rank(addr: SocketAddr, own: OwnAddress, rng: &mut Rng) -> u32 {
         .and_then(|ip| peer_priority(SocketAddr::new(ip, own.listen_port), addr));
     known.map_or_else(|| rng.next_u32(), |priority| !priority)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ const TURN_MIN: Duration = Duration::from_secs(20);
 const TURN_MAX: Duration = Duration::from_mins(1);
 /// How many pieces a seed gives in one turn (as the field's largest client does).
 pub(crate) const QUOTA_PIECES: u64 = 20;
+/// How many pieces somebody who gives nothing takes before others go before it: enough to begin trading with.
+pub(crate) const GRACE_PIECES: u64 = 4;
 /// A peer that connected this recently is three times as likely to get the optimistic slot (BEP 3).
 const NEWCOMER: Duration = Duration::from_mins(3);
 
@@ -40,7 +42,10 @@ pub(crate) struct Applicant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Policy {
     /// For what peers give.
-    Reciprocate,
+    Reciprocate {
+        /// How many bytes a peer that gives nothing takes before it may lose its slot to one that gives.
+        grace_bytes: u64,
+    },
     /// To everyone in turn, with this many bytes for each.
     Rotate {
         /// How many bytes a turn has.
@@ -89,19 +94,31 @@ impl Choker {
         rank(now, &mut ranked, policy);
         let mut waiting = waiting(applicants);
         waiting.sort_by_key(|peer| queue_key(peer, policy));
-        let free = slots.saturating_sub(ranked.len()).min(waiting.len());
-        let given_up = ranked.iter().skip(slots).map(|peer| peer.conn);
-        let mut changes: Vec<_> = given_up.map(Change::Choke).collect();
+        let held = ranked.len().min(slots);
+        let free = (slots - held).min(waiting.len());
+        let displaced = match policy {
+            Policy::Reciprocate { grace_bytes } => {
+                displaced(&ranked[..held], &waiting[free..], |peer| {
+                    peer.taken_bytes >= grace_bytes && Some(peer.conn) != self.optimistic
+                })
+            }
+            Policy::Rotate { .. } => Vec::new(),
+        };
+        let given_up = ranked[held..].iter().map(|peer| peer.conn);
+        let lost = given_up.chain(displaced.iter().map(|(loser, _)| *loser));
+        let mut changes: Vec<_> = lost.map(Change::Choke).collect();
         // Who has lost interest keeps its slot until somebody wants it: interest often comes back soon.
         let idle = applicants
             .iter()
             .filter(|peer| peer.is_unchoked && !peer.is_interested);
-        let spare = slots.saturating_sub(ranked.len() + free);
-        changes.extend(idle.skip(spare).map(|peer| Change::Choke(peer.conn)));
         changes.extend(
-            waiting[..free]
-                .iter()
-                .map(|peer| Change::Unchoke(peer.conn)),
+            idle.skip(slots - held - free)
+                .map(|peer| Change::Choke(peer.conn)),
+        );
+        let won = waiting[..free].iter().map(|peer| peer.conn);
+        changes.extend(
+            won.chain(displaced.iter().map(|(_, winner)| *winner))
+                .map(Change::Unchoke),
         );
         self.schedule(now, waiting.len() > free || ranked.len() > slots, rounds);
         changes
@@ -125,7 +142,7 @@ impl Choker {
         rank(now, &mut ranked, policy);
         let mut chosen: Vec<ConnKey> = ranked.iter().take(slots).map(|peer| peer.conn).collect();
         self.optimistic = match policy {
-            Policy::Reciprocate if ranked.len() > slots && slots > 1 => {
+            Policy::Reciprocate { .. } if ranked.len() > slots && slots > 1 => {
                 self.optimist(now, &ranked, slots - 1, rounds, rng)
             }
             _ => None,
@@ -198,11 +215,31 @@ fn waiting(applicants: &[Applicant]) -> Vec<Applicant> {
         .collect()
 }
 
+/// Who loses its slot to whom at once: somebody who gives does not wait for a round while others hold slots who had their
+/// chance and give nothing. So those get only what is left over.
+fn displaced(
+    holding: &[Applicant],
+    waiting: &[Applicant],
+    had_chance: impl Fn(&Applicant) -> bool,
+) -> Vec<(ConnKey, ConnKey)> {
+    let losers = holding
+        .iter()
+        .rev()
+        .filter(|peer| peer.given_bytes == 0 && had_chance(peer));
+    let winners = waiting
+        .iter()
+        .filter(|peer| peer.given_bytes > 0 && !peer.is_drain);
+    losers
+        .zip(winners)
+        .map(|(loser, winner)| (loser.conn, winner.conn))
+        .collect()
+}
+
 /// In which order those who wait get free slots.
 fn queue_key(peer: &Applicant, policy: Policy) -> impl Ord + use<> {
     let given_bytes = match policy {
         // Whoever gives comes before newcomers, and these before those who had their chance and gave nothing.
-        Policy::Reciprocate => peer.given_bytes,
+        Policy::Reciprocate { .. } => peer.given_bytes,
         Policy::Rotate { .. } => 0,
     };
     let given = std::cmp::Reverse(given_bytes);
@@ -218,7 +255,7 @@ fn queue_key(peer: &Applicant, policy: Policy) -> impl Ord + use<> {
 /// Sorts by who should have a slot, the first most.
 fn rank(now: Time, peers: &mut [Applicant], policy: Policy) {
     match policy {
-        Policy::Reciprocate => peers.sort_by_key(|peer| {
+        Policy::Reciprocate { .. } => peers.sort_by_key(|peer| {
             // Among equals whoever has a slot keeps it: every change costs a round trip.
             (
                 peer.is_drain,
@@ -285,6 +322,8 @@ mod tests {
         optimistic_interval: Duration::from_secs(30),
     };
 
+    const GIVE: Policy = Policy::Reciprocate { grace_bytes: 1000 };
+
     fn applicant(index: u32, given_bytes: u64) -> Applicant {
         Applicant {
             conn: ConnKey::new(index, 0),
@@ -322,11 +361,11 @@ mod tests {
     fn free_slots_are_filled_at_once_and_without_contention_no_round_comes() {
         let mut choker = Choker::default();
         let mut peers: Vec<_> = (0..3).map(|n| applicant(n, 0)).collect();
-        let changes = choker.fill(Time::ZERO, &peers, 4, Policy::Reciprocate, ROUNDS);
+        let changes = choker.fill(Time::ZERO, &peers, 4, GIVE, ROUNDS);
         apply(Time::ZERO, &mut peers, &changes);
         assert_eq!(unchoked(&peers), [0, 1, 2]);
         assert_eq!(choker.next_round(), None);
-        let changes = choker.fill(Time::ZERO, &peers, 2, Policy::Reciprocate, ROUNDS);
+        let changes = choker.fill(Time::ZERO, &peers, 2, GIVE, ROUNDS);
         apply(Time::ZERO, &mut peers, &changes);
         assert_eq!(unchoked(&peers), [0, 1]);
         assert_eq!(choker.next_round(), Some(Time::from_secs(10)));
@@ -336,15 +375,15 @@ mod tests {
     fn a_peer_without_interest_loses_its_slot_to_one_that_waits() {
         let mut choker = Choker::default();
         let mut peers: Vec<_> = (0..2).map(|n| applicant(n, 0)).collect();
-        let changes = choker.fill(Time::ZERO, &peers, 1, Policy::Reciprocate, ROUNDS);
+        let changes = choker.fill(Time::ZERO, &peers, 1, GIVE, ROUNDS);
         apply(Time::ZERO, &mut peers, &changes);
         peers[0].is_interested = false;
-        let changes = choker.fill(Time::ZERO, &peers, 1, Policy::Reciprocate, ROUNDS);
+        let changes = choker.fill(Time::ZERO, &peers, 1, GIVE, ROUNDS);
         let (lost, won) = (ConnKey::new(0, 0), ConnKey::new(1, 0));
         assert_eq!(changes, [Change::Choke(lost), Change::Unchoke(won)]);
         apply(Time::ZERO, &mut peers, &changes);
         peers[1].is_interested = false;
-        let changes = choker.fill(Time::ZERO, &peers, 1, Policy::Reciprocate, ROUNDS);
+        let changes = choker.fill(Time::ZERO, &peers, 1, GIVE, ROUNDS);
         assert_eq!(changes, [], "nobody else wants the slot");
     }
 
@@ -356,7 +395,7 @@ mod tests {
         let mut optimists = std::collections::BTreeSet::new();
         for round in 1..=40 {
             let now = Time::from_secs(round * 10);
-            let changes = choker.round(now, &peers, 4, Policy::Reciprocate, ROUNDS, &mut rng);
+            let changes = choker.round(now, &peers, 4, GIVE, ROUNDS, &mut rng);
             apply(now, &mut peers, &changes);
             let unchoked = unchoked(&peers);
             assert_eq!(unchoked.len(), 4);
@@ -367,6 +406,25 @@ mod tests {
             optimists.len() >= 4,
             "the optimistic slot goes round: {optimists:?}"
         );
+    }
+
+    #[test]
+    fn who_gives_takes_the_slot_of_who_does_not_without_waiting() {
+        let mut choker = Choker::default();
+        let mut peers: Vec<_> = (0..3).map(|n| applicant(n, 0)).collect();
+        let mut fill = |second: u64, peers: &mut [Applicant]| {
+            let now = Time::from_secs(second);
+            let changes = choker.fill(now, peers, 2, GIVE, ROUNDS);
+            apply(now, peers, &changes);
+            unchoked(peers)
+        };
+        assert_eq!(fill(0, &mut peers), [0, 1]);
+        peers[0].given_bytes = 5;
+        peers[2].given_bytes = 1;
+        assert_eq!(fill(5, &mut peers), [0, 1], "it has not had its chance yet");
+        peers[1].taken_bytes = 1000;
+        assert_eq!(fill(12, &mut peers), [0, 2]);
+        assert_eq!(fill(30, &mut peers), [0, 2]);
     }
 
     #[test]
@@ -397,7 +455,7 @@ mod tests {
     fn a_drain_gets_only_what_nobody_else_wants() {
         let mut drain = applicant(0, 1_000_000);
         drain.is_drain = true;
-        for policy in [Policy::Reciprocate, Policy::Rotate { quota_bytes: 1 }] {
+        for policy in [GIVE, Policy::Rotate { quota_bytes: 1 }] {
             let mut peers = vec![drain, applicant(1, 0)];
             let changes = Choker::default().fill(Time::ZERO, &peers, 1, policy, ROUNDS);
             apply(Time::ZERO, &mut peers, &changes);
@@ -416,7 +474,7 @@ mod tests {
             seed in 0_u64..100,
             rotate in proptest::bool::ANY,
         ) {
-            let policy = if rotate { Policy::Rotate { quota_bytes: 3 } } else { Policy::Reciprocate };
+            let policy = if rotate { Policy::Rotate { quota_bytes: 3 } } else { GIVE };
             let mut choker = Choker::default();
             let mut rng = Rng::new(seed);
             let mut peers: Vec<_> = (0..).zip(&given).map(|(n, (given, _))| applicant(n, *given)).collect();

@@ -636,3 +636,6 @@ enum Join {
     /// Anywhere rather than be idle.
     Idle,
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,6 +210,13 @@ impl Torrent {
         let (Phase::Opening, Some(meta)) = (self.life.phase, &self.meta) else {
             return;
         };
+        // What storage says is ours to rely on: a field of another length is a bug, not a torrent's state.
+        let count = meta.info.layout().piece_count();
+        assert_eq!(
+            [have.len(), unchecked.len()],
+            [count, count],
+            "storage opened another torrent"
+        );
         self.life.fault = None;
         let priorities = piece_priorities(meta.info.layout(), &self.options.priorities);
         self.pieces = Some(Pieces::new(have, priorities));

@@ -6,7 +6,7 @@ use riverrun_peer::PeerCommand;
 use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::allowed_fast::allowed_fast_set;
-use crate::choker::{Applicant, Change, Policy, QUOTA_PIECES};
+use crate::choker::{Applicant, Change, GRACE_PIECES, Policy, QUOTA_PIECES};
 use crate::config::{Config, UnchokeSlots};
 use crate::key::ConnKey;
 use crate::outbox::StorageJob;
@@ -81,14 +81,38 @@ impl Torrent {
     }
 
     fn choke(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        self.let_finish(cx, conn);
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
         peer.up.is_unchoked = false;
         // The connection refuses what waits; what is being read for it comes to nothing.
-        peer.up.wants.clear();
-        peer.up.reading.clear();
+        let up = &mut peer.up;
+        up.wants.retain(|span| up.allowed.contains(&span.piece));
+        up.reading.retain(|span| up.allowed.contains(&span.piece));
         cx.tell(conn, PeerCommand::Choke);
+    }
+
+    /// A piece that only we have, and that a peer has begun, would have to leave us a second time if the peer was
+    /// choked in the middle: it may be finished (BEP 6).
+    fn let_finish(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let (Some(meta), Some(pieces)) = (&self.meta, &self.pieces) else {
+            return;
+        };
+        let (Some(picker), true) = (pieces.picker_ref(), pieces.have().all()) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.has_fast()) else {
+            return;
+        };
+        let Some(begun) = peer.up.reading.iter().chain(&peer.up.wants).next() else {
+            return;
+        };
+        let piece = begun.piece;
+        if picker.rarity().availability(piece) == 0 && peer.up.allowed.insert(piece) {
+            peer.up.allowed_bytes += u64::from(meta.info.layout().piece_len(piece));
+            cx.tell(conn, PeerCommand::AllowFast(piece));
+        }
     }
 
     fn unchoke(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
@@ -127,15 +151,16 @@ impl Torrent {
     }
 
     fn policy(&self) -> Policy {
-        if !self.is_finished() {
-            return Policy::Reciprocate;
-        }
-        let piece_len = self
-            .meta
-            .as_ref()
-            .map_or(0, |meta| meta.info.layout().nominal_piece_len());
-        Policy::Rotate {
-            quota_bytes: QUOTA_PIECES * u64::from(piece_len),
+        let layout = self.meta.as_ref().map(|meta| meta.info.layout());
+        let piece_len = layout.map_or(0, |layout| u64::from(layout.nominal_piece_len()));
+        if self.is_finished() {
+            Policy::Rotate {
+                quota_bytes: QUOTA_PIECES * piece_len,
+            }
+        } else {
+            Policy::Reciprocate {
+                grace_bytes: GRACE_PIECES * piece_len,
+            }
         }
     }
 

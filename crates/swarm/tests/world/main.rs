@@ -1,5 +1,6 @@
 //! Many shards in one deterministic world: joined directly, command of the one to event of the other.
 
+mod connections;
 mod content;
 mod determinism;
 mod flash_crowd;

@@ -4,7 +4,7 @@ mod disk;
 mod line;
 mod talk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// Who was at the other end of whose connections.
     ends: BTreeMap<(usize, ConnKey), usize>,
     pub(crate) dials: Vec<(usize, SocketAddr)>,
+    /// Pieces that somebody has received.
+    pub(crate) spread: BTreeSet<PieceIndex>,
     rng: Rng,
     /// One way.
     pub(crate) latency: Duration,
@@ -112,6 +114,7 @@ impl World {
             tokens: BTreeMap::new(),
             ends: BTreeMap::new(),
             dials: Vec::new(),
+            spread: BTreeSet::new(),
             rng: Rng::new(seed),
             latency: Duration::from_millis(20),
             is_checked: true,
@@ -302,6 +305,9 @@ impl World {
     fn event(&mut self, node: usize, event: Event) {
         match &event {
             Event::Added { torrent, .. } => self.nodes[node].torrent = Some(*torrent),
+            Event::PieceVerified { piece, .. } => {
+                self.spread.insert(*piece);
+            }
             Event::Completed { .. } => self.nodes[node].completed_at = Some(self.now),
             _ => {}
         }
@@ -467,15 +473,9 @@ impl World {
             .unwrap_or_else(|| Bitfield::new(node.content.pieces()))
     }
 
-    /// The pieces that some of these clients have.
-    pub(crate) fn union(&self, nodes: &[usize]) -> Bitfield {
-        let mut union = Bitfield::new(self.nodes[nodes[0]].content.pieces());
-        for node in nodes {
-            for piece in self.pieces(*node).ones() {
-                union.set(piece);
-            }
-        }
-        union
+    /// Whether every piece of a torrent has reached somebody who had nothing.
+    pub(crate) fn is_spread(&self, content: &Content) -> bool {
+        self.spread.len() == content.pieces() as usize
     }
 
     pub(crate) fn state(&self, node: usize) -> TorrentState {
