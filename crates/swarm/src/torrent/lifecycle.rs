@@ -272,12 +272,25 @@ impl Torrent {
             pieces.set_durable(piece);
         } else if pieces.lose(piece) {
             cx.store(self.key, StorageJob::Forget(piece));
+            self.piece_lost(cx, piece);
         }
         cx.event(Event::Checked {
             torrent: self.key,
             piece,
             ok,
         });
+    }
+
+    /// A piece that was there is not: found out by the way, or by a check.
+    fn piece_lost(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+        if !self.life.is_running() {
+            return;
+        }
+        for conn in self.peers.conns() {
+            cx.tell(conn, PeerCommand::DontHave(piece));
+        }
+        self.reopen_completion();
+        self.wants_changed(cx);
     }
 
     pub(super) fn check_ended(&mut self, cx: &mut Cx<'_>) {

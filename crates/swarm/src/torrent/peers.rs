@@ -68,7 +68,8 @@ pub(crate) struct Down {
     /// In this choke round, and in the one before.
     pub(crate) round_bytes: [u64; 2],
     pub(crate) total_bytes: u64,
-    pub(crate) credit_bytes: u64,
+    /// What may move before more is granted; negative if a block went beyond it.
+    pub(crate) credit_bytes: i64,
 }
 
 /// What a peer gets from us.
@@ -91,7 +92,8 @@ pub(crate) struct Up {
     pub(crate) hash_jobs: Vec<(PieceIndex, HashRequest)>,
     pub(crate) meter: Meter,
     pub(crate) total_bytes: u64,
-    pub(crate) credit_bytes: u64,
+    /// What may move before more is granted; negative if a block went beyond it.
+    pub(crate) credit_bytes: i64,
 }
 
 impl Peer {

@@ -97,7 +97,8 @@ impl Torrent {
         self.use_credit(cx, conn, bytes, Direction::Down);
     }
 
-    /// Takes bytes off a connection's credit; what went beyond it is paid for now.
+    /// Takes bytes off a connection's credit. A block that goes beyond it is paid by the next grant, as the
+    /// connection has it too.
     fn use_credit(&mut self, cx: &mut Cx<'_>, conn: ConnKey, bytes: u64, direction: Direction) {
         if !self.is_limited(cx, direction) {
             return;
@@ -109,9 +110,7 @@ impl Torrent {
             Direction::Up => &mut peer.up.credit_bytes,
             Direction::Down => &mut peer.down.credit_bytes,
         };
-        let over = bytes.saturating_sub(*credit);
-        *credit = credit.saturating_sub(bytes);
-        self.pay(cx, over, direction);
+        *credit = credit.saturating_sub_unsigned(bytes);
         self.want_credit(cx);
     }
 
@@ -155,7 +154,14 @@ impl Torrent {
         if peer.hello.is_none() || peer.limited == limited {
             return;
         }
-        peer.limited = limited;
+        let before = std::mem::replace(&mut peer.limited, limited);
+        // Whoever becomes limited begins with nothing.
+        if !before[0] {
+            peer.up.credit_bytes = 0;
+        }
+        if !before[1] {
+            peer.down.credit_bytes = 0;
+        }
         cx.tell(conn, PeerCommand::Credit(credit(limited, [0, 0])));
     }
 
@@ -174,8 +180,8 @@ impl Torrent {
             wanted |= (limited[0] && peer.up.is_waiting())
                 || (limited[1] && !peer.down.requests.is_empty());
             if up[at] > 0 || down[at] > 0 {
-                peer.up.credit_bytes += up[at];
-                peer.down.credit_bytes += down[at];
+                peer.up.credit_bytes = peer.up.credit_bytes.saturating_add_unsigned(up[at]);
+                peer.down.credit_bytes = peer.down.credit_bytes.saturating_add_unsigned(down[at]);
                 cx.tell(
                     conn,
                     PeerCommand::Credit(credit(limited, [up[at], down[at]])),
@@ -212,7 +218,7 @@ impl Torrent {
 
 /// How much credit a connection could use now.
 fn wanted_credit(peer: &Peer, way: Direction, max: u64) -> u64 {
-    let (due, credit): (u64, u64) = match way {
+    let (due, credit): (u64, i64) = match way {
         Direction::Up => {
             let blocks = peer.up.wants.iter().chain(&peer.up.reading);
             (
@@ -228,7 +234,10 @@ fn wanted_credit(peer: &Peer, way: Direction, max: u64) -> u64 {
             )
         }
     };
-    due.min(max).saturating_sub(credit)
+    let missing = i64::try_from(due.min(max))
+        .unwrap_or(i64::MAX)
+        .saturating_sub(credit);
+    u64::try_from(missing).unwrap_or(0)
 }
 
 const fn credit(limited: [bool; 2], bytes: [u64; 2]) -> Credit {

@@ -213,6 +213,23 @@ fn a_recheck_believes_only_the_disk() {
 }
 
 #[test]
+fn a_piece_that_is_lost_on_disk_comes_again() {
+    let content = Content::tokens(16, 4);
+    let mut world = World::new(15);
+    world.seed(&content, RATE);
+    let leech = world.leech(&content, RATE);
+    world.leech(&content, RATE / 20);
+    world.run_to_completion(&[leech], Time::from_secs(60));
+    let torrent = world.nodes[leech].torrent.unwrap();
+    let piece = PieceIndex(5);
+    world.nodes[leech].disk.have.as_mut().unwrap().clear(piece);
+    let done = riverrun_swarm::StorageDone::Checked { piece, ok: false };
+    world.input(leech, Input::Storage { torrent, done });
+    assert_eq!(world.state(leech), TorrentState::Downloading);
+    world.run_to_completion(&[leech], Time::from_secs(200));
+}
+
+#[test]
 fn a_fault_of_the_disk_stops_requests_and_recovers() {
     let content = Content::tokens(64, 8);
     let mut world = World::new(9);
