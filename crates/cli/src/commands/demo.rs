@@ -254,7 +254,7 @@ fn prologue(
     let (alone, least) = (bound.alone_seconds(), bound.seconds());
     [
         format!("S, the seeder, has {what}."),
-        format!("It is cut into {pieces}. A torrent has the hash of each: nothing false gets by."),
+        format!("It is cut into {pieces}, each known by its hash: nothing false gets by."),
         format!("{wanting} it, and {find} the others through a tracker."),
         format!("None can send more than {up}. If S sent a whole copy to each, it would take"),
         format!("{alone:.1} s. No swarm whatever can do it in less than {least:.1} s. Watch:"),
