@@ -14,7 +14,6 @@ const RATCHET: &[(&str, &str, usize)] = &[
         72,
     ),
     ("crates/metainfo/tests/corpus.rs", "check_property", 71),
-    ("crates/storage/src/work.rs", "perform", 74),
 ];
 
 struct Function {
