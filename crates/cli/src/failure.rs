@@ -14,6 +14,8 @@ pub(crate) struct Failure {
     pub(crate) code: ExitCode,
     pub(crate) error: anyhow::Error,
     pub(crate) hints: Vec<String>,
+    /// It was told when it happened, and only its code is left to give.
+    pub(crate) is_told: bool,
 }
 
 /// What a command gives back.
@@ -25,6 +27,7 @@ impl Failure {
             code,
             error: error.into(),
             hints: Vec::new(),
+            is_told: false,
         }
     }
 

@@ -241,10 +241,12 @@ impl Screen {
     /// The error, then what may be tried; gives the exit code of the run.
     pub(crate) fn failure(&mut self, failure: &Failure) -> ExitCode {
         // Nobody reads any more, or whoever stopped the command knows it.
-        if matches!(
-            failure.code,
-            ExitCode::Ok | ExitCode::Interrupted | ExitCode::Terminated
-        ) {
+        if failure.is_told
+            || matches!(
+                failure.code,
+                ExitCode::Ok | ExitCode::Interrupted | ExitCode::Terminated
+            )
+        {
             return failure.code;
         }
         let message = failure.message();
@@ -265,6 +267,15 @@ impl Screen {
             self.talk(Volume::ErrorsOnly, Some((HINT, "  hint: ")), hint);
         }
         failure.code
+    }
+
+    /// Tells a failure that does not end the command yet.
+    pub(crate) fn tell_failure(&mut self, failure: Failure) -> Failure {
+        self.failure(&failure);
+        Failure {
+            is_told: true,
+            ..failure
+        }
     }
 
     fn talk(&mut self, volume: Volume, prefix: Option<(Style, &str)>, text: &dyn Display) {

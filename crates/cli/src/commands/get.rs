@@ -1,5 +1,7 @@
 //! `riverrun get`: downloads torrents.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,12 +57,23 @@ pub(crate) struct Get {
 
 /// Runs the command.
 pub(crate) fn run(args: &Get, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    let sources = args
-        .sources
-        .iter()
-        .map(|source| read_source(source, around));
-    let sources = sources.collect::<Outcome<Vec<_>>>()?;
-    transfer::block_on(download(args, sources, around, screen))
+    let mut read = Vec::new();
+    let mut failure = None;
+    for source in &args.sources {
+        match read_source(source, around) {
+            Ok(source) => read.push(source),
+            Err(wrong) => failure = failure.or(Some(screen.tell_failure(wrong))),
+        }
+    }
+    let done = if read.is_empty() {
+        Ok(())
+    } else {
+        transfer::block_on(download(args, read, around, screen))
+    };
+    match (done, failure) {
+        (Ok(()), Some(failure)) => Err(failure),
+        (done, _) => done,
+    }
 }
 
 async fn download(
@@ -80,8 +93,18 @@ async fn download(
         &mut interrupts,
         &mut progress,
     )
-    .await;
+    .await
+    .map_err(unread);
     transfer::leave(engine, transfer, &mut interrupts).await
+}
+
+/// A reader of events that leaves is no failure of its own, but "done" would be a lie.
+fn unread(failure: Failure) -> Failure {
+    if failure.code != ExitCode::Ok {
+        return failure;
+    }
+    Failure::say(ExitCode::Incomplete, "nobody reads the events any more")
+        .hint("the same command goes on where it was")
 }
 
 async fn transfer(
@@ -92,31 +115,86 @@ async fn transfer(
     interrupts: &mut Interrupts,
     progress: &mut Progress<'_>,
 ) -> Outcome<Option<Interrupt>> {
-    let peers = args.network.resolve_peers().await?;
-    let dir = around.path(&args.output);
-    let mut watched = Vec::new();
-    for source in sources {
-        let add = source
-            .into_add(&args.select)?
-            .dir(&dir)
-            .peers(peers.iter().copied());
-        let add = configure(add, args);
-        let torrent = engine.add(add).await.map_err(cannot_add)?;
-        progress.event(&added_event(&torrent))?;
-        progress.detail(format!("{}: added", torrent.name()));
-        let mut watching = Watched::new(torrent, progress);
-        if watching.torrent.info().is_none() {
-            watching.select_later(args.select.clone());
-        }
-        watched.push(watching);
-    }
+    let events = engine.events();
+    let taken = tokio::select! {
+        biased;
+        interrupt = interrupts.next() => return Ok(Some(interrupt)),
+        taken = take_in(args, sources, around, engine, progress) => taken?,
+    };
     let timeout = args.timeout.map(|Span(time)| time);
     let ending = Ending {
         timeout,
         metadata_timeout: timeout.unwrap_or(METADATA_TIMEOUT),
         seed: args.seed,
     };
-    transfer::watch(engine, watched, ending, interrupts, progress).await
+    let watched = transfer::watch(events, taken.watched, ending, interrupts, progress).await?;
+    match (watched, taken.failure) {
+        (None, Some(failure)) => Err(failure),
+        (interrupt, _) => Ok(interrupt),
+    }
+}
+
+/// What became of the arguments.
+#[derive(Default)]
+struct Taken {
+    watched: Vec<Watched>,
+    /// The first failure; all have been told.
+    failure: Option<Failure>,
+}
+
+/// Adds each source. One that fails is told, and does not harm the others.
+async fn take_in(
+    args: &Get,
+    sources: Vec<Source>,
+    around: &Surroundings,
+    engine: &Engine,
+    progress: &mut Progress<'_>,
+) -> Outcome<Taken> {
+    let peers = args.network.resolve_peers().await?;
+    let dir = around.path(&args.output);
+    let mut taken = Taken::default();
+    for source in sources {
+        let torrent = match add(source, args, &dir, &peers, engine).await {
+            Ok(torrent) => torrent,
+            Err(failure) => {
+                let failure = progress.failure(failure);
+                taken.failure.get_or_insert(failure);
+                continue;
+            }
+        };
+        progress.event(&added_event(&torrent))?;
+        progress.detail(format!("{}: added", torrent.name()));
+        let mut watching = Watched::new(torrent, progress);
+        if watching.torrent.info().is_none() {
+            watching.select_later(args.select.clone());
+        }
+        taken.watched.push(watching);
+    }
+    Ok(taken)
+}
+
+async fn add(
+    source: Source,
+    args: &Get,
+    dir: &Path,
+    peers: &[SocketAddr],
+    engine: &Engine,
+) -> Outcome<TorrentHandle> {
+    let what = source.to_string();
+    let add = source
+        .into_add(&args.select)?
+        .dir(dir)
+        .peers(peers.iter().copied());
+    let adding = engine.add(configure(add, args));
+    let Some(Span(time)) = args.timeout else {
+        return adding.await.map_err(cannot_add);
+    };
+    let late = |_| {
+        let message = format!("{what}: no answer after {}", transfer::duration(time));
+        Failure::say(ExitCode::Network, message)
+    };
+    let added = tokio::time::timeout(time, adding).await.map_err(late)?;
+    added.map_err(cannot_add)
 }
 
 fn configure(mut add: AddTorrent, args: &Get) -> AddTorrent {
@@ -153,6 +231,17 @@ enum Source {
     Torrent(Torrent),
     Hashes(InfoHashes),
     Url(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Torrent(Torrent::File(metainfo)) => f.write_str(metainfo.info.name()),
+            Self::Torrent(Torrent::Link(magnet)) => magnet.hashes.primary().fmt(f),
+            Self::Hashes(hashes) => hashes.primary().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
 }
 
 fn read_source(argument: &str, around: &Surroundings) -> Outcome<Source> {

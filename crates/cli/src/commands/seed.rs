@@ -97,6 +97,7 @@ async fn seed_all(
     interrupts: &mut Interrupts,
     progress: &mut Progress<'_>,
 ) -> Outcome<Option<Interrupt>> {
+    let events = engine.events();
     let peers = args.network.resolve_peers().await?;
     let mut torrents = Vec::new();
     for Seeded { metainfo, dir } in seeded {
@@ -123,7 +124,7 @@ async fn seed_all(
         metadata_timeout: Duration::MAX,
         seed: Some(args.until.unwrap_or(SeedGoal::Forever)),
     };
-    transfer::watch(engine, torrents, ending, interrupts, progress).await
+    transfer::watch(events, torrents, ending, interrupts, progress).await
 }
 
 /// Waits until it is known what of a torrent is there; nothing at all is a failure.

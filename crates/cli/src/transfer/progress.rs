@@ -8,7 +8,7 @@ use riverrun_base::{ByteSize, InfoHashes, Rate};
 use riverrun_engine::{TorrentHandle, TorrentState, TorrentStats};
 use serde_json::{Value, json};
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::screen::Screen;
 use crate::visible::visible;
 
@@ -104,6 +104,12 @@ impl<'a> Progress<'a> {
         self.bars.suspend(|| screen.warn(text));
     }
 
+    /// The failure of one torrent, told now: the others go on.
+    pub(crate) fn failure(&mut self, failure: Failure) -> Failure {
+        let screen = &mut *self.screen;
+        self.bars.suspend(|| screen.tell_failure(failure))
+    }
+
     /// The end of one torrent's download.
     pub(crate) fn done(&mut self, text: impl Display) {
         let screen = &mut *self.screen;
@@ -161,6 +167,7 @@ pub(crate) const fn state_name(state: &TorrentState) -> &'static str {
         TorrentState::Seeding => "seeding",
         TorrentState::Faulted(_) => "faulted",
         TorrentState::Stopping => "stopping",
+        TorrentState::Invalid(_) => "invalid",
         _ => "unknown",
     }
 }

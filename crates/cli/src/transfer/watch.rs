@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use riverrun_base::ByteSize;
 use riverrun_engine::{
-    Engine, Event, StorageFault, TorrentHandle, TorrentKey, TorrentState, TorrentStats, WaitError,
+    BroadcastStream, Event, StorageFault, TorrentHandle, TorrentKey, TorrentState, TorrentStats,
+    WaitError,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -147,15 +148,15 @@ pub(crate) struct Ending {
     pub(crate) seed: Option<SeedGoal>,
 }
 
-/// Watches until all torrents are over. Gives the first failure, or the signal that ended it.
+/// Watches until all torrents are over. Gives the first failure, or the signal that ended it. `events` are the
+/// engine's from before the first torrent was added, so that nothing is missed.
 pub(crate) async fn watch(
-    engine: &Engine,
+    mut events: BroadcastStream<Event>,
     mut torrents: Vec<Watched>,
     ending: Ending,
     interrupts: &mut Interrupts,
     progress: &mut Progress<'_>,
 ) -> Outcome<Option<Interrupt>> {
-    let mut events = engine.events();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while torrents.iter().any(|watched| !watched.is_over()) {
@@ -229,6 +230,13 @@ fn verdict(watched: &Watched, stats: &TorrentStats, ending: Ending) -> Option<Ou
     }
     if let TorrentState::Faulted(fault) = &stats.state {
         return Some(Err(storage_failure(fault)));
+    }
+    if let TorrentState::Invalid(why) = &stats.state {
+        let message = format!(
+            "{}: what peers have makes no torrent: {why}",
+            watched.torrent.name()
+        );
+        return Some(Err(Failure::say(ExitCode::BadTorrent, message)));
     }
     let waited = watched.added_at.elapsed();
     if ending.timeout.is_some_and(|timeout| waited >= timeout) {

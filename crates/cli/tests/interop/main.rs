@@ -9,9 +9,17 @@
     reason = "the test runner shows it for what fails or is skipped"
 )]
 
+mod bad_input;
+mod bad_places;
+mod bad_trackers;
 mod clients;
 mod creation;
+mod endings;
+mod hostile;
+mod kills;
 mod payload;
 mod riverrun;
+mod scene;
 mod tracker;
 mod transfers;
+mod web;

@@ -14,6 +14,8 @@ pub(crate) enum Shape {
     /// Many files in directories: empty ones, tiny ones, several to a piece and several pieces to one, names with
     /// spaces and beyond ASCII.
     Many,
+    /// Some 64 MiB in three files, none of which ends with a piece.
+    Medium,
     /// One file of exactly 1 GiB.
     Large,
 }
@@ -23,6 +25,7 @@ pub(crate) enum Shape {
 pub(crate) struct Payload {
     parent: PathBuf,
     name: String,
+    len_bytes: u64,
 }
 
 impl Payload {
@@ -31,6 +34,14 @@ impl Payload {
         let mut rng = Rng::new(seed);
         let (name, files): (_, &[(&str, u64)]) = match shape {
             Shape::Single => ("single file.bin", &[("", 3_000_017)]),
+            Shape::Medium => (
+                "medium",
+                &[
+                    ("first.bin", 40_000_001),
+                    ("second.bin", 7),
+                    ("third.bin", 27_108_864),
+                ],
+            ),
             Shape::Large => ("large.bin", &[("", 1 << 30)]),
             Shape::Many => (
                 "many",
@@ -59,7 +70,13 @@ impl Payload {
         Self {
             parent: parent.to_owned(),
             name: name.to_owned(),
+            len_bytes: files.iter().map(|(_, len)| len).sum(),
         }
+    }
+
+    /// Its length: that of all files together.
+    pub(crate) const fn len_bytes(&self) -> u64 {
+        self.len_bytes
     }
 
     /// The file or directory.

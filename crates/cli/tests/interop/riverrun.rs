@@ -3,9 +3,9 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -17,7 +17,29 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Riverrun {
     child: Child,
     events: Receiver<Value>,
+    stdout: Option<JoinHandle<()>>,
     stderr: Option<JoinHandle<String>>,
+}
+
+/// What a run that is over left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// The events that nobody had waited for.
+    pub(crate) events: Vec<Value>,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// Fails unless it ended with this code, and said all of this on stderr.
+    pub(crate) fn assert(&self, code: i32, said: &[&str]) {
+        let Self { stderr, .. } = self;
+        assert_eq!(self.code, Some(code), "{stderr}");
+        for text in said {
+            assert!(stderr.contains(text), "no {text:?} in:\n{stderr}");
+        }
+    }
 }
 
 /// The program with its state and configuration in `home`.
@@ -55,7 +77,7 @@ impl Riverrun {
         let mut child = command.spawn().unwrap();
         let (sender, events) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
+        let stdout = std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 let event = serde_json::from_str(&line);
                 let event = event.unwrap_or_else(|error| panic!("{line:?} is no event: {error}"));
@@ -74,6 +96,7 @@ impl Riverrun {
         Self {
             child,
             events,
+            stdout: Some(stdout),
             stderr: Some(stderr),
         }
     }
@@ -88,6 +111,26 @@ impl Riverrun {
                     let _ = self.child.kill();
                     panic!("no event {kind:?}: {error}\n{}", self.stderr());
                 }
+            }
+        }
+    }
+
+    /// Forgets the events that nobody has looked at.
+    pub(crate) fn forget(&mut self) {
+        while self.events.try_recv().is_ok() {}
+    }
+
+    /// Waits for this long; whether the program ended before.
+    pub(crate) fn ends_within(&mut self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            match self
+                .events
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return true,
             }
         }
     }
@@ -108,9 +151,40 @@ impl Riverrun {
 
     /// Interrupts the program as Ctrl-C does, and waits for its end.
     pub(crate) fn interrupt(mut self) -> ExitStatus {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
+        self.signal(Signal::INT);
         self.child.wait().unwrap()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the program's own end; each line of its stdout has to be an event.
+    pub(crate) fn end(mut self) -> Ended {
+        let until = Instant::now() + PATIENCE;
+        let mut events = Vec::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => events.push(event),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = self.child.kill();
+                    panic!("it does not end:\n{}", self.stderr());
+                }
+            }
+        }
+        let stdout = self.stdout.take().map(JoinHandle::join);
+        stdout
+            .expect("it ends once")
+            .expect("each line is an event");
+        Ended {
+            code: self.child.wait().unwrap().code(),
+            events,
+            stderr: self.stderr(),
+        }
     }
 
     /// Kills the program without a chance to save anything.
