@@ -154,6 +154,7 @@ async fn take_in(
     let dir = around.path(&args.output);
     let mut taken = Taken::default();
     for source in sources {
+        let is_known = matches!(source, Source::Torrent(Torrent::File(_)));
         let torrent = match add(source, args, &dir, &peers, engine).await {
             Ok(torrent) => torrent,
             Err(failure) => {
@@ -165,7 +166,7 @@ async fn take_in(
         progress.event(&added_event(&torrent))?;
         progress.detail(format!("{}: added", torrent.name()));
         let mut watching = Watched::new(torrent, progress);
-        if watching.torrent.info().is_none() {
+        if !is_known {
             watching.select_later(args.select.clone());
         }
         taken.watched.push(watching);
@@ -186,15 +187,19 @@ async fn add(
         .dir(dir)
         .peers(peers.iter().copied());
     let adding = engine.add(configure(add, args));
+    let wrong = |error: AddError| match error {
+        AddError::Metainfo(_) => cannot_add(error).about(&what),
+        error => cannot_add(error),
+    };
     let Some(Span(time)) = args.timeout else {
-        return adding.await.map_err(cannot_add);
+        return adding.await.map_err(wrong);
     };
     let late = |_| {
         let message = format!("{what}: no answer after {}", transfer::duration(time));
         Failure::say(ExitCode::Network, message)
     };
     let added = tokio::time::timeout(time, adding).await.map_err(late)?;
-    added.map_err(cannot_add)
+    added.map_err(wrong)
 }
 
 fn configure(mut add: AddTorrent, args: &Get) -> AddTorrent {
@@ -278,7 +283,7 @@ fn parse_hashes(text: &str) -> Option<InfoHashes> {
 impl Source {
     fn into_add(self, select: &[PathGlob]) -> Outcome<AddTorrent> {
         match self {
-            Self::Url(url) => Ok(AddTorrent::from_url(url)),
+            Self::Url(url) => Ok(held_back(AddTorrent::from_url(url), select)),
             Self::Hashes(hashes) => Ok(held_back(AddTorrent::from_info_hashes(hashes), select)),
             Self::Torrent(Torrent::Link(magnet)) => {
                 Ok(held_back(AddTorrent::from_magnet(*magnet), select))

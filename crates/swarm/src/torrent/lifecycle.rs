@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use riverrun_base::{Bitfield, PieceIndex};
+use riverrun_metainfo::Layout;
 use riverrun_peer::{CloseReason, PeerCommand};
 
 use super::pieces::{Pieces, piece_priorities};
@@ -189,20 +190,20 @@ impl Torrent {
         self.stop(cx);
     }
 
+    /// A priority for each file, listed or not.
+    fn file_priorities(&self, layout: &Layout) -> Vec<Priority> {
+        let listed = self.options.priorities.iter().copied();
+        let unlisted = std::iter::repeat(self.options.unlisted_priority);
+        listed.chain(unlisted).take(layout.files().len()).collect()
+    }
+
     fn wanted_files(&self) -> Vec<bool> {
         let Some(meta) = &self.meta else {
             return Vec::new();
         };
-        let count = meta.info.layout().files().len();
-        let priority = |file| {
-            self.options
-                .priorities
-                .get(file)
-                .copied()
-                .unwrap_or_default()
-        };
-        (0..count)
-            .map(|file| priority(file) > Priority::Skip)
+        let priorities = self.file_priorities(meta.info.layout()).into_iter();
+        priorities
+            .map(|priority| priority > Priority::Skip)
             .collect()
     }
 
@@ -218,7 +219,10 @@ impl Torrent {
             "storage opened another torrent"
         );
         self.life.fault = None;
-        let priorities = piece_priorities(meta.info.layout(), &self.options.priorities);
+        let priorities = piece_priorities(
+            meta.info.layout(),
+            &self.file_priorities(meta.info.layout()),
+        );
         self.pieces = Some(Pieces::new(have, priorities));
         if unchecked.none() {
             self.run(cx);
@@ -461,7 +465,12 @@ impl Torrent {
 
     pub(super) fn set_priorities(&mut self, cx: &mut Cx<'_>, files: Vec<Priority>) {
         self.options.priorities = files;
+        self.options.unlisted_priority = Priority::default();
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
+            if self.life.phase == Phase::Opening {
+                // It was asked to open with other wishes.
+                cx.store(self.key, StorageJob::Wanted(self.wanted_files()));
+            }
             return;
         };
         let priorities = piece_priorities(meta.info.layout(), &self.options.priorities);
