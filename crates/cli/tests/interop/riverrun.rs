@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Nothing that is waited for takes longer, on a slow machine either; a hang fails instead of hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A running `riverrun --json …`.
 pub(crate) struct Riverrun {
