@@ -26,6 +26,8 @@ const PEER_QUEUE_DEFAULT: u32 = 250;
 /// that could give more in a round has nothing to give. Above the upper bound it is a stall and not a rhythm.
 const SERVICE_MIN: Duration = Duration::from_millis(100);
 const SERVICE_MAX: Duration = Duration::from_millis(500);
+/// Requests that follow the last block within this time follow it at once: deciding and telling take no longer.
+const REFILL_MAX: Duration = Duration::from_millis(20);
 /// The shortest time over which a rate is measured.
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Over how long all round trips must be too long before the path is believed to have become longer.
@@ -92,8 +94,14 @@ impl Window {
         })
     }
 
-    /// Requests go out and none were under way: the time since the last block says nothing of the peer.
+    /// Requests go out and none were under way. After a pause of ours, the time since the last block says nothing
+    /// of the peer; at once, it does: a peer that serves in rounds has just answered all at the end of one, and
+    /// shows how long a round is with the next block.
     pub(crate) fn handle_start(&mut self, now: Time) {
+        let paused = |last: Time| now.since(last) > REFILL_MAX;
+        if self.path.last_arrival.is_some_and(|last| !paused(last)) {
+            return;
+        }
         self.path.last_arrival = None;
         self.delivery.restart(now);
     }
@@ -400,6 +408,32 @@ mod tests {
             ..peer(5_000_000, 20_000)
         };
         fills(ticking, 90..=400);
+    }
+
+    #[test]
+    fn a_peer_that_answers_all_once_a_round_is_asked_for_more_each_round() {
+        const ROUND_BLOCKS: u32 = 100;
+        let mut window = Window::new(2000, Duration::from_secs(3));
+        let arrival = |latency, under_way| Arrival {
+            len: BLOCK_LEN,
+            latency,
+            under_way,
+        };
+        window.handle_start(Time::ZERO);
+        window.handle_arrival(
+            Time::from_micros(100),
+            arrival(Duration::from_micros(100), 1),
+        );
+        let mut sent = Time::from_micros(200);
+        for round in 1..=100 {
+            window.handle_start(sent);
+            let comes = Time::from_millis(round * 100);
+            for left in (1..=window.clamped().min(ROUND_BLOCKS)).rev() {
+                window.handle_arrival(comes, arrival(comes - sent, left as usize));
+            }
+            sent = comes + Duration::from_millis(1);
+        }
+        assert!(window.clamped() >= ROUND_BLOCKS, "{}", window.clamped());
     }
 
     #[test]
