@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio_stream::StreamExt as _;
 
 /// Nothing that is waited for takes longer: a hang fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A torrent, with its files in a directory of their own.
 pub(crate) struct Published {
@@ -56,11 +56,12 @@ impl Published {
         let layout = self.metainfo.info.layout();
         for file in layout.files().iter().filter(|file| !file.is_pad()) {
             let path = file.path.to_path_buf();
-            let theirs =
-                fs::read(dir.join(&path)).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            let theirs = fs::read(dir.join(&path))
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert!(
                 theirs == fs::read(self.dir.path().join(&path)).unwrap(),
-                "{path:?} differs"
+                "{} differs",
+                path.display()
             );
         }
     }
@@ -105,6 +106,10 @@ fn piece_bytes(layout: &Layout, piece: PieceIndex, root: &Path) -> Vec<u8> {
 }
 
 /// An engine on loopback with its state in `dir`.
+#[expect(
+    clippy::print_stdout,
+    reason = "the test runner shows it for a test that fails"
+)]
 pub(crate) async fn engine(dir: &Path) -> Engine {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let engine = Engine::builder(dir.join("state"))
