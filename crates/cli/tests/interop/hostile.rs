@@ -216,3 +216,39 @@ fn a_lie_in_any_message_harms_nothing_v2() {
 fn a_lie_in_any_message_harms_nothing_hybrid() {
     check_words("--hybrid");
 }
+
+/// Has this metadata (BEP 9) and nothing else.
+fn has_metadata(info: &'static [u8]) -> String {
+    const OUR_METADATA: u8 = 3;
+    play(move |mut stream| {
+        greet(&mut stream, ALL_EXTENSIONS)?;
+        let len = info.len();
+        let hello = format!("d1:md11:ut_metadatai{OUR_METADATA}ee13:metadata_sizei{len}ee");
+        stream.write_all(&message(20, &[&[0], hello.as_bytes()].concat()))?;
+        let mut theirs = None;
+        loop {
+            let mut len = [0; 4];
+            stream.read_exact(&mut len)?;
+            let mut body = vec![0; u32::from_be_bytes(len) as usize];
+            stream.read_exact(&mut body)?;
+            let text = String::from_utf8_lossy(&body).into_owned();
+            if let Some((_, id)) = text.split_once("11:ut_metadatai") {
+                theirs = id.split('e').next().and_then(|id| id.parse::<u8>().ok());
+            }
+            if let ([20, OUR_METADATA, ..], Some(theirs)) = (&body[..], theirs) {
+                let head = format!("d8:msg_typei1e5:piecei0e10:total_sizei{}ee", info.len());
+                stream.write_all(&message(20, &[&[theirs], head.as_bytes(), info].concat()))?;
+            }
+        }
+    })
+}
+
+#[test]
+fn metadata_that_makes_no_torrent_is_told_at_once() {
+    let info = b"d6:lengthi-7e4:name1:x12:piece lengthi16384e6:pieces0:e";
+    let hash = riverrun_hash::sha1(info).to_string();
+    let scene = Scene::set(Shape::Single, "--v1");
+    let link = format!("magnet:?xt=urn:btih:{hash}");
+    let ended = scene.get(&[&link, "--peer", &has_metadata(info)]).end();
+    ended.assert(4, &[&hash, "makes no torrent"]);
+}

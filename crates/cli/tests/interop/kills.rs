@@ -17,7 +17,7 @@ const DOWNLOADS: usize = 5;
 /// How often each is killed.
 const KILLS_EACH: u32 = 10;
 /// What a kill may cost: the pieces that were under way, and what was between the sockets.
-const LOST_BYTES_MAX: u64 = 6 << 20;
+const LOST_BYTES_MAX: u64 = 2 << 20;
 /// What the seeder sends a second, to all: a download takes long enough to be killed several times.
 const UPLOAD_RATE: &str = "16MiB";
 

@@ -1,4 +1,5 @@
-//! Whole transfers between `riverrun` and other people's clients, over loopback, byte for byte.
+//! Whole transfers over loopback, byte for byte: between `riverrun` and other people's clients, and of `riverrun`
+//! alone when it is killed, interrupted, lied to, or given bad input and bad places.
 //!
 //! The clients are programs of the system: aria2, Transmission, and libtorrent through its Python package, whose
 //! interpreter `RIVERRUN_TEST_PYTHON` names. One that is missing is said and skipped, except in CI, where it is
