@@ -7,6 +7,7 @@ mod edit;
 mod get;
 mod magnet;
 mod man;
+mod scrape;
 mod seed;
 mod show;
 mod tracker;

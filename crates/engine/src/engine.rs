@@ -22,7 +22,7 @@ use crate::driver::routes::Routes;
 use crate::driver::shard::{
     self, DiskMessage, NewTorrent, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
 };
-use crate::driver::tracker::{Families, Trackers, http_client, read_body};
+use crate::driver::tracker::{Families, TrackerClient, Trackers, http_client, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
 use crate::torrent::{TorrentHandle, ask};
@@ -102,8 +102,9 @@ impl EngineBuilder {
         let port = addrs.first().map(SocketAddr::port);
         let config = self.decide_config(peer_id, rng.next_u32(), port);
         let metadata = MetadataStore::new(self.state_dir.join("metadata"));
-        let trackers = Trackers::start(clock, rng.next_u64(), Families::of(&addrs), sender.clone())
+        let client = TrackerClient::start(clock, rng.next_u64(), Families::of(&addrs))
             .map_err(StartError::Http)?;
+        let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
             clock,
             config: Arc::new(wire_config(peer_id, port)),

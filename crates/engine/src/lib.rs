@@ -27,6 +27,7 @@ mod reader;
 mod torrent;
 
 pub use add::AddTorrent;
+pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
 pub use reader::FileReader;
@@ -40,4 +41,5 @@ pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
     Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState, TorrentStats,
 };
+pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

@@ -6,6 +6,7 @@ use riverrun_base::ByteSize;
 use riverrun_metainfo::Magnet;
 use serde_json::json;
 
+use crate::commands::scrape;
 use crate::failure::Outcome;
 use crate::screen::{Screen, Surroundings};
 use crate::summary::{FileSummary, Summary, count, hash_texts, piece_length};
@@ -23,20 +24,34 @@ pub(crate) struct Show {
     /// Only the files, as a tree
     #[arg(long)]
     tree: bool,
+    /// Ask its trackers how many peers it has
+    #[arg(long)]
+    scrape: bool,
 }
 
 pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    match torrent::read(&args.torrent, around)? {
-        Torrent::Link(link) => show_link(&link, screen),
-        Torrent::File(metainfo) => {
-            let summary = Summary::of(&metainfo);
-            match (screen.is_json(), args.files, args.tree) {
-                (true, _, _) => screen.event(&summary),
-                (_, true, _) => show_files(&summary, screen),
-                (_, _, true) => show_tree(&summary, screen),
-                _ => show_summary(&summary, screen),
-            }
+    let (hashes, trackers) = match torrent::read(&args.torrent, around)? {
+        Torrent::Link(link) => {
+            show_link(&link, screen)?;
+            (link.hashes, link.trackers)
         }
+        Torrent::File(metainfo) => {
+            show_file(args, &Summary::of(&metainfo), screen)?;
+            (metainfo.info.hashes(), metainfo.trackers.concat())
+        }
+    };
+    if args.scrape {
+        return scrape::run(hashes, &trackers, screen);
+    }
+    Ok(())
+}
+
+fn show_file(args: &Show, summary: &Summary, screen: &mut Screen) -> Outcome {
+    match (screen.is_json(), args.files, args.tree) {
+        (true, _, _) => screen.event(summary),
+        (_, true, _) => show_files(summary, screen),
+        (_, _, true) => show_tree(summary, screen),
+        _ => show_summary(summary, screen),
     }
 }
 

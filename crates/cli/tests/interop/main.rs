@@ -21,6 +21,7 @@ mod kills;
 mod payload;
 mod riverrun;
 mod scene;
+mod scrape;
 mod tracker;
 mod transfers;
 mod web;

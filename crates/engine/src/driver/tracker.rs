@@ -3,16 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use reqwest::StatusCode;
+use riverrun_base::InfoHash;
 use riverrun_swarm::{Input, TorrentKey, TrackerKey};
 use riverrun_tracker::{
-    AnnounceRequest, AnnounceResponse, InvalidReply, TrackerFailure, TrackerHost, TrackerScheme,
-    TrackerUrl, http,
+    AnnounceRequest, AnnounceResponse, InvalidReply, ScrapeCounts, ScrapeResponse, TrackerFailure,
+    TrackerHost, TrackerScheme, TrackerUrl, http,
 };
 use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::shard::ShardMessage;
 use super::udp_tracker::UdpTrackers;
+use crate::error::StartError;
 
 /// A tracker must have answered an HTTP announce within this time.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,30 +35,16 @@ pub(crate) const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
 /// The client could not be built: no TLS roots, as a rule.
 pub(crate) type ClientError = reqwest::Error;
 
-/// Asks trackers.
+/// Asks trackers for the shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Trackers {
-    v4: Option<reqwest::Client>,
-    v6: Option<reqwest::Client>,
-    udp: UdpTrackers,
+    client: TrackerClient,
     shard: mpsc::Sender<ShardMessage>,
 }
 
 impl Trackers {
-    /// For the address families that we listen in; all sockets are bound to `bind`'s addresses.
-    pub(crate) fn start(
-        clock: Clock,
-        seed: u64,
-        families: Families,
-        shard: mpsc::Sender<ShardMessage>,
-    ) -> Result<Self, ClientError> {
-        let client = |wanted: bool, ip: IpAddr| wanted.then(|| http_client(Some(ip))).transpose();
-        Ok(Self {
-            v4: client(families.v4, Ipv4Addr::UNSPECIFIED.into())?,
-            v6: client(families.v6, Ipv6Addr::UNSPECIFIED.into())?,
-            udp: UdpTrackers::start(clock, seed, families),
-            shard,
-        })
+    pub(crate) const fn new(client: TrackerClient, shard: mpsc::Sender<ShardMessage>) -> Self {
+        Self { client, shard }
     }
 
     /// Announces in a task of its own; the answer goes to the shard.
@@ -68,7 +57,7 @@ impl Trackers {
     ) {
         let trackers = self.clone();
         tokio::spawn(async move {
-            let result = trackers.ask(&url, &request).await;
+            let result = trackers.client.ask(&url, &request).await;
             let input = Input::Announced {
                 torrent,
                 tracker,
@@ -77,6 +66,99 @@ impl Trackers {
             // The shard's task ends before this one only when the engine does.
             let _ = trackers.shard.send(ShardMessage::Inputs(vec![input])).await;
         });
+    }
+}
+
+/// Asks trackers over HTTP, HTTPS and UDP, in both address families. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TrackerClient {
+    v4: Option<reqwest::Client>,
+    v6: Option<reqwest::Client>,
+    udp: UdpTrackers,
+}
+
+impl TrackerClient {
+    /// A client without an engine, to look at swarms from outside. Must be called inside a tokio runtime.
+    pub fn new() -> Result<Self, StartError> {
+        let families = Families { v4: true, v6: true };
+        Self::start(Clock::start(), rand::random(), families).map_err(StartError::Http)
+    }
+
+    /// For the address families that we listen in.
+    pub(crate) fn start(clock: Clock, seed: u64, families: Families) -> Result<Self, ClientError> {
+        let client = |wanted: bool, ip: IpAddr| wanted.then(|| http_client(Some(ip))).transpose();
+        Ok(Self {
+            v4: client(families.v4, Ipv4Addr::UNSPECIFIED.into())?,
+            v6: client(families.v6, Ipv6Addr::UNSPECIFIED.into())?,
+            udp: UdpTrackers::start(clock, seed, families),
+        })
+    }
+
+    /// Asks a tracker how many peers a torrent has (BEP 48, BEP 15), by one of its info-hashes. `None` if the
+    /// tracker does not know it. Trackers whose address has no `announce` to replace have no scrape.
+    pub async fn scrape(
+        &self,
+        url: &TrackerUrl,
+        info_hash: InfoHash,
+    ) -> Result<Option<ScrapeCounts>, TrackerFailure> {
+        let answer = match url.scheme() {
+            TrackerScheme::Http | TrackerScheme::Https => self.scrape_http(url, info_hash).await,
+            TrackerScheme::Udp => self.scrape_udp(url, info_hash).await,
+            TrackerScheme::Ws | TrackerScheme::Wss => Err(no_websocket()),
+        };
+        answer.map(|answer| answer.counts(info_hash))
+    }
+
+    async fn scrape_http(
+        &self,
+        url: &TrackerUrl,
+        info_hash: InfoHash,
+    ) -> Result<ScrapeResponse, TrackerFailure> {
+        let no_scrape = || TrackerFailure::Unsupported("it has no scrape".to_owned());
+        let target = http::scrape_url(url, &[info_hash]).ok_or_else(no_scrape)?;
+        // What one family says the other would say too: the second is asked only if the first does not answer.
+        let mut failure = no_family();
+        for client in self.clients_for(url).into_iter().flatten() {
+            match fetch(client, &target)
+                .await
+                .and_then(|(status, body)| answer_or_status(http::parse_scrape(&body), status))
+            {
+                Ok(answer) => return Ok(answer),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn scrape_udp(
+        &self,
+        url: &TrackerUrl,
+        info_hash: InfoHash,
+    ) -> Result<ScrapeResponse, TrackerFailure> {
+        let mut failure = no_family();
+        for endpoint in resolve(url).await? {
+            match self.udp.scrape(Some(endpoint), &[info_hash]).await {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) => failure = error,
+                None => break,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The HTTP clients that can reach a tracker, IPv4 first.
+    fn clients_for(&self, url: &TrackerUrl) -> [Option<reqwest::Client>; 2] {
+        let of_family = |client: &Option<reqwest::Client>, is_family: fn(&IpAddr) -> bool| {
+            let fits = match url.host() {
+                TrackerHost::Ip(ip) => is_family(ip),
+                TrackerHost::Name(_) => true,
+            };
+            client.clone().filter(|_| fits)
+        };
+        [
+            of_family(&self.v4, IpAddr::is_ipv4),
+            of_family(&self.v6, IpAddr::is_ipv6),
+        ]
     }
 
     async fn ask(
@@ -87,9 +169,7 @@ impl Trackers {
         match url.scheme() {
             TrackerScheme::Http | TrackerScheme::Https => self.ask_http(url, request).await,
             TrackerScheme::Udp => self.ask_udp(url, request).await,
-            TrackerScheme::Ws | TrackerScheme::Wss => Err(TrackerFailure::Unsupported(
-                "WebSocket trackers are not spoken".to_owned(),
-            )),
+            TrackerScheme::Ws | TrackerScheme::Wss => Err(no_websocket()),
         }
     }
 
@@ -99,15 +179,7 @@ impl Trackers {
         request: &AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
         let target = http::announce_url(url, request);
-        let of_family = |client: &Option<reqwest::Client>, is_family: fn(&IpAddr) -> bool| {
-            let fits = match url.host() {
-                TrackerHost::Ip(ip) => is_family(ip),
-                TrackerHost::Name(_) => true,
-            };
-            client.clone().filter(|_| fits)
-        };
-        let v4 = of_family(&self.v4, IpAddr::is_ipv4);
-        let v6 = of_family(&self.v6, IpAddr::is_ipv6);
+        let [v4, v6] = self.clients_for(url);
         let (v4, v6) = tokio::join!(ask_client(v4, &target), ask_client(v6, &target));
         join_answers([v4, v6].into_iter().flatten())
     }
@@ -170,20 +242,42 @@ async fn ask_one(
     client: reqwest::Client,
     target: &str,
 ) -> Result<AnnounceResponse, TrackerFailure> {
+    let (status, body) = fetch(client, target).await?;
+    answer_or_status(http::parse_announce(&body), status)
+}
+
+async fn fetch(
+    client: reqwest::Client,
+    target: &str,
+) -> Result<(StatusCode, Vec<u8>), TrackerFailure> {
     let response = client
         .get(target)
         .send()
         .await
         .map_err(|error| unreachable(&error))?;
     let status = response.status();
-    let body = read_body(response, HTTP_BODY_BYTES_MAX).await?;
-    // Trackers send their failure reason with any status; without one the status is all there is.
-    match http::parse_announce(&body) {
+    Ok((status, read_body(response, HTTP_BODY_BYTES_MAX).await?))
+}
+
+/// Trackers send their failure reason with any status; without one the status is all there is.
+fn answer_or_status<T>(
+    answer: Result<T, TrackerFailure>,
+    status: StatusCode,
+) -> Result<T, TrackerFailure> {
+    match answer {
         Err(TrackerFailure::InvalidReply(_)) if !status.is_success() => {
             Err(TrackerFailure::HttpStatus(status.as_u16()))
         }
         answer => answer,
     }
+}
+
+fn no_websocket() -> TrackerFailure {
+    TrackerFailure::Unsupported("WebSocket trackers are not spoken".to_owned())
+}
+
+fn no_family() -> TrackerFailure {
+    TrackerFailure::Unsupported("no address in a family that we use".to_owned())
 }
 
 /// A whole body, of at most `limit` bytes.
@@ -247,8 +341,7 @@ fn join_answers(
             (None | Some(Err(_)), answer) => answer,
         });
     }
-    let none = || TrackerFailure::Unsupported("no address in a family that we use".to_owned());
-    joined.unwrap_or_else(|| Err(none()))
+    joined.unwrap_or_else(|| Err(no_family()))
 }
 
 /// Of two failures, the one from a tracker that was reached.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use riverrun_base::InfoHash;
 use riverrun_tracker::{
-    AnnounceRequest, AnnounceResponse, JobId, TrackerFailure, TrackerUrl, UdpTracker,
-    UdpTrackerConfig, UdpTrackerEvent,
+    AnnounceRequest, AnnounceResponse, JobId, ScrapeResponse, TrackerFailure, TrackerUrl,
+    UdpTracker, UdpTrackerConfig, UdpTrackerEvent,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
@@ -21,13 +22,35 @@ const JOBS_WAITING: usize = 256;
 /// The longest datagram that is read; a tracker's answer with 200 peers has 3,620 bytes.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 
-type Answer = Result<AnnounceResponse, TrackerFailure>;
+type Answer<T> = Result<T, TrackerFailure>;
 
 struct Job {
     endpoint: SocketAddr,
-    path_and_query: String,
-    request: AnnounceRequest,
-    reply: oneshot::Sender<Answer>,
+    question: Question,
+    asker: Asker,
+}
+
+enum Question {
+    Announce {
+        path_and_query: String,
+        request: Box<AnnounceRequest>,
+    },
+    Scrape(Vec<InfoHash>),
+}
+
+/// Who waits for an answer. Nobody waits any more at shutdown, so that answering may fail.
+enum Asker {
+    Announce(oneshot::Sender<Answer<AnnounceResponse>>),
+    Scrape(oneshot::Sender<Answer<ScrapeResponse>>),
+}
+
+impl Asker {
+    fn fail(self, failure: TrackerFailure) {
+        match self {
+            Self::Announce(reply) => drop(reply.send(Err(failure))),
+            Self::Scrape(reply) => drop(reply.send(Err(failure))),
+        }
+    }
 }
 
 /// Asks UDP trackers (BEP 15). Cheap to clone; the task ends with the last clone.
@@ -59,14 +82,35 @@ impl UdpTrackers {
         endpoint: Option<SocketAddr>,
         url: &TrackerUrl,
         request: &AnnounceRequest,
-    ) -> Option<Answer> {
+    ) -> Option<Answer<AnnounceResponse>> {
         let (reply, answer) = oneshot::channel();
         let path_and_query = url.path_and_query().to_owned();
+        let request = Box::new(request.clone());
+        let question = Question::Announce {
+            path_and_query,
+            request,
+        };
         let job = Job {
             endpoint: endpoint?,
-            path_and_query,
-            request: request.clone(),
-            reply,
+            question,
+            asker: Asker::Announce(reply),
+        };
+        self.jobs.send(job).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Asks the tracker at `endpoint`, if there is one, how many peers torrents have.
+    pub(crate) async fn scrape(
+        &self,
+        endpoint: Option<SocketAddr>,
+        info_hashes: &[InfoHash],
+    ) -> Option<Answer<ScrapeResponse>> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Scrape(info_hashes.to_vec());
+        let job = Job {
+            endpoint: endpoint?,
+            question,
+            asker: Asker::Scrape(reply),
         };
         self.jobs.send(job).await.ok()?;
         answer.await.ok()
@@ -77,7 +121,7 @@ struct Task {
     clock: Clock,
     tracker: UdpTracker,
     inbox: mpsc::Receiver<Job>,
-    waiting: HashMap<JobId, oneshot::Sender<Answer>>,
+    waiting: HashMap<JobId, Asker>,
     /// Opened when first needed: most torrents' trackers use one family, or none.
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
@@ -105,25 +149,28 @@ impl Task {
     }
 
     async fn take(&mut self, job: Job) {
-        if let Err(error) = self.open(job.endpoint).await {
-            let _ = job
-                .reply
-                .send(Err(TrackerFailure::Unreachable(error.to_string())));
+        let Job {
+            endpoint,
+            question,
+            asker,
+        } = job;
+        if let Err(error) = self.open(endpoint).await {
+            asker.fail(TrackerFailure::Unreachable(error.to_string()));
             return;
         }
         let now = self.clock.now();
-        match self
-            .tracker
-            .announce(now, job.endpoint, job.request, &job.path_and_query)
-        {
-            Ok(id) => {
-                self.waiting.insert(id, job.reply);
-            }
-            Err(error) => {
-                let _ = job
-                    .reply
-                    .send(Err(TrackerFailure::Unreachable(error.to_string())));
-            }
+        let started = match question {
+            Question::Announce {
+                path_and_query,
+                request,
+            } => self
+                .tracker
+                .announce(now, endpoint, *request, &path_and_query),
+            Question::Scrape(info_hashes) => self.tracker.scrape(now, endpoint, &info_hashes),
+        };
+        match started {
+            Ok(id) => drop(self.waiting.insert(id, asker)),
+            Err(error) => asker.fail(TrackerFailure::Unreachable(error.to_string())),
         }
     }
 
@@ -181,12 +228,17 @@ impl Task {
 
     fn answer(&mut self) {
         while let Some(event) = self.tracker.poll_event() {
-            let UdpTrackerEvent::Announced { job, result } = event else {
-                continue;
-            };
-            if let Some(reply) = self.waiting.remove(&job) {
-                // Nobody waits any more at shutdown.
-                let _ = reply.send(result);
+            match event {
+                UdpTrackerEvent::Announced { job, result } => {
+                    if let Some(Asker::Announce(reply)) = self.waiting.remove(&job) {
+                        drop(reply.send(result));
+                    }
+                }
+                UdpTrackerEvent::Scraped { job, result } => {
+                    if let Some(Asker::Scrape(reply)) = self.waiting.remove(&job) {
+                        drop(reply.send(result));
+                    }
+                }
             }
         }
     }
