@@ -58,13 +58,17 @@ impl Trackers {
         let trackers = self.clone();
         tokio::spawn(async move {
             let result = trackers.client.ask(&url, &request).await;
-            let input = Input::Announced {
+            // Our address as the tracker sees it (BEP 24): it orders peers (BEP 40), and is not dialled.
+            let own = result.as_ref().ok().and_then(|answer| answer.external_ip);
+            let answered = Input::Announced {
                 torrent,
                 tracker,
                 result,
             };
+            let inputs = own.map(Input::ExternalIp).into_iter().chain([answered]);
+            let message = ShardMessage::Inputs(inputs.collect());
             // The shard's task ends before this one only when the engine does.
-            let _ = trackers.shard.send(ShardMessage::Inputs(vec![input])).await;
+            let _ = trackers.shard.send(message).await;
         });
     }
 }
