@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use riverrun_base::{Rng, Time};
+use riverrun_metainfo::Info;
 
 use crate::input::PeerSource;
 use crate::priority::peer_priority;
@@ -88,14 +89,6 @@ pub(crate) struct Candidates {
     /// Nothing that is ready could be dialled when it was looked at last, with seeds skipped or not: no need to
     /// look at each again.
     dry: Option<bool>,
-}
-
-/// Whether a torrent may learn peers from a source (BEP 27). The only place that knows.
-pub(crate) const fn may_use(source: PeerSource, is_private: bool) -> bool {
-    match source {
-        PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => true,
-        PeerSource::Dht | PeerSource::Exchange | PeerSource::Local => !is_private,
-    }
 }
 
 /// How many addresses of one source are remembered. Sources in which anybody can write get a share each.
@@ -379,12 +372,12 @@ impl Candidates {
         }
     }
 
-    /// The torrent turned out to be private: forgets what it must not have learnt.
-    pub(crate) fn forget_public(&mut self) {
+    /// The metadata has come: forgets what a torrent with it must not have learnt.
+    pub(crate) fn forget_forbidden(&mut self, info: &Info) {
         let public = self
             .known
             .iter()
-            .filter(|(_, known)| !may_use(known.source, true));
+            .filter(|(_, known)| !known.source.may_serve(Some(info)));
         for addr in public.map(|(addr, _)| *addr).collect::<Vec<_>>() {
             self.remove(addr);
         }

@@ -9,6 +9,7 @@ mod bans;
 mod candidates;
 mod choker;
 mod config;
+mod discovery;
 mod input;
 mod key;
 mod limits;
@@ -22,6 +23,7 @@ mod torrent;
 mod wheel;
 
 pub use config::{Config, UnchokeSlots};
+pub use discovery::Discovery;
 pub use input::{AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions};
 pub use key::{ConnKey, TorrentKey};
 pub use outbox::{

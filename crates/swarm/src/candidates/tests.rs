@@ -173,10 +173,11 @@ proptest! {
             let source = [User, Tracker, Incoming, Dht, Exchange, Local][usize::from(*source)];
             add(&mut book, &format!("203.0.{n}.5:6881"), source);
         }
-        book.forget_public();
+        let info = crate::discovery::tests::info(Some(1));
+        book.forget_forbidden(&info);
         book.check_invariants();
         while let Some((_, source)) = book.next(Time::ZERO, false) {
-            prop_assert!(may_use(source, true));
+            prop_assert!(source.may_serve(Some(&info)));
             prop_assert!(matches!(source, User | Tracker | Incoming));
         }
     }

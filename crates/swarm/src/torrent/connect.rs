@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, InfoHash, Time};
+use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerHello};
 
 use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::bans::Culprit;
-use crate::candidates::{DialEnd, is_dialable, is_local, may_use};
+use crate::candidates::{DialEnd, is_dialable, is_local};
 use crate::input::PeerSource;
 use crate::key::ConnKey;
 use crate::outbox::{Event, NetAction};
@@ -25,7 +26,7 @@ const DIAL_WAIT: Duration = Duration::from_secs(1);
 impl Torrent {
     /// Takes in addresses of peers.
     pub(crate) fn found(&mut self, cx: &mut Cx<'_>, source: PeerSource, addrs: &[SocketAddr]) {
-        if !may_use(source, self.is_private()) {
+        if !source.may_serve(self.info()) {
             return;
         }
         let near = self.peers.ready().any(|peer| is_local(peer.addr.ip()));
@@ -385,11 +386,12 @@ impl Torrent {
         }
     }
 
-    /// The torrent turned out to be private: peers that came from elsewhere than its trackers have to go (BEP 27).
-    pub(super) fn drop_public_peers(&mut self, cx: &mut Cx<'_>) {
-        self.candidates.forget_public();
-        let public = self.peers.iter().filter(|peer| !may_use(peer.source, true));
-        for conn in public.map(|peer| peer.conn).collect::<Vec<_>>() {
+    /// The metadata has come: peers whose way of being found it forbids have to go (BEP 27).
+    pub(super) fn drop_forbidden_peers(&mut self, cx: &mut Cx<'_>, info: &Info) {
+        self.candidates.forget_forbidden(info);
+        let forbidden = |peer: &&Peer| !peer.source.may_serve(Some(info));
+        let conns = self.peers.iter().filter(forbidden).map(|peer| peer.conn);
+        for conn in conns.collect::<Vec<_>>() {
             self.close(cx, conn, &CloseReason::TorrentStopped);
         }
     }

@@ -171,9 +171,7 @@ impl Torrent {
         self.hashes = info.hashes();
         self.announcer.set_hashes(cx.now, self.hashes);
         self.meta = Some(meta);
-        if info.is_private() {
-            self.drop_public_peers(cx);
-        }
+        self.drop_forbidden_peers(cx, &info);
         for conn in self.peers.conns() {
             cx.tell(conn, PeerCommand::Metadata(info.clone()));
         }

@@ -260,10 +260,12 @@ impl Torrent {
         self.report(cx);
     }
 
+    fn info(&self) -> Option<&Info> {
+        self.meta.as_ref().map(|meta| &*meta.info)
+    }
+
     fn is_private(&self) -> bool {
-        self.meta
-            .as_ref()
-            .is_some_and(|meta| meta.info.is_private())
+        self.info().is_some_and(Info::is_private)
     }
 
     /// Panics if something does not agree with something else.

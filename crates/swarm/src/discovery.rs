@@ -1,0 +1,86 @@
+//! Ways to find peers beside a torrent's trackers, and which torrents may use them (BEP 27).
+
+use riverrun_metainfo::Info;
+
+use crate::input::PeerSource;
+
+/// A way to find peers that no tracker oversees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Discovery {
+    /// The distributed hash table (BEP 5).
+    Dht,
+    /// Peer exchange (BEP 11).
+    Exchange,
+    /// Multicasts in the local network (BEP 14).
+    Local,
+}
+
+impl Discovery {
+    /// All ways.
+    pub const ALL: [Self; 3] = [Self::Dht, Self::Exchange, Self::Local];
+
+    /// Whether a torrent may be looked for, named and joined in this way: the only place that decides it. Private
+    /// torrents live from their trackers alone. `info` is `None` while the metadata of a magnet link is still to be
+    /// fetched; nobody can know then that it is private, and without peers it would never be known.
+    pub fn allowed(self, info: Option<&Info>) -> bool {
+        match self {
+            Self::Dht | Self::Exchange | Self::Local => !info.is_some_and(Info::is_private),
+        }
+    }
+}
+
+impl PeerSource {
+    /// The way of finding peers that a source stands for; `None` for those that every torrent may use.
+    pub const fn discovery(self) -> Option<Discovery> {
+        match self {
+            Self::User | Self::Tracker | Self::Incoming => None,
+            Self::Dht => Some(Discovery::Dht),
+            Self::Exchange => Some(Discovery::Exchange),
+            Self::Local => Some(Discovery::Local),
+        }
+    }
+
+    /// Whether a torrent may learn peers from this source.
+    pub(crate) fn may_serve(self, info: Option<&Info>) -> bool {
+        self.discovery().is_none_or(|way| way.allowed(info))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use riverrun_bencode::Writer;
+
+    use super::*;
+
+    /// The metadata of a one-byte torrent, with this value of `private`.
+    pub(crate) fn info(private: Option<i64>) -> Info {
+        let mut writer = Writer::new();
+        writer.dict().key(b"length").uint(1);
+        writer.key(b"name").bytes(b"a");
+        writer.key(b"piece length").uint(16384);
+        writer.key(b"pieces").bytes(&[7; 20]);
+        if let Some(flag) = private {
+            writer.key(b"private").int(flag);
+        }
+        writer.end();
+        Info::from_bytes(&writer.finish()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_torrents_that_are_not_private_are_found_without_trackers(flag in any::<Option<i64>>()) {
+            let (info, private) = (info(flag), flag.is_some_and(|flag| flag != 0));
+            for way in Discovery::ALL {
+                prop_assert_eq!(way.allowed(Some(&info)), !private);
+                prop_assert_eq!(way.allowed(None), true);
+            }
+            for source in [PeerSource::User, PeerSource::Tracker, PeerSource::Incoming] {
+                prop_assert_eq!(source.may_serve(Some(&info)), true);
+            }
+            for source in [PeerSource::Dht, PeerSource::Exchange, PeerSource::Local] {
+                prop_assert_eq!(source.may_serve(Some(&info)), !private);
+            }
+        }
+    }
+}
