@@ -342,19 +342,13 @@ impl Picker {
         geometry: &impl Geometry,
         picked: &mut Vec<BlockIndex>,
     ) {
-        let partial = self.partials.entry(piece).or_insert_with(|| {
-            self.rarity.set_startable(piece, Priority::Skip);
-            self.open.insert(piece);
-            let claim = match asker.pace {
-                Pace::Whole => Claim::Preferred(asker.conn),
-                Pace::Shared => Claim::Open,
-                Pace::Snubbed => Claim::Slow,
-                Pace::Parole => Claim::Sole(asker.conn),
-            };
-            Partial::new(geometry.blocks(piece), claim, |block| {
-                geometry.is_padding(piece, block)
-            })
-        });
+        let claim = match asker.pace {
+            Pace::Whole => Claim::Preferred(asker.conn),
+            Pace::Shared => Claim::Open,
+            Pace::Snubbed => Claim::Slow,
+            Pace::Parole => Claim::Sole(asker.conn),
+        };
+        let partial = self.begin(piece, claim, geometry);
         if partial.claim == Claim::SoleUnclaimed {
             partial.claim = Claim::Sole(asker.conn);
         }
@@ -364,6 +358,17 @@ impl Picker {
             self.open.remove(&piece);
         }
         picked.extend(blocks.into_iter().map(|block| BlockIndex { piece, block }));
+    }
+
+    /// The piece as one that was begun; the claim is that of a piece begun now.
+    fn begin(&mut self, piece: PieceIndex, claim: Claim, geometry: &impl Geometry) -> &mut Partial {
+        self.partials.entry(piece).or_insert_with(|| {
+            self.rarity.set_startable(piece, Priority::Skip);
+            self.open.insert(piece);
+            Partial::new(geometry.blocks(piece), claim, |block| {
+                geometry.is_padding(piece, block)
+            })
+        })
     }
 
     /// A block that is on its way from another peer: of a piece that comes too late, or of any if there is
@@ -419,7 +424,16 @@ impl Picker {
     }
 
     /// A block has come from a peer.
-    pub(crate) fn receive(&mut self, at: BlockIndex, conn: ConnKey) -> Receipt {
+    pub(crate) fn receive(
+        &mut self,
+        at: BlockIndex,
+        conn: ConnKey,
+        geometry: &impl Geometry,
+    ) -> Receipt {
+        if self.rarity.is_startable(at.piece) {
+            // Late: nobody was waited for any more, and the piece was put back.
+            self.begin(at.piece, Claim::Open, geometry);
+        }
         let Some(partial) = self.partials.get_mut(&at.piece) else {
             return Receipt::Unwanted;
         };
@@ -434,15 +448,20 @@ impl Picker {
         receipt
     }
 
-    /// A peer will not send a block.
+    /// A peer will not send a block. A piece of which nothing has come and nothing is on its way is as if it had
+    /// never been begun, and stands back behind the rarer ones; but if one peer alone must send it, that is kept.
     pub(crate) fn release(&mut self, at: BlockIndex, conn: ConnKey) {
         let Some(partial) = self.partials.get_mut(&at.piece) else {
             return;
         };
-        if partial.release(at.block, conn) {
-            self.open.insert(at.piece);
-            self.epoch += 1;
+        if !partial.release(at.block, conn) {
+            return;
         }
+        if partial.is_untouched() && !endgame::is_sole(partial.claim) {
+            return self.forget(at.piece);
+        }
+        self.open.insert(at.piece);
+        self.epoch += 1;
     }
 
     /// A peer will send nothing more for now, and its blocks were released: pieces that were its own are

@@ -95,6 +95,11 @@ impl Partial {
         self.free == 0 && self.asked == 0
     }
 
+    /// Whether no block has come and nobody owes one.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.asked == 0 && !self.slots.iter().any(|slot| matches!(slot, Slot::Got(_)))
+    }
+
     /// Takes up to `count` free blocks for `conn`.
     pub(super) fn take(&mut self, conn: ConnKey, count: usize, out: &mut Vec<u32>) {
         let mut left = count;

@@ -1,5 +1,4 @@
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
-use proptest::test_runner::Config as ProptestConfig;
 
 use super::*;
 
@@ -66,7 +65,7 @@ fn pieces(picked: &[BlockIndex]) -> Vec<u32> {
 
 fn finish(picker: &mut Picker, picked: &[BlockIndex], by: u32) {
     for at in picked {
-        if let Receipt::Taken { complete: true, .. } = picker.receive(*at, conn(by)) {
+        if let Receipt::Taken { complete: true, .. } = picker.receive(*at, conn(by), &PLAIN) {
             picker.verified(at.piece);
         }
     }
@@ -198,7 +197,10 @@ fn giving_up_a_file_gives_up_what_was_begun_of_it() {
     let picked = picker.pick(&asker(0, &all), 2, &PLAIN, &mut Rng::new(1));
     let given_up = picker.set_priorities(vec![Priority::Skip; 8].into());
     assert_eq!(given_up, [picked[0].piece]);
-    assert_eq!(picker.receive(picked[0], conn(0)), Receipt::Unwanted);
+    assert_eq!(
+        picker.receive(picked[0], conn(0), &PLAIN),
+        Receipt::Unwanted
+    );
     picker.check_invariants();
 }
 
@@ -254,11 +256,11 @@ fn in_the_end_game_an_idle_peer_gets_one_copy_and_the_answer_cancels_the_other()
     let at = copy[0];
     assert_eq!(picker.asked_of(at), 2);
     let first = if mine.contains(&at) { conn(0) } else { conn(1) };
-    let Receipt::Taken { cancel, .. } = picker.receive(at, conn(2)) else {
+    let Receipt::Taken { cancel, .. } = picker.receive(at, conn(2), &PLAIN) else {
         panic!("wanted")
     };
     assert_eq!(cancel, [first]);
-    assert_eq!(picker.receive(at, first), Receipt::Unwanted);
+    assert_eq!(picker.receive(at, first, &PLAIN), Receipt::Unwanted);
     picker.check_invariants();
 }
 
@@ -293,7 +295,7 @@ fn a_suspect_works_alone_and_a_wrong_piece_waits_for_somebody_else() {
     let other = picker.pick(&asker(1, &all), 2, &PLAIN, &mut rng);
     assert_ne!(alone[0].piece, other[0].piece);
     assert_eq!(
-        picker.receive(alone[0], conn(1)),
+        picker.receive(alone[0], conn(1), &PLAIN),
         Receipt::Unwanted,
         "late, from another"
     );
@@ -315,7 +317,7 @@ fn a_suspect_works_alone_and_a_wrong_piece_waits_for_somebody_else() {
 fn finish_blocks(picker: &mut Picker, picked: &[BlockIndex], by: u32) {
     for at in picked {
         assert!(matches!(
-            picker.receive(*at, conn(by)),
+            picker.receive(*at, conn(by), &PLAIN),
             Receipt::Taken { .. }
         ));
     }
@@ -433,14 +435,48 @@ fn open_pieces_that_nobody_has_can_be_let_go() {
     picker.add_peer(&all);
     let picked = picker.pick(&asker(0, &all), 2, &PLAIN, &mut Rng::new(1));
     assert_eq!(picker.unreachable(0), None);
-    for at in &picked {
-        picker.release(*at, conn(0));
-    }
+    finish_blocks(&mut picker, &picked[..1], 0);
+    picker.release(picked[1], conn(0));
     picker.remove_peer(&all);
     assert_eq!(picker.unreachable(1), None);
     assert_eq!(picker.unreachable(0), Some(picked[0].piece));
     picker.forget(picked[0].piece);
     assert_eq!(picker.unreachable(0), None);
+    picker.check_invariants();
+}
+
+/// A piece that nothing has come of was once preferred to rarer ones because somebody, gone since, had been asked.
+#[test]
+fn a_piece_of_which_nothing_has_come_stands_behind_rarer_ones() {
+    let mut picker = picker(20);
+    let all = Bitfield::full(20);
+    picker.add_peer(&all);
+    let given_up = picker.pick(&asker(0, &all), 2, &PLAIN, &mut Rng::new(1));
+    for at in &given_up {
+        picker.release(*at, conn(0));
+    }
+    let common = given_up[0].piece;
+    picker.add_peer(&field(20, [common.0]));
+    let picked = picker.pick(&asker(0, &all), 60, &PLAIN, &mut Rng::new(1));
+    assert_eq!(picked.len(), 60);
+    assert!(!pieces(&picked).contains(&common.0), "{picked:?}");
+    picker.check_invariants();
+}
+
+#[test]
+fn a_block_that_comes_after_it_was_given_up_is_kept() {
+    let mut picker = picker(20);
+    let all = Bitfield::full(20);
+    picker.add_peer(&all);
+    let given_up = picker.pick(&asker(0, &all), 1, &PLAIN, &mut Rng::new(1));
+    picker.release(given_up[0], conn(0));
+    finish_blocks(&mut picker, &given_up, 0);
+    assert_eq!(
+        picker.senders(given_up[0].piece),
+        [(given_up[0].block, conn(0))]
+    );
+    let rest = picker.pick(&asker(0, &all), 3, &PLAIN, &mut Rng::new(2));
+    assert_eq!(pieces(&rest), [given_up[0].piece.0]);
     picker.check_invariants();
 }
 
@@ -473,6 +509,8 @@ struct Model {
     owed: Vec<(BlockIndex, u32)>,
     got: BTreeSet<BlockIndex>,
     verified: BTreeSet<u32>,
+    /// Pieces that came wrong: they count as begun, because they wait for one peer to send them alone.
+    wrong: BTreeSet<u32>,
     rng: Rng,
 }
 
@@ -484,6 +522,7 @@ impl Model {
             owed: Vec::new(),
             got: BTreeSet::new(),
             verified: BTreeSet::new(),
+            wrong: BTreeSet::new(),
             rng: Rng::new(seed),
         }
     }
@@ -498,6 +537,7 @@ impl Model {
     fn is_begun(&self, piece: u32) -> bool {
         self.owed.iter().any(|(at, _)| at.piece.0 == piece)
             || self.got.iter().any(|at| at.piece.0 == piece)
+            || self.wrong.contains(&piece)
     }
 
     fn pick(&mut self, peer: u32, count: usize) {
@@ -556,7 +596,8 @@ impl Model {
             return;
         }
         let (at, peer) = self.owed.remove(n % self.owed.len());
-        let Receipt::Taken { cancel, complete } = self.picker.receive(at, conn(peer)) else {
+        let Receipt::Taken { cancel, complete } = self.picker.receive(at, conn(peer), &PLAIN)
+        else {
             panic!("an owed block is wanted");
         };
         let others: BTreeSet<_> = self
@@ -576,6 +617,7 @@ impl Model {
         if complete && piece.0 % 5 != 0 {
             self.picker.verified(piece);
             self.verified.insert(piece.0);
+            self.wrong.remove(&piece.0);
             self.got.retain(|at| at.piece != piece);
         }
     }
@@ -600,6 +642,7 @@ impl Model {
         let piece = PieceIndex(piece);
         if self.picker.complete().any(|complete| complete == piece) {
             self.picker.restart_alone(piece);
+            self.wrong.insert(piece.0);
             self.got.retain(|at| at.piece != piece);
         }
     }
@@ -631,12 +674,6 @@ impl Model {
 }
 
 proptest! {
-    // The same cases in each run: what is found by chance must not stop whoever comes by.
-    #![proptest_config(ProptestConfig {
-        rng_seed: proptest::test_runner::RngSeed::Fixed(7),
-        ..ProptestConfig::with_cases(400)
-    })]
-
     #[test]
     fn the_picker_agrees_with_a_slow_book(
         seed in any::<u64>(),

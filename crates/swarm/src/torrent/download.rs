@@ -284,11 +284,12 @@ impl Torrent {
         block: Block,
     ) -> bool {
         let at = self.block_index(span);
+        let layout = self.meta.as_ref().map(|meta| meta.info.layout());
         let picker = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut());
-        let (Some(at), Some(picker)) = (at, picker) else {
+        let (Some(at), Some(layout), Some(picker)) = (at, layout, picker) else {
             return false;
         };
-        let Receipt::Taken { cancel, complete } = picker.receive(at, conn) else {
+        let Receipt::Taken { cancel, complete } = picker.receive(at, conn, layout.as_ref()) else {
             return false;
         };
         self.remember_digest(at, &block);
