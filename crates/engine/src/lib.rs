@@ -39,7 +39,8 @@ pub use riverrun_base::{
 pub use riverrun_metainfo::{Info, Magnet, Metainfo};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
-    Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState, TorrentStats,
+    ConnKey, Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState,
+    TorrentStats,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

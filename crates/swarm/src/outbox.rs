@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PieceIndex, Sha1Digest, Sha256Digest};
+use riverrun_base::{
+    Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sha1Digest, Sha256Digest,
+};
 use riverrun_metainfo::{Info, PieceHash, PieceHashes};
 use riverrun_peer::{Attach, CloseReason, HashRequest, PeerCommand};
 use riverrun_tracker::{AnnounceRequest, TrackerUrl};
@@ -350,6 +352,12 @@ pub enum Event {
         conn: ConnKey,
         /// The peer's address.
         addr: SocketAddr,
+        /// Its id, if the handshakes were through.
+        peer_id: Option<PeerId>,
+        /// Payload sent to it, in all.
+        uploaded_bytes: u64,
+        /// Payload received from it, in all.
+        downloaded_bytes: u64,
         /// Why.
         why: CloseReason,
     },

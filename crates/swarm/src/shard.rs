@@ -77,7 +77,7 @@ impl Shard {
                     });
                 }
             }
-            Input::PeerClosed { conn, why } => self.peer_closed(now, conn, why, out),
+            Input::PeerClosed { conn, why } => self.peer_closed(now, conn, &why, out),
             Input::Storage { torrent, done } => {
                 self.with(now, torrent, out, |torrent, cx| torrent.storage(cx, done));
             }
@@ -257,15 +257,14 @@ impl Shard {
         &mut self,
         now: Time,
         key: ConnKey,
-        why: riverrun_peer::CloseReason,
+        why: &riverrun_peer::CloseReason,
         out: &mut Outbox,
     ) {
         let Some(conn) = self.shared.conns.remove(key) else {
             return;
         };
-        let addr = conn.addr;
         self.with(now, conn.torrent, out, |torrent, cx| {
-            torrent.peer_closed(cx, key, addr, why);
+            torrent.peer_closed(cx, key, why);
         });
     }
 

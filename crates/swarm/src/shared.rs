@@ -1,7 +1,6 @@
 //! What all torrents of a shard share: connections, dials, our own address, the limits of all together.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use riverrun_base::{Rate, Time, TokenBucket};
 
@@ -62,7 +61,6 @@ impl Shared {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conn {
     pub(crate) torrent: TorrentKey,
-    pub(crate) addr: SocketAddr,
     /// Dialled, not yet up.
     pub(crate) is_half_open: bool,
 }

@@ -174,10 +174,8 @@ async fn spread(
     let finished = finished.map_err(Interrupt::into_failure);
     show.picture.clear();
     let last = finished??;
-    let mut account = show.account;
-    account.settle(&last);
     Ok(Told {
-        account,
+        account: show.account,
         bound,
         seconds: last.at.as_secs_f64(),
     })
@@ -286,7 +284,7 @@ impl<'a, 'b> Show<'a, 'b> {
     }
 
     /// Lets the peers begin, and follows them until all have everything.
-    async fn run(&mut self, swarm: &Swarm) -> Outcome<Look> {
+    async fn run(&mut self, swarm: &mut Swarm) -> Outcome<Look> {
         let patience = PATIENCE + Duration::from_secs_f64(self.bound.seconds());
         let began = Instant::now();
         swarm.begin().await?;

@@ -8,15 +8,13 @@ use serde_json::{Value, json};
 use super::bound::Bound;
 use super::look::Look;
 
-/// All that was given so far, connection by connection, since their ends are seen by nobody's statistics.
+/// All that was given so far, connection by connection, as those who got it counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     names: Vec<char>,
     payload_bytes: u64,
     /// By receiver and its connection: from whom, and how much.
     connections: BTreeMap<(usize, (u32, u32)), (usize, u64)>,
-    /// What came through connections after the last look at them, by giver and receiver.
-    unseen: BTreeMap<(usize, usize), u64>,
     /// What the seeder has sent.
     seeder_bytes: u64,
 }
@@ -28,7 +26,6 @@ impl Account {
             names: names.to_vec(),
             payload_bytes,
             connections: BTreeMap::new(),
-            unseen: BTreeMap::new(),
             seeder_bytes: 0,
         }
     }
@@ -36,7 +33,7 @@ impl Account {
     /// Takes note of what was given until now.
     pub(crate) fn note(&mut self, look: &Look) {
         for (receiver, peer) in look.peers.iter().enumerate() {
-            for link in &peer.links {
+            for link in peer.links.iter().chain(&peer.ended) {
                 self.connections
                     .insert((receiver, link.conn), (link.other, link.downloaded_bytes));
             }
@@ -44,38 +41,13 @@ impl Account {
         self.seeder_bytes = look.peers.first().map_or(0, |seeder| seeder.uploaded_bytes);
     }
 
-    /// Makes the sums those that all peers tell of themselves.
-    ///
-    /// Two who have everything hang up, and what came since the last look at their connection is known only by
-    /// those sums. It is given to pairs that have not told all: the sums are exact then, and a single pair wrong
-    /// by no more than what a tick lets through.
-    pub(crate) fn settle(&mut self, last: &Look) {
-        self.note(last);
-        for (receiver, peer) in last.peers.iter().enumerate() {
-            for (giver, other) in last
-                .peers
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| *at != receiver)
-            {
-                let missing = peer.downloaded_bytes.saturating_sub(self.got(receiver));
-                let untold = other.uploaded_bytes.saturating_sub(self.gave(giver));
-                if missing.min(untold) > 0 {
-                    *self.unseen.entry((giver, receiver)).or_default() += missing.min(untold);
-                }
-            }
-        }
-    }
-
     /// How many bytes one gave to another.
     pub(crate) fn given(&self, giver: usize, receiver: usize) -> u64 {
-        let seen = self
-            .connections
+        self.connections
             .iter()
             .filter(|((to, _), (from, _))| (*from, *to) == (giver, receiver))
-            .map(|(_, (_, bytes))| *bytes);
-        let unseen = self.unseen.get(&(giver, receiver)).copied();
-        seen.chain(unseen).sum()
+            .map(|(_, (_, bytes))| *bytes)
+            .sum()
     }
 
     fn got(&self, receiver: usize) -> u64 {
@@ -141,7 +113,7 @@ impl Account {
         let peers = self.names.len().saturating_sub(1);
         let sent = ByteSize(self.seeder_bytes);
         let all: u64 = (1..self.names.len()).map(|peer| self.got(peer)).sum();
-        let between = ByteSize(all.saturating_sub(self.seeder_bytes));
+        let between = ByteSize(all - self.gave(0));
         let first = format!("  S sent {copies:.2} copies ({sent})");
         let first = if peers == 1 {
             format!("{first}: with one peer there is nobody to help.")
@@ -188,19 +160,18 @@ mod tests {
         let mut seen = look("SAB", &["11", "10", "00"]);
         seen.connect('A', 'S', 1_000_000);
         account.note(&seen);
-        seen.peers[1].links.clear();
-        seen.connect('A', 'S', 500_000);
+        seen.end_all('A', 400_000);
+        seen.connect('A', 'S', 600_000);
         seen.connect('B', 'A', 700_000);
         account.note(&seen);
         assert_eq!(
             (account.given(0, 1), account.given(1, 2)),
-            (1_500_000, 700_000)
+            (2_000_000, 700_000)
         );
+        seen.end_all('B', 300_000);
+        seen.connect('B', 'S', 1_000_000);
         seen.peers[0].uploaded_bytes = 3_000_000;
-        seen.peers[1].uploaded_bytes = 1_000_000;
-        seen.peers[1].downloaded_bytes = 2_000_000;
-        seen.peers[2].downloaded_bytes = 2_000_000;
-        account.settle(&seen);
+        account.note(&seen);
         assert_eq!(
             account.to_json()["matrix"],
             json!([[0, 2_000_000, 1_000_000], [0, 0, 1_000_000], [0, 0, 0]])

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, Rate};
-use riverrun_engine::{PeerStats, TorrentStats};
+use riverrun_engine::TorrentStats;
 use serde_json::{Map, Value, json};
 
 /// What all peers have and do at one moment; the seeder is the first.
@@ -30,6 +30,8 @@ pub(crate) struct PeerLook {
     pub(crate) up: Rate,
     /// Its connections to others.
     pub(crate) links: Vec<Link>,
+    /// Those that have ended since the last look, as they were at their end.
+    pub(crate) ended: Vec<Link>,
 }
 
 /// One peer's connection to another.
@@ -45,17 +47,6 @@ pub(crate) struct Link {
     pub(crate) down: Rate,
 }
 
-impl Link {
-    pub(crate) const fn new(other: usize, stats: &PeerStats) -> Self {
-        Self {
-            other,
-            conn: (stats.conn.index(), stats.conn.generation()),
-            downloaded_bytes: stats.downloaded_bytes,
-            down: stats.download_rate,
-        }
-    }
-}
-
 impl PeerLook {
     pub(crate) fn new(
         name: char,
@@ -63,6 +54,7 @@ impl PeerLook {
         is_complete: bool,
         stats: &TorrentStats,
         links: Vec<Link>,
+        ended: Vec<Link>,
     ) -> Self {
         Self {
             name,
@@ -74,6 +66,7 @@ impl PeerLook {
             down: stats.download_rate,
             up: stats.upload_rate,
             links,
+            ended,
         }
     }
 }
@@ -166,6 +159,7 @@ pub(super) mod tests {
             down: Rate::ZERO,
             up: Rate::ZERO,
             links: Vec::new(),
+            ended: Vec::new(),
         };
         Look {
             at: Duration::ZERO,
@@ -200,6 +194,16 @@ pub(super) mod tests {
                 downloaded_bytes: bytes,
                 down: Rate::from_bytes_per_second(bytes),
             });
+        }
+
+        /// Ends the connections of a receiver; through each so much more has come.
+        pub(in crate::demo) fn end_all(&mut self, receiver: char, bytes: u64) {
+            let receiver = self.peers.iter_mut().find(|peer| peer.name == receiver);
+            let receiver = receiver.unwrap();
+            receiver.ended = std::mem::take(&mut receiver.links);
+            for link in &mut receiver.ended {
+                link.downloaded_bytes += bytes;
+            }
         }
     }
 

@@ -2,12 +2,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use riverrun_base::{PeerId, Rate};
-use riverrun_engine::{AddTorrent, Engine, Limits, Metainfo, TorrentHandle, TorrentState};
+use riverrun_engine::{
+    AddTorrent, ConnKey, Engine, Event, Limits, Metainfo, TorrentHandle, TorrentState,
+};
 use riverrun_trackerd::{Running, Trackerd};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::BroadcastStream;
 
 use super::look::{Link, Look, PeerLook};
 use super::place::Place;
@@ -34,6 +40,8 @@ struct Peer {
     name: char,
     engine: Engine,
     torrent: TorrentHandle,
+    /// What happened since the last look.
+    events: BroadcastStream<Event>,
 }
 
 impl Swarm {
@@ -104,10 +112,12 @@ impl Swarm {
             .await
             .map_err(cannot_start)?;
         let torrent = engine.add(add).await.map_err(cannot_add)?;
+        let events = engine.events();
         self.peers.push(Peer {
             name,
             engine,
             torrent,
+            events,
         });
         Ok(())
     }
@@ -126,14 +136,14 @@ impl Swarm {
     }
 
     /// How it is now. A peer whose storage does not work is a failure.
-    pub(crate) async fn look(&self, began: Instant) -> Outcome<Look> {
+    pub(crate) async fn look(&mut self, began: Instant) -> Outcome<Look> {
         let ids: Vec<PeerId> = self
             .peers
             .iter()
             .map(|peer| peer.engine.peer_id())
             .collect();
         let mut peers = Vec::new();
-        for peer in &self.peers {
+        for peer in &mut self.peers {
             peers.push(peer.look(&ids).await?);
         }
         Ok(Look {
@@ -157,8 +167,9 @@ impl Swarm {
 
 impl Peer {
     /// `ids` are those of all peers, in order.
-    async fn look(&self, ids: &[PeerId]) -> Outcome<PeerLook> {
-        let gone = |e| Failure::new(ExitCode::Other, e).about(self.name);
+    async fn look(&mut self, ids: &[PeerId]) -> Outcome<PeerLook> {
+        let name = self.name;
+        let gone = |e| Failure::new(ExitCode::Other, e).about(name);
         // In this order, so that what is complete has all its bytes counted.
         let is_complete = self.torrent.is_completed();
         let pieces = self.torrent.pieces();
@@ -167,16 +178,57 @@ impl Peer {
         if let TorrentState::Faulted(fault) = &stats.state {
             return Err(storage_failure(fault));
         }
-        let links = connections.iter().filter_map(|stats| {
-            let other = ids.iter().position(|id| Some(*id) == stats.peer_id)?;
-            Some(Link::new(other, stats))
+        let link = |peer_id: Option<PeerId>, conn: ConnKey, downloaded_bytes, down| {
+            let other = ids.iter().position(|id| Some(*id) == peer_id)?;
+            let conn = (conn.index(), conn.generation());
+            Some(Link {
+                other,
+                conn,
+                downloaded_bytes,
+                down,
+            })
+        };
+        let links = connections.iter().filter_map(|peer| {
+            link(
+                peer.peer_id,
+                peer.conn,
+                peer.downloaded_bytes,
+                peer.download_rate,
+            )
         });
+        let links = links.collect();
+        let ended = self
+            .ended()
+            .filter_map(|(peer_id, conn, bytes)| link(peer_id, conn, bytes, Rate::ZERO));
+        let ended = ended.collect();
         Ok(PeerLook::new(
-            self.name,
+            name,
             pieces,
             is_complete,
             &stats,
-            links.collect(),
+            links,
+            ended,
         ))
+    }
+
+    /// The connections that have ended since this was asked the last time: with whom, and what came through them.
+    fn ended(&mut self) -> impl Iterator<Item = (Option<PeerId>, ConnKey, u64)> + '_ {
+        let mut cx = Context::from_waker(Waker::noop());
+        let events =
+            std::iter::from_fn(
+                move || match Pin::new(&mut self.events).poll_next(&mut cx) {
+                    Poll::Ready(event) => event,
+                    Poll::Pending => None,
+                },
+            );
+        events.filter_map(|event| match event {
+            Ok(Event::PeerDisconnected {
+                conn,
+                peer_id,
+                downloaded_bytes,
+                ..
+            }) => Some((peer_id, conn, downloaded_bytes)),
+            _ => None,
+        })
     }
 }

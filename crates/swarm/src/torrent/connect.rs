@@ -89,7 +89,6 @@ impl Torrent {
     fn dial_one(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, source: PeerSource) {
         let conn = cx.shared.conns.insert(Conn {
             torrent: self.key,
-            addr,
             is_half_open: true,
         });
         self.peers
@@ -154,7 +153,6 @@ impl Torrent {
         }
         let conn = cx.shared.conns.insert(Conn {
             torrent: self.key,
-            addr,
             is_half_open: false,
         });
         self.peers
@@ -323,24 +321,13 @@ impl Torrent {
     }
 
     /// The end of a connection was reported.
-    pub(crate) fn peer_closed(
-        &mut self,
-        cx: &mut Cx<'_>,
-        conn: ConnKey,
-        addr: SocketAddr,
-        why: CloseReason,
-    ) {
-        self.part(cx, conn, &why);
-        cx.event(Event::PeerDisconnected {
-            torrent: self.key,
-            conn,
-            addr,
-            why,
-        });
+    pub(crate) fn peer_closed(&mut self, cx: &mut Cx<'_>, conn: ConnKey, why: &CloseReason) {
+        self.part(cx, conn, why);
         self.settle(cx);
     }
 
-    /// Forgets a connection, and everything that was under way on it.
+    /// Forgets a connection, and everything that was under way on it. What it reports from now on counts nowhere, so
+    /// this is when its figures are final.
     fn part(&mut self, cx: &mut Cx<'_>, conn: ConnKey, why: &CloseReason) {
         let Some(peer) = self.peers.get(conn) else {
             return;
@@ -370,6 +357,15 @@ impl Torrent {
         let Some(peer) = self.peers.remove(conn) else {
             return;
         };
+        cx.event(Event::PeerDisconnected {
+            torrent: self.key,
+            conn,
+            addr: peer.addr,
+            peer_id: peer.hello.as_ref().map(|hello| hello.peer_id),
+            uploaded_bytes: peer.up.total_bytes,
+            downloaded_bytes: peer.down.total_bytes,
+            why: why.clone(),
+        });
         if let Some(pieces) = &mut self.pieces {
             if let Some(picker) = pieces.picker_mut().filter(|_| peer.has_told) {
                 picker.remove_peer(&peer.have);

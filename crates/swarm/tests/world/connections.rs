@@ -1,6 +1,7 @@
 //! Who is connected to whom, and how many.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
 use riverrun_peer::CloseReason;
@@ -154,4 +155,30 @@ fn a_torrent_that_breaks_leaves_the_others_alone() {
     assert_eq!(stats.state, TorrentState::Stopped);
     world.nodes[node].torrent = Some(healthy);
     world.run_to_completion(&[node], Time::from_secs(60));
+}
+
+#[test]
+fn the_end_of_a_connection_tells_all_that_came_through_it() {
+    let content = Content::tokens(40, 16);
+    let mut world = World::new(4);
+    let seed = world.seed(&content, RATE);
+    let leech = world.leech(&content, RATE);
+    world.run_while(Time::from_secs(600), |world| {
+        world.nodes[leech].completed_at.is_none()
+    });
+    world.run_until(world.now + Duration::from_mins(1));
+    let [sent, received] = [seed, leech].map(|node| {
+        let ends = world.nodes[node].events.iter();
+        let through = ends.filter_map(|event| match event {
+            Event::PeerDisconnected {
+                uploaded_bytes,
+                downloaded_bytes,
+                ..
+            } => Some(uploaded_bytes + downloaded_bytes),
+            _ => None,
+        });
+        through.sum::<u64>()
+    });
+    let len = content.info.layout().payload_len();
+    assert_eq!((sent, received), (len, len));
 }
