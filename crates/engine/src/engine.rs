@@ -1,5 +1,6 @@
 //! The engine: sockets, disk threads and one shard of torrents, behind a handle.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::driver::routes::Routes;
 use crate::driver::shard::{
     self, DiskMessage, NewTorrent, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
 };
-use crate::driver::tracker::{Families, TrackerClient, Trackers, http_client, read_body};
+use crate::driver::socket::{Family, Sockets};
+use crate::driver::tracker::{TrackerClient, Trackers, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
 use crate::torrent::{TorrentHandle, ask};
@@ -86,7 +88,9 @@ impl EngineBuilder {
     )]
     pub async fn start(self) -> Result<Engine, StartError> {
         let mut rng = Rng::new(self.seed.unwrap_or_else(rand::random));
-        let listeners = listen::bind(&self.listen)
+        let sockets = Sockets::new(&self.listen);
+        let listeners = sockets
+            .listen()
             .map_err(|(addr, source)| StartError::Listen { addr, source })?;
         let addrs: Vec<_> = listeners
             .iter()
@@ -102,7 +106,7 @@ impl EngineBuilder {
         let port = addrs.first().map(SocketAddr::port);
         let config = self.decide_config(peer_id, rng.next_u32(), port);
         let metadata = MetadataStore::new(self.state_dir.join("metadata"));
-        let client = TrackerClient::start(clock, rng.next_u64(), Families::of(&addrs))
+        let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())
             .map_err(StartError::Http)?;
         let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
@@ -126,7 +130,7 @@ impl EngineBuilder {
             trackers,
             events: events.clone(),
             metadata: metadata.clone(),
-            local: self.listen.clone(),
+            sockets: sockets.clone(),
         };
         let shard = Shard::new(Arc::new(config), rng.next_u64());
         let task = ShardTask::new(shard, outside, inbox, disk_done, rng.next_u64());
@@ -138,6 +142,7 @@ impl EngineBuilder {
                 disk,
                 tasks,
                 metadata,
+                sockets,
             }),
             shard: sender,
             routes,
@@ -207,6 +212,7 @@ struct Inner {
     disk: Disk,
     tasks: Vec<AbortHandle>,
     metadata: MetadataStore,
+    sockets: Sockets,
 }
 
 impl Drop for Inner {
@@ -281,14 +287,34 @@ impl Engine {
             Source::Metainfo(metainfo) => Ok(Known::from_metainfo(&metainfo)),
             Source::Magnet(magnet) => Ok(self.look_up_magnet(&magnet).await),
             Source::Url(url) => {
-                let bytes = fetch(&url).await?;
+                let bytes = self.fetch(&url).await?;
                 Ok(Known::from_metainfo(&Metainfo::from_bytes(&bytes)?))
             }
         }
     }
 
+    /// Fetches a torrent file from the web; over IPv6 if it does not come over IPv4.
+    async fn fetch(&self, url: &str) -> Result<Vec<u8>, AddError> {
+        let mut failure = "no address in a family that we use".to_owned();
+        for family in Family::ALL {
+            let Some(client) = self
+                .inner
+                .sockets
+                .http(family)
+                .map_err(|error| fetch_error(url, error.to_string()))?
+            else {
+                continue;
+            };
+            match client.get(url).send().await {
+                Ok(response) => return read_torrent(url, response).await,
+                Err(error) => failure = error.to_string(),
+            }
+        }
+        Err(fetch_error(url, failure))
+    }
+
     async fn look_up_magnet(&self, magnet: &Magnet) -> Known {
-        let mut known = Known::from_magnet(magnet).await;
+        let mut known = Known::from_magnet(magnet, &self.inner.sockets).await;
         let (store, hashes) = (self.inner.metadata.clone(), magnet.hashes);
         let stored = tokio::task::spawn_blocking(move || store.load(hashes)).await;
         if let Ok(Some(info)) = stored {
@@ -296,6 +322,11 @@ impl Engine {
             known.metadata = Some(without_layers(info));
         }
         known
+    }
+
+    /// The addresses of a host, looked up as the engine's network allows.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.inner.sockets.resolve(host, port).await
     }
 
     /// Limits the rates of all torrents together.
@@ -354,11 +385,11 @@ impl Known {
         }
     }
 
-    async fn from_magnet(magnet: &Magnet) -> Self {
+    async fn from_magnet(magnet: &Magnet, sockets: &Sockets) -> Self {
         let mut peers = Vec::new();
         for peer in &magnet.peers {
             // A name that does not resolve is one peer less.
-            if let Ok(found) = tokio::net::lookup_host(peer.to_string()).await {
+            if let Ok(found) = sockets.resolve(&peer.host, peer.port).await {
                 peers.extend(found);
             }
         }
@@ -381,22 +412,19 @@ fn without_layers(info: Info) -> (Arc<Info>, PieceHashes) {
     (Arc::new(info), hashes)
 }
 
-/// Fetches a torrent file from the web.
-async fn fetch(url: &str) -> Result<Vec<u8>, AddError> {
-    let failed = |message: String| AddError::Fetch {
-        url: url.to_owned(),
-        message,
-    };
-    let client = http_client(None).map_err(|error| failed(error.to_string()))?;
-    let response = client
-        .get(url)
-        .send()
-        .await
-        .map_err(|error| failed(error.to_string()))?;
+async fn read_torrent(url: &str, response: reqwest::Response) -> Result<Vec<u8>, AddError> {
     if !response.status().is_success() {
-        return Err(failed(format!("HTTP status {}", response.status())));
+        let message = format!("HTTP status {}", response.status());
+        return Err(fetch_error(url, message));
     }
     read_body(response, riverrun_bencode::Limits::TORRENT.bytes)
         .await
-        .map_err(|error| failed(error.to_string()))
+        .map_err(|error| fetch_error(url, error.to_string()))
+}
+
+fn fetch_error(url: &str, message: String) -> AddError {
+    AddError::Fetch {
+        url: url.to_owned(),
+        message,
+    }
 }

@@ -62,6 +62,37 @@ fn lints_are_expected_with_a_reason_and_never_allowed() {
 }
 
 #[test]
+fn one_file_makes_the_sockets_of_the_engine() {
+    let factory = "crates/engine/src/driver/socket";
+    let faces = ["crates/engine/src/", "crates/cli/src/"];
+    let means = [
+        "TcpSocket::",
+        "TcpStream::connect",
+        "TcpListener::bind",
+        "UdpSocket::bind",
+        "Socket::new",
+        "lookup_host",
+        "to_socket_addrs",
+        "reqwest::Client::builder",
+        "reqwest::Client::new",
+        "ClientBuilder::",
+        "reqwest::get",
+    ];
+    let mut files = rust_files();
+    files.retain(|file| {
+        faces.iter().any(|face| file.path.starts_with(face)) && !file.path.starts_with(factory)
+    });
+    assert!(!files.is_empty(), "the engine has sources");
+    let findings = lines_where(&files, |line| {
+        means.iter().any(|means| line.contains(means))
+    });
+    assert_none(
+        "a socket made elsewhere would go where the user did not send it: use driver::socket",
+        &findings,
+    );
+}
+
+#[test]
 fn no_source_names_a_machine_or_a_registry() {
     let roots = ["home", "Users", "root", "work", "workspace"].map(|dir| format!("/{dir}/"));
     let hosts = [

@@ -150,7 +150,7 @@ async fn take_in(
     engine: &Engine,
     progress: &mut Progress<'_>,
 ) -> Outcome<Taken> {
-    let peers = args.network.resolve_peers().await?;
+    let peers = args.network.resolve_peers(engine).await?;
     let dir = around.path(&args.output);
     let mut taken = Taken::default();
     for source in sources {

@@ -98,7 +98,7 @@ async fn seed_all(
     progress: &mut Progress<'_>,
 ) -> Outcome<Option<Interrupt>> {
     let events = engine.events();
-    let peers = args.network.resolve_peers().await?;
+    let peers = args.network.resolve_peers(engine).await?;
     let mut torrents = Vec::new();
     for Seeded { metainfo, dir } in seeded {
         let magnet = metainfo.magnet();

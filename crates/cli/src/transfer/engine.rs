@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use riverrun_base::Rate;
 use riverrun_engine::{Engine, Limits, StartError};
+use riverrun_metainfo::HostPort;
 use thiserror::Error;
 
 use crate::exit::ExitCode;
@@ -28,7 +29,7 @@ pub(crate) struct NetworkFlags {
     limit_up: Option<Rate>,
     /// Ask this peer too; repeat for several
     #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) peer: Vec<String>,
+    peer: Vec<HostPort>,
     /// Do not use the distributed hash table
     #[arg(long)]
     no_dht: bool,
@@ -49,12 +50,13 @@ impl NetworkFlags {
     }
 
     /// The peers that were named, resolved. One that cannot be resolved is an error: it was typed.
-    pub(crate) async fn resolve_peers(&self) -> Outcome<Vec<SocketAddr>> {
+    pub(crate) async fn resolve_peers(&self, engine: &Engine) -> Outcome<Vec<SocketAddr>> {
         let mut peers = Vec::new();
         for peer in &self.peer {
             let unknown =
                 |error| Failure::new(ExitCode::Network, error).about(format!("peer {peer}"));
-            peers.extend(tokio::net::lookup_host(peer).await.map_err(unknown)?);
+            let HostPort { host, port } = peer;
+            peers.extend(engine.resolve(host, *port).await.map_err(unknown)?);
         }
         Ok(peers)
     }

@@ -9,5 +9,6 @@ pub(crate) mod conn;
 pub(crate) mod listen;
 pub(crate) mod routes;
 pub(crate) mod shard;
+pub(crate) mod socket;
 pub(crate) mod tracker;
 pub(crate) mod udp_tracker;

@@ -13,11 +13,11 @@ use riverrun_storage::{Completion, Disk, StorageOptions};
 use riverrun_swarm::{
     ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey,
 };
-use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::conn::{ConnContext, ConnTask};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
+use super::socket::Sockets;
 use super::tracker::Trackers;
 use crate::metadata_store::MetadataStore;
 use crate::torrent::TorrentShared;
@@ -104,8 +104,7 @@ pub(crate) struct Outside {
     pub(crate) trackers: Trackers,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metadata: MetadataStore,
-    /// Addresses to dial from, one a family, if the user named some.
-    pub(crate) local: Vec<SocketAddr>,
+    pub(crate) sockets: Sockets,
 }
 
 /// The task.
@@ -356,14 +355,9 @@ impl ShardTask {
         self.outside.routes.add(conn, inbox);
         let context = self.outside.conns.clone();
         let seed = self.rng.next_u64();
-        let local = self
-            .outside
-            .local
-            .iter()
-            .find(|own| own.is_ipv4() == addr.is_ipv4())
-            .copied();
+        let sockets = self.outside.sockets.clone();
         tokio::spawn(async move {
-            match tokio::time::timeout(DIAL_TIMEOUT, connect(addr, local)).await {
+            match tokio::time::timeout(DIAL_TIMEOUT, sockets.dial(addr)).await {
                 Ok(Ok(stream)) => {
                     ConnTask::dialled(context, conn, role, seed, stream, addr, receiver)
                         .run()
@@ -477,15 +471,4 @@ pub(crate) fn deliver(
             tell(DiskMessage::Serve { conn, commands });
         }
     }
-}
-
-async fn connect(addr: SocketAddr, local: Option<SocketAddr>) -> std::io::Result<TcpStream> {
-    let socket = match addr {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-    };
-    if let Some(local) = local.filter(|local| !local.ip().is_unspecified()) {
-        socket.bind(SocketAddr::new(local.ip(), 0))?;
-    }
-    socket.connect(addr).await
 }

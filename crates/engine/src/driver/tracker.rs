@@ -1,7 +1,6 @@
 //! Announces over HTTP and UDP: names are resolved, both address families asked, and the answers joined.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
 use reqwest::StatusCode;
 use riverrun_base::InfoHash;
@@ -14,26 +13,12 @@ use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::shard::ShardMessage;
+use super::socket::{ClientError, Family, Sockets};
 use super::udp_tracker::UdpTrackers;
 use crate::error::StartError;
 
-/// A tracker must have answered an HTTP announce within this time.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Connecting must not take longer than this.
-const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Redirects that are followed; more is a loop.
-const HTTP_REDIRECTS_MAX: usize = 5;
-
-/// Idle connections are kept this long: trackers are asked every half hour, and keep none open for us.
-const HTTP_IDLE: Duration = Duration::from_secs(20);
-
 /// The longest body that is read, before and after decompression.
 pub(crate) const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
-
-/// The client could not be built: no TLS roots, as a rule.
-pub(crate) type ClientError = reqwest::Error;
 
 /// Asks trackers for the shard.
 #[derive(Clone, Debug)]
@@ -79,22 +64,21 @@ pub struct TrackerClient {
     v4: Option<reqwest::Client>,
     v6: Option<reqwest::Client>,
     udp: UdpTrackers,
+    sockets: Sockets,
 }
 
 impl TrackerClient {
     /// A client without an engine, to look at swarms from outside. Must be called inside a tokio runtime.
     pub fn new() -> Result<Self, StartError> {
-        let families = Families { v4: true, v6: true };
-        Self::start(Clock::start(), rand::random(), families).map_err(StartError::Http)
+        Self::start(Clock::start(), rand::random(), Sockets::new(&[])).map_err(StartError::Http)
     }
 
-    /// For the address families that we listen in.
-    pub(crate) fn start(clock: Clock, seed: u64, families: Families) -> Result<Self, ClientError> {
-        let client = |wanted: bool, ip: IpAddr| wanted.then(|| http_client(Some(ip))).transpose();
+    pub(crate) fn start(clock: Clock, seed: u64, sockets: Sockets) -> Result<Self, ClientError> {
         Ok(Self {
-            v4: client(families.v4, Ipv4Addr::UNSPECIFIED.into())?,
-            v6: client(families.v6, Ipv6Addr::UNSPECIFIED.into())?,
-            udp: UdpTrackers::start(clock, seed, families),
+            v4: sockets.http(Family::V4)?,
+            v6: sockets.http(Family::V6)?,
+            udp: UdpTrackers::start(clock, seed, sockets.clone()),
+            sockets,
         })
     }
 
@@ -140,7 +124,7 @@ impl TrackerClient {
         info_hash: InfoHash,
     ) -> Result<ScrapeResponse, TrackerFailure> {
         let mut failure = no_family();
-        for endpoint in resolve(url).await? {
+        for endpoint in self.resolve(url).await? {
             match self.udp.scrape(Some(endpoint), &[info_hash]).await {
                 Some(Ok(answer)) => return Ok(answer),
                 Some(Err(error)) => failure = error,
@@ -148,6 +132,18 @@ impl TrackerClient {
             }
         }
         Err(failure)
+    }
+
+    async fn resolve(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerFailure> {
+        let port = url.port();
+        match url.host() {
+            TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
+            TrackerHost::Name(name) => self
+                .sockets
+                .resolve(name, port)
+                .await
+                .map_err(|error| TrackerFailure::Unreachable(error.to_string())),
+        }
     }
 
     /// The HTTP clients that can reach a tracker, IPv4 first.
@@ -193,7 +189,7 @@ impl TrackerClient {
         url: &TrackerUrl,
         request: &AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
-        let addrs = resolve(url).await?;
+        let addrs = self.resolve(url).await?;
         let first_of = |is_family: fn(&SocketAddr) -> bool| addrs.iter().copied().find(is_family);
         let (v4, v6) = (first_of(SocketAddr::is_ipv4), first_of(SocketAddr::is_ipv6));
         let (v4, v6) = tokio::join!(
@@ -202,37 +198,6 @@ impl TrackerClient {
         );
         join_answers([v4, v6].into_iter().flatten())
     }
-}
-
-/// The address families in which we are on the network.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Families {
-    pub(crate) v4: bool,
-    pub(crate) v6: bool,
-}
-
-impl Families {
-    pub(crate) fn of(addrs: &[SocketAddr]) -> Self {
-        let (v4, v6) = (
-            addrs.iter().any(SocketAddr::is_ipv4),
-            addrs.iter().any(SocketAddr::is_ipv6),
-        );
-        Self { v4, v6 }
-    }
-}
-
-/// A client for trackers and torrents on the web. Never picks up a proxy from the environment: a BitTorrent
-/// client must not go where its user did not send it.
-pub(crate) fn http_client(local: Option<IpAddr>) -> Result<reqwest::Client, ClientError> {
-    reqwest::Client::builder()
-        .user_agent(concat!("riverrun/", env!("CARGO_PKG_VERSION")))
-        .local_address(local)
-        .no_proxy()
-        .timeout(HTTP_TIMEOUT)
-        .connect_timeout(HTTP_CONNECT_TIMEOUT)
-        .pool_idle_timeout(HTTP_IDLE)
-        .redirect(reqwest::redirect::Policy::limited(HTTP_REDIRECTS_MAX))
-        .build()
 }
 
 async fn ask_client(
@@ -316,17 +281,6 @@ fn unreachable(error: &reqwest::Error) -> TrackerFailure {
     TrackerFailure::Unreachable(cause.to_string())
 }
 
-async fn resolve(url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerFailure> {
-    let port = url.port();
-    match url.host() {
-        TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
-        TrackerHost::Name(name) => tokio::net::lookup_host((name.as_str(), port))
-            .await
-            .map(Iterator::collect)
-            .map_err(|error| TrackerFailure::Unreachable(error.to_string())),
-    }
-}
-
 /// One answer out of those of both families: peers of both, all else of the first. An error counts only if
 /// there is nothing else, since most machines and trackers lack one of the families.
 fn join_answers(
@@ -358,6 +312,8 @@ fn better_reason(first: TrackerFailure, second: TrackerFailure) -> TrackerFailur
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn answer(peers: &[&str]) -> AnnounceResponse {

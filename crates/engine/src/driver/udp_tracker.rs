@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use riverrun_base::InfoHash;
 use riverrun_tracker::{
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::listen::canonical;
-use super::tracker::Families;
+use super::socket::{Family, Sockets};
 
 /// Announces that wait for the task to take them.
 const JOBS_WAITING: usize = 256;
@@ -60,7 +60,7 @@ pub(crate) struct UdpTrackers {
 }
 
 impl UdpTrackers {
-    pub(crate) fn start(clock: Clock, seed: u64, families: Families) -> Self {
+    pub(crate) fn start(clock: Clock, seed: u64, sockets: Sockets) -> Self {
         let (jobs, inbox) = mpsc::channel(JOBS_WAITING);
         let tracker = UdpTracker::new(UdpTrackerConfig::default(), seed);
         let task = Task {
@@ -70,7 +70,7 @@ impl UdpTrackers {
             waiting: HashMap::new(),
             v4: None,
             v6: None,
-            families,
+            sockets,
         };
         tokio::spawn(task.run());
         Self { jobs }
@@ -125,7 +125,7 @@ struct Task {
     /// Opened when first needed: most torrents' trackers use one family, or none.
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
-    families: Families,
+    sockets: Sockets,
 }
 
 impl Task {
@@ -137,7 +137,7 @@ impl Task {
             let clock = self.clock;
             tokio::select! {
                 job = self.inbox.recv() => match job {
-                    Some(job) => self.take(job).await,
+                    Some(job) => self.take(job),
                     None => return,
                 },
                 received = receive(self.v4.as_ref(), &mut from_v4) => self.handle(received, &from_v4),
@@ -148,13 +148,13 @@ impl Task {
         }
     }
 
-    async fn take(&mut self, job: Job) {
+    fn take(&mut self, job: Job) {
         let Job {
             endpoint,
             question,
             asker,
         } = job;
-        if let Err(error) = self.open(endpoint).await {
+        if let Err(error) = self.open(endpoint) {
             asker.fail(TrackerFailure::Unreachable(error.to_string()));
             return;
         }
@@ -174,25 +174,15 @@ impl Task {
         }
     }
 
-    /// Opens the socket that reaches `endpoint`, unless it is open or the family is not ours.
-    async fn open(&mut self, endpoint: SocketAddr) -> io::Result<()> {
-        let (allowed, socket, local) = match endpoint {
-            SocketAddr::V4(_) => (
-                self.families.v4,
-                &mut self.v4,
-                SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            ),
-            SocketAddr::V6(_) => (
-                self.families.v6,
-                &mut self.v6,
-                SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-            ),
+    /// Opens the socket that reaches `endpoint`, unless it is open.
+    fn open(&mut self, endpoint: SocketAddr) -> io::Result<()> {
+        let family = Family::of(&endpoint);
+        let socket = match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
         };
-        if !allowed {
-            return Err(io::Error::other("we do not listen in its address family"));
-        }
         if socket.is_none() {
-            *socket = Some(UdpSocket::bind(local).await?);
+            *socket = Some(self.sockets.datagrams(family.any_port())?);
         }
         Ok(())
     }
