@@ -24,6 +24,7 @@ const HOUSE: &[Place] = &[
     at(2, "metainfo", &["base", "bencode", "hash"]),
     at(3, "peer", &["base", "bencode", "hash", "metainfo"]),
     at(3, "tracker", &["base", "bencode", "hash"]),
+    at(3, "utp", &["base"]),
     at(
         4,
         "swarm",
