@@ -36,10 +36,22 @@ pub struct Config {
     pub connections_per_ip_max: u32,
     /// How many peers a tracker is asked for.
     pub num_want: u32,
+    /// Which piece comes next where nobody asked for an order.
+    pub picking: Picking,
     /// The limits of all torrents together at first.
     pub limits: Limits,
     /// Turn a panic in the decisions of one torrent into its end, and let the others live. Tests let it through.
     pub contain_panics: bool,
+}
+
+/// Which piece comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Picking {
+    /// The one that the fewest peers have, and among such one that the seed suggests.
+    #[default]
+    RarestFirst,
+    /// Any that the peer has. Only for experiments: it shows what rarest first is worth.
+    Random,
 }
 
 /// How many peers of a torrent are unchoked at a time.
@@ -69,6 +81,7 @@ impl Config {
             dial_burst: 30,
             connections_per_ip_max: 2,
             num_want: 100,
+            picking: Picking::RarestFirst,
             limits: Limits {
                 upload: None,
                 download: None,

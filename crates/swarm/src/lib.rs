@@ -22,7 +22,7 @@ mod shared;
 mod torrent;
 mod wheel;
 
-pub use config::{Config, UnchokeSlots};
+pub use config::{Config, Picking, UnchokeSlots};
 pub use discovery::Discovery;
 pub use input::{AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions};
 pub use key::{ConnKey, TorrentKey};

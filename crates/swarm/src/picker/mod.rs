@@ -17,6 +17,7 @@ use riverrun_base::{Bitfield, PieceIndex, Rng, Time};
 use self::deadline::Deadlines;
 use self::partial::{Claim, Partial};
 use self::rarity::{CLASSES, Rarity};
+use crate::config::Picking;
 use crate::input::Priority;
 use crate::key::ConnKey;
 
@@ -58,6 +59,25 @@ pub(crate) enum Pace {
     Parole,
 }
 
+/// In which order pieces are begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By what the other peers have.
+    Free(Picking),
+    /// As they lie in the torrent.
+    Sequential,
+}
+
+impl Order {
+    pub(crate) const fn new(picking: Picking, sequential: bool) -> Self {
+        if sequential {
+            Self::Sequential
+        } else {
+            Self::Free(picking)
+        }
+    }
+}
+
 /// A peer that could be asked for blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
@@ -96,7 +116,7 @@ pub(crate) struct Picker {
     /// Those of `partials` that have free blocks.
     open: BTreeSet<PieceIndex>,
     deadlines: Deadlines,
-    sequential: bool,
+    order: Order,
     /// Rises whenever blocks may have come free: who found nothing before may look again.
     epoch: u64,
     in_endgame: bool,
@@ -113,7 +133,7 @@ impl Picker {
             partials: BTreeMap::new(),
             open: BTreeSet::new(),
             deadlines: Deadlines::default(),
-            sequential: false,
+            order: Order::Free(Picking::RarestFirst),
             epoch: 0,
             in_endgame: false,
         };
@@ -154,8 +174,12 @@ impl Picker {
         self.rarity.remove_piece(piece, have);
     }
 
-    pub(crate) const fn set_sequential(&mut self, sequential: bool) {
-        self.sequential = sequential;
+    pub(crate) const fn set_order(&mut self, order: Order) {
+        self.order = order;
+    }
+
+    fn is_rarest_first(&self) -> bool {
+        self.order == Order::Free(Picking::RarestFirst)
     }
 
     /// Wants a piece until a time, before all others.
@@ -247,7 +271,7 @@ impl Picker {
     fn same_as_before(&self, asker: &Asker<'_>) -> Option<PieceIndex> {
         let piece = asker.current?;
         let meant = asker.may_have(piece) && self.joinable(piece, asker, Join::Meant);
-        (meant && !self.sequential).then_some(piece)
+        (meant && self.order != Order::Sequential).then_some(piece)
     }
 
     /// The piece with the earliest deadline that has free blocks.
@@ -271,8 +295,8 @@ impl Picker {
         rng: &mut Rng,
     ) -> Option<PieceIndex> {
         let others_have = begun.is_some_and(|piece| self.rarity.availability(piece) > 1);
-        if self.sequential || asker.pace == Pace::Snubbed || !others_have || class >= CLASSES.len()
-        {
+        let may = self.is_rarest_first() && asker.pace != Pace::Snubbed;
+        if !may || !others_have || class >= CLASSES.len() {
             return None;
         }
         self.rarity
@@ -282,14 +306,17 @@ impl Picker {
     fn new_piece(&self, class: usize, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {
         let (have, wished) = (asker.have, asker.suggested);
         match asker.pace {
-            _ if self.sequential => self.rarity.lowest(class, have),
+            _ if self.order == Order::Sequential => self.rarity.lowest(class, have),
+            _ if self.order == Order::Free(Picking::Random) => {
+                self.rarity.random(class, have, &[], rng)
+            }
             Pace::Snubbed => self.rarity.commonest(class, have, rng),
             _ if self.verified < RANDOM_FIRST => self.rarity.random(class, have, wished, rng),
             _ => self.rarity.rarest(class, have, wished, rng),
         }
     }
 
-    /// The best of the pieces that were begun and have free blocks, and its class: the first in sequential mode, else
+    /// The best of the pieces that were begun and have free blocks, and its class: the first if the order is sequential, else
     /// one that is the peer's own, else the rarest, else the one that lacks least.
     fn best_open(&self, asker: &Asker<'_>, join: Join) -> Option<(usize, PieceIndex)> {
         let open = self.open.iter().copied().take(OPEN_SCAN_MAX);
@@ -298,9 +325,14 @@ impl Picker {
             let partial = &self.partials[piece];
             let is_own =
                 matches!(partial.claim, Claim::Preferred(by) | Claim::Sole(by) if by == asker.conn);
-            let rank = (!is_own, self.rarity.availability(*piece), partial.free());
-            // In sequential mode the pieces come in order as they are.
-            (self.class_of(*piece), (!self.sequential).then_some(rank))
+            let copies = self.rarity.availability(*piece);
+            let rank = match self.order {
+                Order::Free(Picking::RarestFirst) => (!is_own, copies, partial.free()),
+                Order::Free(Picking::Random) => (!is_own, 0, partial.free()),
+                // The pieces come in order as they are.
+                Order::Sequential => (false, 0, 0),
+            };
+            (self.class_of(*piece), rank)
         })?;
         Some((self.class_of(best), best))
     }

@@ -92,6 +92,25 @@ fn the_rarest_piece_comes_first() {
 }
 
 #[test]
+fn random_order_heeds_neither_rarity_nor_suggestions() {
+    let all = Bitfield::full(40);
+    let first = |picking, seed| {
+        let mut picker = picker(40);
+        picker.set_order(Order::new(picking, false));
+        picker.add_peer(&all);
+        picker.add_peer(&field(40, (0..40).filter(|n| *n != 7)));
+        let asker = Asker {
+            suggested: &[PieceIndex(7)],
+            ..asker(0, &all)
+        };
+        pieces(&picker.pick(&asker, 4, &PLAIN, &mut Rng::new(seed)))[0]
+    };
+    let sevens = |picking| (0..20).filter(|seed| first(picking, *seed) == 7).count();
+    assert_eq!(sevens(Picking::RarestFirst), 20);
+    assert!(sevens(Picking::Random) < 5);
+}
+
+#[test]
 fn a_have_moves_a_piece_back_in_the_order() {
     let mut picker = picker(10);
     let all = Bitfield::full(10);
@@ -408,7 +427,7 @@ fn sequential_mode_goes_by_index() {
     let mut picker = picker(20);
     let have = field(20, (0..20).filter(|n| *n != 1));
     picker.add_peer(&have);
-    picker.set_sequential(true);
+    picker.set_order(Order::Sequential);
     let picked = picker.pick(&asker(0, &have), 12, &PLAIN, &mut Rng::new(1));
     assert_eq!(pieces(&picked), [0, 2, 3]);
 }

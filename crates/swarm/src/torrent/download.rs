@@ -10,7 +10,7 @@ use super::{Cx, Torrent};
 use crate::bans::{Digest, DigestKind};
 use crate::key::ConnKey;
 use crate::outbox::{Event, StorageJob};
-use crate::picker::{Asker, BlockIndex, Pace, Receipt};
+use crate::picker::{Asker, BlockIndex, Order, Pace, Receipt};
 
 /// A peer that sends a piece within this time gets it for itself: sharing would gain nothing that anybody notices,
 /// and one source is easier to blame.
@@ -179,6 +179,7 @@ impl Torrent {
             return;
         }
         let trusted_elsewhere = self.is_suspect(conn) && self.any_trusted_source();
+        let order = self.order(cx);
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
             return;
         };
@@ -187,7 +188,7 @@ impl Torrent {
         };
         let layout = meta.info.layout();
         let dry = peer.down.dry;
-        let picker = pieces.picker(&self.peers, self.options.sequential);
+        let picker = pieces.picker(&self.peers, order);
         if dry == Some(picker.epoch()) {
             return;
         }
@@ -477,20 +478,24 @@ impl Torrent {
         }
     }
 
-    pub(super) fn set_sequential(&mut self, sequential: bool) {
+    pub(super) fn set_sequential(&mut self, cx: &Cx<'_>, sequential: bool) {
         self.options.sequential = sequential;
         if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
-            picker.set_sequential(sequential);
+            picker.set_order(Order::new(cx.config.picking, sequential));
         }
     }
 
+    /// In which order pieces are begun.
+    pub(super) const fn order(&self, cx: &Cx<'_>) -> Order {
+        Order::new(cx.config.picking, self.options.sequential)
+    }
+
     pub(super) fn set_deadline(&mut self, cx: &mut Cx<'_>, piece: PieceIndex, at: Time) {
+        let order = self.order(cx);
         let Some(pieces) = &mut self.pieces else {
             return;
         };
-        pieces
-            .picker(&self.peers, self.options.sequential)
-            .set_deadline(piece, at);
+        pieces.picker(&self.peers, order).set_deadline(piece, at);
         for conn in self.peers.conns() {
             self.fill(cx, conn);
         }

@@ -139,7 +139,7 @@ impl Torrent {
             TorrentCommand::Remove => self.remove(cx),
             TorrentCommand::Recheck => self.recheck(cx),
             TorrentCommand::Priorities(priorities) => self.set_priorities(cx, priorities),
-            TorrentCommand::Sequential(sequential) => self.set_sequential(sequential),
+            TorrentCommand::Sequential(sequential) => self.set_sequential(cx, sequential),
             TorrentCommand::Deadline { piece, at } => self.set_deadline(cx, piece, at),
             TorrentCommand::ClearDeadlines => self.clear_deadlines(),
             TorrentCommand::Limits(limits) => {

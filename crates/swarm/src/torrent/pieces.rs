@@ -7,7 +7,7 @@ use riverrun_metainfo::Layout;
 
 use super::peers::Peers;
 use crate::input::Priority;
-use crate::picker::{Geometry, Picker};
+use crate::picker::{Geometry, Order, Picker};
 
 /// The pieces of a torrent whose storage is open.
 #[derive(Debug)]
@@ -181,10 +181,10 @@ impl Pieces {
     }
 
     /// The picker, made anew from what the peers have if there is none.
-    pub(crate) fn picker(&mut self, peers: &Peers, sequential: bool) -> &mut Picker {
+    pub(crate) fn picker(&mut self, peers: &Peers, order: Order) -> &mut Picker {
         self.picker.get_or_insert_with(|| {
             let mut picker = Picker::new(&self.have, self.priorities.clone());
-            picker.set_sequential(sequential);
+            picker.set_order(order);
             peers
                 .iter()
                 .filter(|peer| peer.has_told)

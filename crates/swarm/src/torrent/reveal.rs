@@ -175,10 +175,11 @@ impl Torrent {
 
     /// Reveals one more piece to a peer.
     fn reveal_next(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let order = self.order(cx);
         let Some(pieces) = &mut self.pieces else {
             return;
         };
-        let picker = pieces.picker(&self.peers, false);
+        let picker = pieces.picker(&self.peers, order);
         let Some(peer) = self.peers.get(conn).filter(|peer| peer.has_told) else {
             return;
         };
@@ -195,11 +196,12 @@ impl Torrent {
 
     /// Once the others together have everything there is nothing to gain by hiding. Whether that is so.
     fn reveal_all_if_out(&mut self, cx: &mut Cx<'_>) -> bool {
+        let order = self.order(cx);
         let Some(pieces) = &mut self.pieces else {
             return false;
         };
         let have = pieces.have().clone();
-        let picker = pieces.picker(&self.peers, false);
+        let picker = pieces.picker(&self.peers, order);
         if is_initial(picker, have.len()) {
             return false;
         }
@@ -226,11 +228,12 @@ impl Torrent {
         if self.reveal.is_hiding || !self.is_complete() {
             return;
         }
+        let order = self.order(cx);
         let Some(pieces) = &mut self.pieces else {
             return;
         };
         let count = pieces.have().len();
-        pieces.picker(&self.peers, false);
+        pieces.picker(&self.peers, order);
         let (Some(picker), Some(peer)) = (pieces.picker_ref(), self.peers.get(conn)) else {
             return;
         };
