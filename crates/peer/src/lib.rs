@@ -33,3 +33,4 @@ pub use error::PeerMisbehaved;
 pub use event::{Features, PeerEvent, PeerHello};
 pub use hashes::{HashRequest, Hashes};
 pub use transmit::SendBatch;
+pub use window::{Arrival, Window};

@@ -35,18 +35,19 @@ const REROUTE_AFTER: Duration = Duration::from_secs(5);
 
 /// A block that was requested and has come.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
+pub struct Arrival {
     /// Its length.
-    pub(crate) len: u32,
+    pub len: u32,
     /// How long ago it was requested.
-    pub(crate) latency: Duration,
+    pub latency: Duration,
     /// How many requests were under way, itself counted.
-    pub(crate) under_way: usize,
+    pub under_way: usize,
 }
 
-/// The request window of one connection.
+/// The request window of one connection: what a [`PeerConn`](crate::PeerConn) reports as
+/// [`PeerEvent::Window`](crate::PeerEvent::Window), for whoever joins decisions without one.
 #[derive(Clone, Debug)]
-pub(crate) struct Window {
+pub struct Window {
     depth_max: u32,
     time_max: Duration,
     peer_queue_max: u32,
@@ -66,7 +67,8 @@ enum Phase {
 }
 
 impl Window {
-    pub(crate) fn new(depth_max: u32, time_max: Duration) -> Self {
+    /// A window of at most `depth_max` requests, and at most `time_max` worth of data.
+    pub fn new(depth_max: u32, time_max: Duration) -> Self {
         Self {
             depth_max,
             time_max,
@@ -80,12 +82,12 @@ impl Window {
     }
 
     /// The peer says how many requests it keeps waiting.
-    pub(crate) fn set_peer_queue_max(&mut self, max: u32) {
+    pub fn set_peer_queue_max(&mut self, max: u32) {
         self.peer_queue_max = max;
     }
 
     /// The depth, if it has changed by so much since it was told last that it matters.
-    pub(crate) fn take_change(&mut self) -> Option<u32> {
+    pub fn take_change(&mut self) -> Option<u32> {
         let depth = self.clamped();
         let matters = depth.abs_diff(self.told) >= (self.told / 8).max(1);
         matters.then(|| {
@@ -97,7 +99,7 @@ impl Window {
     /// Requests go out and none were under way. After a pause of ours, the time since the last block says nothing
     /// of the peer; at once, it does: a peer that serves in rounds has just answered all at the end of one, and
     /// shows how long a round is with the next block.
-    pub(crate) fn handle_start(&mut self, now: Time) {
+    pub fn handle_start(&mut self, now: Time) {
         let paused = |last: Time| now.since(last) > REFILL_MAX;
         if self.path.last_arrival.is_some_and(|last| !paused(last)) {
             return;
@@ -107,7 +109,7 @@ impl Window {
     }
 
     /// A requested block has come.
-    pub(crate) fn handle_arrival(&mut self, now: Time, arrival: Arrival) {
+    pub fn handle_arrival(&mut self, now: Time, arrival: Arrival) {
         if self.phase == Phase::Snubbed {
             self.phase = Phase::SlowStart;
             self.depth = DEPTH_MIN;
@@ -131,7 +133,7 @@ impl Window {
     }
 
     /// The peer owes blocks and sends none.
-    pub(crate) fn handle_snub(&mut self) {
+    pub fn handle_snub(&mut self) {
         self.phase = Phase::Snubbed;
         self.depth = 1;
     }

@@ -42,6 +42,9 @@ pub struct Config {
     pub limits: Limits,
     /// Turn a panic in the decisions of one torrent into its end, and let the others live. Tests let it through.
     pub contain_panics: bool,
+    /// Tell why peers and pieces are chosen: [`Event::Picked`](crate::Event::Picked) and
+    /// [`Event::Slot`](crate::Event::Slot). Costs nothing while it is off.
+    pub explain: bool,
 }
 
 /// Which piece comes next.
@@ -87,6 +90,7 @@ impl Config {
                 download: None,
             },
             contain_panics: true,
+            explain: false,
         }
     }
 

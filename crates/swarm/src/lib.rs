@@ -17,6 +17,7 @@ mod meter;
 mod outbox;
 mod picker;
 mod priority;
+mod reason;
 mod shard;
 mod shared;
 mod torrent;
@@ -30,5 +31,6 @@ pub use outbox::{
     BlockDigests, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob, TorrentState,
     TrackerKey,
 };
+pub use reason::{PickReason, SlotReason};
 pub use shard::Shard;
 pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};

@@ -12,6 +12,7 @@ use riverrun_tracker::{AnnounceRequest, TrackerUrl};
 use thiserror::Error;
 
 use crate::key::{ConnKey, TorrentKey};
+use crate::reason::{PickReason, SlotReason};
 
 /// What a shard wants done. Reused: the driver drains it after each batch of inputs, in order.
 #[derive(Debug, Default)]
@@ -393,6 +394,28 @@ pub enum Event {
         /// Which.
         torrent: TorrentKey,
     },
+    /// A piece was chosen to be requested from a peer; told only if [`Config::explain`](crate::Config::explain) says so.
+    Picked {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// From whom.
+        conn: ConnKey,
+        /// Which piece.
+        piece: PieceIndex,
+        /// Why.
+        why: PickReason,
+    },
+    /// A peer has got a slot, or lost it; told only if [`Config::explain`](crate::Config::explain) says so.
+    Slot {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Who.
+        conn: ConnKey,
+        /// Whether it is unchoked now.
+        unchoked: bool,
+        /// Why.
+        why: SlotReason,
+    },
     /// A decision broke an invariant: a bug. The torrent was stopped, the others live on.
     Broken {
         /// Which torrent.
@@ -419,6 +442,8 @@ impl Event {
             | Self::Announced { torrent, .. }
             | Self::TrackerFailed { torrent, .. }
             | Self::Removed { torrent }
+            | Self::Picked { torrent, .. }
+            | Self::Slot { torrent, .. }
             | Self::Broken { torrent, .. } => *torrent,
         }
     }

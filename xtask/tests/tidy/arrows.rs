@@ -36,6 +36,11 @@ const HOUSE: &[Place] = &[
         &["base", "bencode", "hash", "metainfo", "peer", "swarm"],
     ),
     at(
+        5,
+        "sim",
+        &["base", "hash", "metainfo", "peer", "swarm", "tracker"],
+    ),
+    at(
         6,
         "engine",
         &[
@@ -52,6 +57,9 @@ const HOUSE: &[Place] = &[
 
 /// The first level that may touch the outside.
 const OUTSIDE_LEVEL: u8 = 5;
+
+/// Stands as high, and is a world of its own.
+const INSIDE: &str = "sim";
 
 /// Runtimes, sockets, files and HTTP: not below storage, not even through another package.
 const OUTSIDE: &[&str] = &[
@@ -133,7 +141,8 @@ fn nothing_below_storage_reaches_the_outside() {
     let graph = normal_dependencies();
     let mut findings = Vec::new();
     for (name, package) in crates() {
-        if place(name).is_some_and(|place| place.level >= OUTSIDE_LEVEL) {
+        let may_reach = place(name).is_some_and(|place| place.level >= OUTSIDE_LEVEL);
+        if may_reach && name != INSIDE {
             continue;
         }
         let reached = reachable(string(package, "id"), &graph);

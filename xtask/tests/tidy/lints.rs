@@ -7,7 +7,7 @@ use crate::workspace::{assert_none, cargo, crates, files, read, root, string};
 
 /// The crates that must not touch the outside.
 const INNER: &[&str] = &[
-    "base", "bencode", "hash", "metainfo", "peer", "swarm", "tracker",
+    "base", "bencode", "hash", "metainfo", "peer", "sim", "swarm", "tracker",
 ];
 
 /// The only crate that may say `unsafe`, with its own lint table.

@@ -1,0 +1,265 @@
+//! Torrents without bytes: metadata whose pieces nobody hashes, and tokens for blocks.
+
+use std::sync::Arc;
+
+use riverrun_base::{BLOCK_LEN, Block, BlockSpan, PieceIndex, Rng, Sha1Digest, Sha256Digest};
+use riverrun_hash::{sha1, sha256};
+use riverrun_metainfo::{Info, PieceHashes, PieceLayer, PieceLayers, merkle};
+
+use crate::ids::HostId;
+
+/// What the bytes of a block are, without the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// What the torrent says.
+    Right,
+    /// What this host made of it.
+    Wrong(HostId),
+}
+
+impl Payload {
+    /// A number for each; zero is right.
+    const fn code(self) -> u32 {
+        match self {
+            Self::Right => 0,
+            Self::Wrong(host) => host.0 + 1,
+        }
+    }
+
+    const fn of_code(code: u32) -> Self {
+        match code {
+            0 => Self::Right,
+            host => Self::Wrong(HostId(host - 1)),
+        }
+    }
+}
+
+/// A torrent of a world.
+///
+/// The decisions never look into a block, so a block is four bytes that say what it is; only the connections that
+/// run byte by byte see as many bytes as the span has. Torrents whose hashes matter (v2) have real bytes.
+#[derive(Clone, Debug)]
+pub struct Content {
+    info: Arc<Info>,
+    hashes: PieceHashes,
+    /// The real bytes.
+    bytes: Option<Arc<Vec<u8>>>,
+    /// The token of every right block; shared.
+    right: Block,
+    /// A whole right block, for connections that run byte by byte; shared.
+    right_whole: Block,
+}
+
+impl Content {
+    /// One file of `pieces` pieces of `blocks` blocks each.
+    ///
+    /// # Panics
+    ///
+    /// If no torrent can be like that.
+    pub fn tokens(pieces: u32, blocks: u32) -> Self {
+        Self::dictionary(pieces, blocks, "")
+    }
+
+    /// As [`Content::tokens`], private (BEP 27).
+    pub fn private(pieces: u32, blocks: u32) -> Self {
+        Self::dictionary(pieces, blocks, "7:privatei1e")
+    }
+
+    /// Files of that many pieces of `blocks` blocks each.
+    ///
+    /// # Panics
+    ///
+    /// If no torrent can be like that.
+    pub fn files(pieces: &[u32], blocks: u32) -> Self {
+        let piece_len = blocks * BLOCK_LEN;
+        let file = |(n, pieces): (usize, &u32)| {
+            let len = u64::from(*pieces) * u64::from(piece_len);
+            format!("d6:lengthi{len}e4:pathl1:{n}ee")
+        };
+        let list: String = pieces.iter().enumerate().map(file).collect();
+        let count = pieces.iter().sum::<u32>() as usize * 20;
+        let head =
+            format!("d5:filesl{list}e4:name4:test12:piece lengthi{piece_len}e6:pieces{count}:");
+        let raw = [head.as_bytes(), &vec![b'h'; count], b"e"].concat();
+        Self::parse(&raw)
+    }
+
+    fn dictionary(pieces: u32, blocks: u32, rest: &str) -> Self {
+        let piece_len = blocks * BLOCK_LEN;
+        let len = u64::from(pieces) * u64::from(piece_len);
+        let head = format!(
+            "d6:lengthi{len}e4:name4:test12:piece lengthi{piece_len}e6:pieces{}:",
+            pieces * 20
+        );
+        let hashes = vec![b'h'; pieces as usize * 20];
+        let raw = [head.as_bytes(), &hashes, rest.as_bytes(), b"e"].concat();
+        Self::parse(&raw)
+    }
+
+    fn parse(raw: &[u8]) -> Self {
+        let info = Info::from_bytes(raw).expect("a legal dictionary");
+        let hashes = PieceHashes::new(&info, &PieceLayers::new());
+        Self::new(info, hashes, None)
+    }
+
+    fn new(info: Info, hashes: PieceHashes, bytes: Option<Arc<Vec<u8>>>) -> Self {
+        let code = Payload::Right.code().to_le_bytes();
+        Self {
+            info: Arc::new(info),
+            hashes,
+            bytes,
+            right: Block::unbudgeted(&code),
+            right_whole: Block::unbudgeted(&[0; BLOCK_LEN as usize]),
+        }
+    }
+
+    /// A v2 torrent of real bytes, whose last piece is not full.
+    ///
+    /// # Panics
+    ///
+    /// If no torrent can be like that.
+    pub fn v2(pieces: u32, blocks: u32, seed: u64) -> Self {
+        let piece_len = blocks * BLOCK_LEN;
+        let len = (pieces * piece_len - BLOCK_LEN - 100) as usize;
+        let mut bytes = vec![0; len];
+        Rng::new(seed).fill(&mut bytes);
+        let leaves: Vec<_> = bytes.chunks(BLOCK_LEN as usize).map(sha256).collect();
+        let of_piece = leaves
+            .chunks(blocks as usize)
+            .map(|leaves| merkle::root_of(leaves, blocks));
+        let layer = PieceLayer::new(of_piece.collect(), piece_len);
+        let head = format!("d9:file treed4:testd0:d6:lengthi{len}e11:pieces root32:");
+        let tail = format!("eee12:meta versioni2e4:name4:test12:piece lengthi{piece_len}ee");
+        let raw = [head.as_bytes(), layer.root().as_bytes(), tail.as_bytes()].concat();
+        let info = Info::from_bytes(&raw).expect("a legal dictionary");
+        let layers = [(layer.root(), Arc::new(layer))].into();
+        let hashes = PieceHashes::new(&info, &layers);
+        Self::new(info, hashes, Some(Arc::new(bytes)))
+    }
+
+    /// The same torrent, as somebody has it whose torrent file lacks the piece layers (BEP 52).
+    pub fn without_layers(&self) -> Self {
+        let mut bare = self.clone();
+        bare.hashes = PieceHashes::new(&self.info, &PieceLayers::new());
+        bare
+    }
+
+    /// Its metadata.
+    pub const fn info(&self) -> &Arc<Info> {
+        &self.info
+    }
+
+    /// What its pieces must hash to, as a torrent file would tell.
+    pub const fn hashes(&self) -> &PieceHashes {
+        &self.hashes
+    }
+
+    /// How many pieces it has.
+    pub fn pieces(&self) -> u32 {
+        self.info.layout().piece_count()
+    }
+
+    /// How many bytes it has.
+    pub fn len_bytes(&self) -> u64 {
+        self.info.layout().payload_len()
+    }
+
+    /// The blocks of a piece.
+    pub(crate) fn spans(&self, piece: PieceIndex) -> impl Iterator<Item = BlockSpan> + '_ {
+        let layout = self.info.layout();
+        (0..layout.block_count(piece)).filter_map(move |block| layout.span(piece, block))
+    }
+
+    /// What the decisions get for a block.
+    pub(crate) fn block(&self, span: BlockSpan, payload: Payload) -> Block {
+        match (&self.bytes, payload) {
+            (None, Payload::Right) => self.right.clone(),
+            (None, Payload::Wrong(_)) => Block::unbudgeted(&payload.code().to_le_bytes()),
+            (Some(bytes), _) => real(bytes, &self.info, span, payload),
+        }
+    }
+
+    /// As many bytes as the span has.
+    pub(crate) fn whole(&self, span: BlockSpan, payload: Payload) -> Block {
+        match (&self.bytes, payload) {
+            (None, Payload::Right) if span.len == BLOCK_LEN => self.right_whole.clone(),
+            (None, _) => {
+                let mut bytes = vec![0; span.len as usize];
+                stamp(&mut bytes, payload);
+                Block::unbudgeted(&bytes)
+            }
+            (Some(bytes), _) => real(bytes, &self.info, span, payload),
+        }
+    }
+
+    /// What a block is, whole or a token.
+    pub(crate) fn payload(&self, span: BlockSpan, block: &[u8]) -> Payload {
+        let mut code = [0; 4];
+        for (at, (code, byte)) in code.iter_mut().zip(block).enumerate() {
+            let right = self
+                .bytes
+                .as_ref()
+                .map_or(0, |bytes| bytes[place(&self.info, span) + at]);
+            *code = byte ^ right;
+        }
+        Payload::of_code(u32::from_le_bytes(code))
+    }
+
+    /// SHA-1 of a block as the decisions see it.
+    pub(crate) fn sha1(&self, span: BlockSpan, payload: Payload) -> Sha1Digest {
+        sha1(&self.block(span, payload))
+    }
+
+    /// SHA-256 of a block as the decisions see it.
+    pub(crate) fn sha256(&self, span: BlockSpan, payload: Payload) -> Sha256Digest {
+        sha256(&self.block(span, payload))
+    }
+
+    /// What the blocks of a piece hash to.
+    pub(crate) fn leaves(&self, piece: PieceIndex) -> Vec<Sha256Digest> {
+        self.spans(piece)
+            .map(|span| self.sha256(span, Payload::Right))
+            .collect()
+    }
+}
+
+fn place(info: &Info, span: BlockSpan) -> usize {
+    let start = span.piece.as_usize() * info.layout().nominal_piece_len() as usize;
+    start + span.offset as usize
+}
+
+fn real(bytes: &[u8], info: &Info, span: BlockSpan, payload: Payload) -> Block {
+    let start = place(info, span);
+    let mut block = bytes[start..start + span.len as usize].to_vec();
+    stamp(&mut block, payload);
+    Block::unbudgeted(&block)
+}
+
+/// Writes into a block what it is; a right one stays as it is.
+fn stamp(block: &mut [u8], payload: Payload) {
+    for (byte, code) in block.iter_mut().zip(payload.code().to_le_bytes()) {
+        *byte ^= code;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_says_what_it_is() {
+        for content in [Content::tokens(3, 2), Content::v2(3, 2, 1)] {
+            let span = content.spans(PieceIndex(1)).nth(1).unwrap();
+            for payload in [
+                Payload::Right,
+                Payload::Wrong(HostId(0)),
+                Payload::Wrong(HostId(700)),
+            ] {
+                let (token, whole) = (content.block(span, payload), content.whole(span, payload));
+                assert_eq!(content.payload(span, &token), payload);
+                assert_eq!(content.payload(span, &whole), payload);
+                assert_eq!(whole.len(), span.len as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A host: a shard, a disk, a line, and its manners.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use riverrun_base::{Bitfield, PeerId, Time};
+use riverrun_peer::PeerConfig;
+use riverrun_swarm::{Config, ConnKey, Event, Outbox, Shard, TorrentKey, TorrentOptions};
+
+use crate::config::HostConfig;
+use crate::disk::{Disk, Store};
+use crate::ids::{ContentId, EndId, LineId};
+use crate::link::Gate;
+
+/// A host.
+pub struct Host {
+    /// What it was made from. Rates, latency and manners can change as the world goes on.
+    pub config: HostConfig,
+    /// Its decisions; `None` before it has joined, after it has left, and while it is crashed.
+    pub(crate) shard: Option<Box<Shard>>,
+    pub(crate) swarm_config: Arc<Config>,
+    pub(crate) peer_config: Arc<PeerConfig>,
+    pub(crate) out: Outbox,
+    pub(crate) addr: SocketAddr,
+    pub(crate) seed: u64,
+    pub(crate) torrents: Vec<HostTorrent>,
+    pub(crate) conns: Conns,
+    pub(crate) disk: Disk,
+    pub(crate) up: Uplink,
+    pub(crate) down: Gate,
+    pub(crate) line: Option<LineId>,
+    /// Who can reach it while the network is split.
+    pub(crate) group: u32,
+    pub(crate) clock: Clock,
+    /// When the next timeout is scheduled.
+    pub(crate) wakes_at: Option<Time>,
+    /// How often it has been started.
+    pub(crate) incarnation: u32,
+    /// The port that its next dial comes from.
+    pub(crate) next_port: u16,
+    pub(crate) events: Vec<Event>,
+    pub(crate) life: Life,
+    pub(crate) tally: Tally,
+    pub(crate) mischief_planned: bool,
+}
+
+/// A torrent of a host.
+pub(crate) struct HostTorrent {
+    pub(crate) content: ContentId,
+    /// What the host knows of the torrent at first, if that is not all.
+    pub(crate) bare: bool,
+    pub(crate) is_magnet: bool,
+    pub(crate) options: TorrentOptions,
+    pub(crate) key: Option<TorrentKey>,
+    pub(crate) store: Store,
+}
+
+/// Where a host is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Not there yet.
+    Coming,
+    /// There.
+    Up,
+    /// Saying goodbye.
+    Leaving,
+    /// It has crashed, and may come again.
+    Crashed,
+    /// It has gone for good.
+    Gone,
+}
+
+/// What a host has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Payload that has left, in bytes.
+    pub sent_bytes: u64,
+    /// Payload that has arrived, in bytes, wanted or not.
+    pub received_bytes: u64,
+    /// When it joined.
+    pub joined_at: Option<Time>,
+    /// When it was complete.
+    pub completed_at: Option<Time>,
+    /// When it left.
+    pub left_at: Option<Time>,
+}
+
+/// A host's clock: may be ahead of the world's, and stand while the host is suspended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    pub(crate) ahead: Duration,
+    pub(crate) asleep_until: Option<Time>,
+}
+
+/// An uplink: sends one block at a time, in turn for each connection that has some.
+pub(crate) struct Uplink {
+    pub(crate) gate: Gate,
+    /// What is being sent.
+    pub(crate) sending: Option<EndId>,
+    pub(crate) turns: VecDeque<EndId>,
+}
+
+/// Connections by their keys.
+#[derive(Default)]
+pub(crate) struct Conns {
+    slots: Vec<Option<(ConnKey, EndId)>>,
+    count: usize,
+}
+
+impl Conns {
+    pub(crate) fn insert(&mut self, conn: ConnKey, end: EndId) {
+        let at = conn.index() as usize;
+        if self.slots.len() <= at {
+            self.slots.resize(at + 1, None);
+        }
+        self.count += usize::from(self.slots[at].is_none());
+        self.slots[at] = Some((conn, end));
+    }
+
+    pub(crate) fn get(&self, conn: ConnKey) -> Option<EndId> {
+        let slot = self.slots.get(conn.index() as usize)?;
+        slot.filter(|(key, _)| *key == conn).map(|(_, end)| end)
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnKey) {
+        if self.get(conn).is_some() {
+            self.slots[conn.index() as usize] = None;
+            self.count -= 1;
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnKey, EndId)> + '_ {
+        self.slots.iter().copied().flatten()
+    }
+}
+
+impl Host {
+    pub(crate) fn new(config: HostConfig, swarm: Config, addr: SocketAddr, seed: u64) -> Self {
+        let mut peer_config = PeerConfig::new(swarm.peer_id);
+        peer_config.listen_port = Some(addr.port());
+        Self {
+            shard: None,
+            swarm_config: Arc::new(swarm),
+            peer_config: Arc::new(peer_config),
+            out: Outbox::default(),
+            addr,
+            seed,
+            torrents: Vec::new(),
+            conns: Conns::default(),
+            disk: Disk::new(config.disk.clone()),
+            up: Uplink {
+                gate: Gate::new(config.up),
+                sending: None,
+                turns: VecDeque::new(),
+            },
+            down: Gate::new(config.down),
+            line: None,
+            group: 0,
+            clock: Clock::default(),
+            wakes_at: None,
+            incarnation: 0,
+            next_port: 0,
+            events: Vec::new(),
+            life: Life::Coming,
+            tally: Tally::default(),
+            mischief_planned: false,
+            config,
+        }
+    }
+
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its id in handshakes.
+    pub fn peer_id(&self) -> PeerId {
+        self.swarm_config.peer_id
+    }
+
+    /// Where it is in its life.
+    pub const fn life(&self) -> Life {
+        self.life
+    }
+
+    /// What it has done.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Its decisions, while it is there.
+    pub fn shard(&self) -> Option<&Shard> {
+        self.shard.as_deref()
+    }
+
+    /// Its torrent, the first if it has more, once it is added.
+    pub fn torrent(&self) -> Option<TorrentKey> {
+        self.torrents.first()?.key
+    }
+
+    /// The torrents that exist for it, and what its disk has of each.
+    pub fn contents(&self) -> impl Iterator<Item = (ContentId, Option<TorrentKey>)> + '_ {
+        self.torrents
+            .iter()
+            .map(|torrent| (torrent.content, torrent.key))
+    }
+
+    /// How many connections it has, those that are being dialled counted.
+    pub const fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// The pieces of its torrent that are verified; `None` while it does not know.
+    pub fn have(&self) -> Option<&Bitfield> {
+        self.shard()?.pieces(self.torrent()?)
+    }
+
+    /// Whether all of its torrent is verified.
+    pub fn has_all(&self) -> bool {
+        self.have().is_some_and(Bitfield::all)
+    }
+
+    /// The pieces of its torrent that a power cut would leave, as its journal says.
+    pub fn durable(&self) -> Option<&Bitfield> {
+        self.torrents.first().map(|torrent| &torrent.store.durable)
+    }
+
+    /// The pieces of its torrent whose bytes on disk are right.
+    pub fn written(&self) -> Option<&Bitfield> {
+        self.torrents.first().map(|torrent| &torrent.store.written)
+    }
+
+    /// Whether storage has its torrent open.
+    pub fn is_open(&self) -> bool {
+        self.torrents
+            .first()
+            .is_some_and(|torrent| torrent.store.is_open)
+    }
+
+    /// What its shard has told, if the world keeps that.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    pub(crate) fn torrent_at(&self, key: TorrentKey) -> Option<usize> {
+        let at = |torrent: &HostTorrent| torrent.key == Some(key);
+        self.torrents.iter().position(at)
+    }
+}

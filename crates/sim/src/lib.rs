@@ -1,0 +1,36 @@
+//! A deterministic world: thousands of riverrun's own decisions on a virtual clock, with lines, disks, trackers and
+//! faults between them.
+//!
+//! The `Shard`s, `PeerConn`s and tracker `Swarms` are those of production, unchanged. A [`World`] is built from plain
+//! data ([`WorldConfig`], [`HostConfig`]); one seed is one run, on any machine. Whoever wants to look plugs in an
+//! [`Observer`].
+
+mod action;
+mod config;
+mod content;
+mod disk;
+pub mod fluid;
+mod host;
+mod ids;
+mod link;
+mod manners;
+mod observe;
+pub mod recording;
+mod schedule;
+mod seconds;
+mod streams;
+mod tracker;
+mod wire;
+mod world;
+
+pub use action::Action;
+pub use config::{HostConfig, Level, Nat, Start, Stay, UdpConfig, WorldConfig};
+pub use content::{Content, Payload};
+pub use disk::DiskConfig;
+pub use host::{Host, Life, Tally};
+pub use ids::{ContentId, HostId, LineId};
+pub use link::TcpConfig;
+pub use manners::{Claims, Flood, Manners, Poison};
+pub use observe::{Happening, Observer};
+pub use tracker::{Lie, TrackerConfig};
+pub use world::{Announced, Counts, Setup, World};

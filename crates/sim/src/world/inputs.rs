@@ -1,0 +1,290 @@
+//! What reaches shards, and what they want done.
+
+use std::time::Duration;
+
+use riverrun_base::Time;
+use riverrun_peer::PeerEvent;
+use riverrun_swarm::{ConnKey, Event, Input, NetAction, Outbox, StorageDone, TorrentState};
+
+use super::{Pending, World};
+use crate::host::Life;
+use crate::ids::{EndId, HostId};
+use crate::observe::Happening;
+use crate::schedule::What;
+
+impl World {
+    /// Hands an input to a host's shard at once.
+    pub fn input(&mut self, host: HostId, input: Input) {
+        let now = self.now_at(host);
+        let target = &mut self.hosts[host.as_usize()];
+        let Some(shard) = &mut target.shard else {
+            return;
+        };
+        self.counts.inputs += 1;
+        shard.handle(now, input, &mut target.out);
+        self.drain(host);
+    }
+
+    /// The time as a host's clock has it.
+    pub fn now_at(&self, host: HostId) -> Time {
+        self.now + self.hosts[host.as_usize()].clock.ahead
+    }
+
+    /// When something at a host is to go on, if the host is asleep.
+    pub(super) fn asleep(&self, host: HostId) -> Option<Time> {
+        let until = self.hosts[host.as_usize()].clock.asleep_until;
+        until.filter(|until| *until > self.now)
+    }
+
+    pub(super) fn input_later(&mut self, host: HostId, wait: Duration, input: Input) {
+        let incarnation = self.host(host).incarnation;
+        let pending = Pending::Input {
+            host,
+            incarnation,
+            input,
+        };
+        self.pend(self.now + wait, pending);
+    }
+
+    pub(super) fn handle_pending(&mut self, pending: Pending) {
+        match pending {
+            Pending::Input {
+                host,
+                incarnation,
+                input,
+            } => self.handle_input(host, incarnation, input),
+            Pending::Serve {
+                host,
+                incarnation,
+                torrent,
+                conn,
+                span,
+                payload,
+            } => {
+                if self.host(host).incarnation == incarnation {
+                    self.serve(host, torrent, conn, span, payload);
+                }
+            }
+            Pending::Announce(asking) => self.handle_announce(*asking),
+            Pending::DiskRecovers(host) => self.recover_disk(host),
+            Pending::Forget(end) => self.forget(end),
+            Pending::ForgetCut => self.forget_cut(),
+            Pending::Action(action) => self.act(action),
+        }
+    }
+
+    fn handle_input(&mut self, host: HostId, incarnation: u32, input: Input) {
+        if self.host(host).incarnation != incarnation {
+            return;
+        }
+        if let Some(until) = self.asleep(host) {
+            let pending = Pending::Input {
+                host,
+                incarnation,
+                input,
+            };
+            self.pend(until, pending);
+            return;
+        }
+        if let Input::Storage {
+            torrent,
+            done: StorageDone::Durable(pieces),
+        } = &input
+        {
+            self.make_durable(host, *torrent, pieces);
+        }
+        self.input(host, input);
+    }
+
+    /// A host's timeout is due.
+    pub(super) fn wake(&mut self, host: HostId) {
+        if let Some(until) = self.asleep(host) {
+            self.schedule.add(until, What::Wake(host));
+            return;
+        }
+        let now = self.now_at(host);
+        let target = &mut self.hosts[host.as_usize()];
+        target.wakes_at = None;
+        let Some(shard) = &mut target.shard else {
+            return;
+        };
+        if shard.poll_timeout().is_some_and(|at| at <= now) {
+            self.counts.inputs += 1;
+            shard.handle_timeout(now, &mut target.out);
+        }
+        self.drain(host);
+    }
+
+    /// Does everything that a host's shard wants done.
+    fn drain(&mut self, host: HostId) {
+        let mut out = std::mem::take(&mut self.host_mut(host).out);
+        if let Some(trace) = &mut self.trace {
+            trace.update(format!("{} {} {out:?}", self.now, host.0).as_bytes());
+        }
+        if self.config.check_invariants
+            && let Some(shard) = self.host(host).shard()
+        {
+            shard.check_invariants();
+        }
+        self.carry_out(host, &mut out);
+        self.host_mut(host).out = out;
+        self.set_alarm(host);
+    }
+
+    fn carry_out(&mut self, host: HostId, out: &mut Outbox) {
+        for event in out.events.drain(..) {
+            self.event(host, event);
+        }
+        for (conn, command) in out.peers.drain(..) {
+            self.tell(host, conn, command);
+        }
+        for (torrent, job) in out.storage.drain(..) {
+            self.storage(host, torrent, job);
+        }
+        for action in out.net.drain(..) {
+            self.net(host, action);
+        }
+    }
+
+    fn set_alarm(&mut self, host: HostId) {
+        let target = &mut self.hosts[host.as_usize()];
+        let due = target.shard.as_ref().and_then(|shard| shard.poll_timeout());
+        let Some(due) = due else { return };
+        let ahead = u64::try_from(target.clock.ahead.as_micros()).unwrap_or(u64::MAX);
+        let at = Time::from_micros(due.as_micros().saturating_sub(ahead));
+        // Never in the same instant again, or a shard that is always due would stop the clock.
+        let at = at.max(self.now + Duration::from_micros(1));
+        if target.wakes_at.is_none_or(|wakes| at < wakes) {
+            target.wakes_at = Some(at);
+            self.schedule.add(at, What::Wake(host));
+        }
+    }
+
+    fn net(&mut self, host: HostId, action: NetAction) {
+        match action {
+            NetAction::Dial {
+                conn,
+                addr,
+                info_hash,
+                attach,
+                ..
+            } => self.dial(host, conn, addr, info_hash, attach),
+            NetAction::Accept {
+                token,
+                conn,
+                attach,
+            } => self.accept(host, token, conn, attach),
+            NetAction::Refuse { token, .. } => self.refuse(EndId::from_token(token)),
+            NetAction::Announce {
+                torrent,
+                tracker,
+                url,
+                request,
+            } => self.announce(host, torrent, tracker, url.as_str(), request),
+        }
+    }
+
+    fn event(&mut self, host: HostId, event: Event) {
+        match &event {
+            Event::Added {
+                request, torrent, ..
+            } => {
+                let at = usize::try_from(*request).unwrap_or(usize::MAX);
+                if let Some(own) = self.host_mut(host).torrents.get_mut(at) {
+                    own.key = Some(*torrent);
+                }
+            }
+            Event::PieceVerified { torrent, piece } => {
+                if let Some(at) = self.host(host).torrent_at(*torrent) {
+                    let content = self.host(host).torrents[at].content;
+                    self.note_spread(content, *piece);
+                }
+                let piece = *piece;
+                self.happen(|| Happening::Verified { host, piece });
+            }
+            Event::PieceFailed { piece, .. } => {
+                let piece = *piece;
+                self.happen(|| Happening::Failed { host, piece });
+            }
+            Event::State { state, .. } => {
+                self.happen(|| Happening::State {
+                    host,
+                    state: state.clone(),
+                });
+                if *state == TorrentState::Stopped {
+                    self.go_if_stopped(host);
+                }
+            }
+            Event::Completed { .. } => self.completed(host),
+            Event::PeerBanned { ip, .. } => {
+                let banned = self
+                    .hosts()
+                    .find(|(_, other)| other.addr().ip() == *ip)
+                    .map(|(id, _)| id);
+                self.happen(|| Happening::Banned {
+                    by: host,
+                    host: banned,
+                });
+            }
+            Event::Removed { torrent } => {
+                if let Some(at) = self.host(host).torrent_at(*torrent) {
+                    self.host_mut(host).torrents[at].key = None;
+                }
+            }
+            Event::Picked {
+                conn, piece, why, ..
+            } => self.explain_pick(host, *conn, *piece, *why),
+            Event::Slot {
+                conn,
+                unchoked,
+                why,
+                ..
+            } => self.explain_slot(host, *conn, *unchoked, *why),
+            _ => {}
+        }
+        if self.config.keep_events {
+            self.host_mut(host).events.push(event);
+        }
+    }
+
+    fn completed(&mut self, host: HostId) {
+        let now = self.now;
+        if self.host(host).has_all() {
+            let tally = &mut self.host_mut(host).tally;
+            if tally.completed_at.is_none() {
+                tally.completed_at = Some(now);
+            }
+        }
+        self.happen(|| Happening::Completed { host });
+        self.leave_after_completion(host);
+    }
+
+    /// A connection of a host reports.
+    pub(super) fn peer(&mut self, host: HostId, conn: ConnKey, event: PeerEvent) {
+        self.input(host, Input::Peer { conn, event });
+    }
+
+    /// A connection reports at an end.
+    pub(super) fn peer_at(&mut self, end: EndId, event: PeerEvent) {
+        let Some(wire) = &self.wires[end.wire()] else {
+            return;
+        };
+        let end = &wire.ends[end.side()];
+        if let Some(conn) = end.key {
+            let host = end.host;
+            self.peer(host, conn, event);
+        }
+    }
+
+    /// Who is at the other end of a connection.
+    pub fn other_end(&self, host: HostId, conn: ConnKey) -> Option<HostId> {
+        let end = self.host(host).conns.get(conn)?;
+        let wire = self.wires[end.wire()].as_deref()?;
+        Some(wire.ends[end.other().side()].host)
+    }
+
+    /// Whether a host takes part.
+    pub(super) fn is_up(&self, host: HostId) -> bool {
+        matches!(self.host(host).life, Life::Up | Life::Leaving)
+    }
+}

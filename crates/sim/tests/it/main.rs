@@ -1,0 +1,4 @@
+//! Worlds at work.
+
+mod determinism;
+mod levels;
