@@ -29,12 +29,13 @@ macro_rules! algorithm {
                 self.0.update(crate::$module::compress, bytes);
             }
 
-            /// Takes the next bytes of each of these streams, side by side: `bytes[i]` go to `streams[i]`.
+            /// Takes the next bytes of each of these streams, side by side: the parts `bytes[i]`, in a row, go to
+            /// `streams[i]`.
             ///
             /// # Panics
             ///
             /// If there are not as many of both.
-            pub fn update_many(streams: &mut [&mut Self], bytes: &[&[u8]]) {
+            pub fn update_many(streams: &mut [&mut Self], bytes: &[&[&[u8]]]) {
                 $lanes::best().update(streams, bytes);
             }
 
@@ -106,12 +107,12 @@ macro_rules! algorithm {
                 many::hash(&self.0, crate::$module::STEPS.initial, inputs, digests);
             }
 
-            /// Takes the next bytes of each of these streams: `bytes[i]` go to `streams[i]`.
+            /// Takes the next bytes of each of these streams: the parts `bytes[i]` go to `streams[i]`.
             ///
             /// # Panics
             ///
             /// If there are not as many of both.
-            pub fn update(&self, streams: &mut [&mut $stream], bytes: &[&[u8]]) {
+            pub fn update(&self, streams: &mut [&mut $stream], bytes: &[&[&[u8]]]) {
                 many::update(&self.0, streams, bytes);
             }
         }

@@ -123,7 +123,7 @@ impl<'a, const W: usize, P: Parts, D: Digest<W>> Messages<'a, W> for Whole<'a, '
 pub(crate) fn update<const W: usize, S: AsMut<Stream<W>>>(
     plan: &Plan<W>,
     streams: &mut [&mut S],
-    bytes: &[&[u8]],
+    bytes: &[&[&[u8]]],
 ) {
     assert_eq!(streams.len(), bytes.len(), "bytes for each stream");
     scheduler::run(
@@ -138,7 +138,7 @@ pub(crate) fn update<const W: usize, S: AsMut<Stream<W>>>(
 /// Messages that have started before, and may go on.
 struct Flowing<'a, 's, 't, S> {
     streams: &'t mut [&'s mut S],
-    bytes: Enumerate<slice::Iter<'a, &'a [u8]>>,
+    bytes: Enumerate<slice::Iter<'a, &'a [&'a [u8]]>>,
 }
 
 impl<'a, const W: usize, S: AsMut<Stream<W>>> Messages<'a, W> for Flowing<'a, '_, '_, S> {

@@ -291,8 +291,13 @@ fn streams_go_on_where_they_were() {
             let inputs: Vec<&[u8]> = (0..21)
                 .map(|n| &bytes[n * round..][..(n * 997 * round) % 4000])
                 .collect();
-            sha1.update(&mut streams.0.iter_mut().collect::<Vec<_>>(), &inputs);
-            sha256.update(&mut streams.1.iter_mut().collect::<Vec<_>>(), &inputs);
+            let halves: Vec<[&[u8]; 2]> = inputs
+                .iter()
+                .map(|it| it.split_at(it.len() / 2).into())
+                .collect();
+            let parts: Vec<&[&[u8]]> = halves.iter().map(<[_; 2]>::as_slice).collect();
+            sha1.update(&mut streams.0.iter_mut().collect::<Vec<_>>(), &parts);
+            sha256.update(&mut streams.1.iter_mut().collect::<Vec<_>>(), &parts);
             // A part of a stream may also come alone.
             streams.0[3].update(b"alone");
             streams.1[3].update(b"alone");
@@ -313,7 +318,8 @@ fn streams_advance_together_by_the_fastest_kernel() {
     let bytes = noise(20_000);
     let inputs: Vec<&[u8]> = (0..40).map(|n| &bytes[n..][..400 * n]).collect();
     let mut streams = vec![Sha1::new(); inputs.len()];
-    Sha1::update_many(&mut streams.iter_mut().collect::<Vec<_>>(), &inputs);
+    let parts: Vec<&[&[u8]]> = inputs.iter().map(std::slice::from_ref).collect();
+    Sha1::update_many(&mut streams.iter_mut().collect::<Vec<_>>(), &parts);
     for (stream, input) in streams.into_iter().zip(inputs) {
         assert_eq!(stream.finish(), right_sha1(input));
     }
@@ -374,7 +380,8 @@ proptest! {
             for lengths in &rounds {
                 let inputs: Vec<&[u8]> =
                     lengths.iter().enumerate().map(|(n, len)| &bytes[n..][..*len]).collect();
-                lanes.update(&mut streams.iter_mut().collect::<Vec<_>>(), &inputs);
+                let parts: Vec<&[&[u8]]> = inputs.iter().map(std::slice::from_ref).collect();
+                lanes.update(&mut streams.iter_mut().collect::<Vec<_>>(), &parts);
                 taken.iter_mut().zip(inputs).for_each(|(taken, input)| taken.extend(input));
             }
             for (stream, taken) in streams.into_iter().zip(&taken) {

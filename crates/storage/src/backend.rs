@@ -75,6 +75,8 @@ pub(crate) trait RawFile: Send + Sync {
     fn stat(&self) -> io::Result<FileStat>;
     /// Reads as much as there is, up to the length of `bytes`; less only at the end of the file.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// These bytes will be read soon: a disk may begin, without being waited for.
+    fn expect(&self, offset: u64, len: u64);
     /// Writes some of the bytes: at least one, or it is an error.
     fn write_at(&self, bytes: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     fn set_len(&self, len: u64) -> io::Result<()>;

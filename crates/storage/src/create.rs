@@ -10,15 +10,18 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use riverrun_base::{BLOCK_LEN, BlockSpan, FileIndex, PieceIndex, Sha1Digest, Sha256Digest};
-use riverrun_metainfo::create::{FinishError, Plan, SourceFile};
+use riverrun_base::{BlockSpan, FileIndex, PieceIndex, Sha1Digest, Sha256Digest};
+use riverrun_metainfo::create::{FinishError, Plan, SourceFile, TreePlan};
 use riverrun_metainfo::{Metainfo, merkle};
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::OFlags;
 use thiserror::Error;
 
-use crate::judge::PieceHasher;
-use crate::pass::{self, Tally, Watch};
-use crate::span::CHUNK_LEN;
+use crate::abreast::{self, Slab, Source};
+use crate::judge::{Hashed, PieceHasher};
+use crate::os::will_read;
+use crate::pass::{self, Tally, Turn, Turns, Watch};
+use crate::recent::Recent;
+use crate::span::long_slices;
 
 /// The most files that are taken: the tokens of a torrent file are limited to three million.
 pub const FILES_MAX: usize = 500_000;
@@ -204,11 +207,11 @@ pub fn hash(
     let sources = Sources { path, plan };
     let before = sources.stamps()?;
     let tally = Tally::new(watch, plan.layout().payload_len());
-    let pieces = plan.layout().piece_count();
-    let hashed = pass::run(pieces, threads, &tally, |open: &mut Open, piece| {
-        sources.hash_piece(open, piece, &tally)
+    let turns = Turns::new(plan.layout(), threads);
+    let hashed = pass::run(&turns, threads, &tally, |desk: &mut Desk, turn| {
+        sources.hash(desk, turn, &tally)
     })?;
-    if tally.is_cancelled() || hashed.len() < pieces as usize {
+    if tally.is_cancelled() || hashed.len() < plan.layout().piece_count() as usize {
         return Err(HashError::Cancelled);
     }
     if let Some((index, _)) = before
@@ -233,9 +236,19 @@ struct Sources<'a> {
     plan: &'a Plan,
 }
 
-/// The file that a thread read last.
+/// What a thread works with.
 #[derive(Default)]
-struct Open(Option<(FileIndex, File)>);
+struct Desk {
+    files: Recent<File>,
+    slab: Slab,
+}
+
+/// Reads for one thread.
+struct Reader<'a> {
+    sources: &'a Sources<'a>,
+    files: &'a mut Recent<File>,
+    tally: &'a Tally<'a>,
+}
 
 /// What shows that a file was changed.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -289,93 +302,99 @@ impl Sources<'_> {
             .is_some_and(|source| source.symlink.is_none())
     }
 
-    fn hash_piece(
+    fn hash(
         &self,
-        open: &mut Open,
-        piece: PieceIndex,
+        desk: &mut Desk,
+        turn: &Turn,
         tally: &Tally<'_>,
-    ) -> Result<PieceHashed, HashError> {
-        let layout = self.plan.layout();
-        let Some(wanted) = self.plan.piece(piece) else {
-            return Ok(PieceHashed { v1: None, v2: None });
+    ) -> Result<Vec<PieceHashed>, HashError> {
+        let wanted = |piece| {
+            // Invariant: the turns are those of this plan's pieces.
+            self.plan.piece(piece).expect("the piece is in the plan")
         };
-        let mut hasher = PieceHasher::new(wanted.v1, wanted.v2.map_or(0, |tree| tree.len));
-        let len = layout.piece_len(piece);
-        let mut buffer = vec![0; len.min(CHUNK_LEN) as usize];
-        for offset in (0..len).step_by(CHUNK_LEN as usize) {
-            if tally.is_cancelled() {
-                return Err(HashError::Cancelled);
-            }
-            let span = BlockSpan {
-                piece,
-                offset,
-                len: (len - offset).min(CHUNK_LEN),
-            };
-            let chunk = &mut buffer[..span.len as usize];
-            self.read(open, span, chunk)?;
-            hasher.update(&chunk.chunks(BLOCK_LEN as usize).collect::<Vec<_>>());
-            tally.add(layout.payload_in(span).into());
-        }
-        let (v1, leaves) = hasher.finish();
-        let root = wanted
-            .v2
-            .map(|tree| (tree.file, merkle::root_of(&leaves, tree.leaves)));
-        Ok(PieceHashed { v1, v2: root })
+        let hasher = |piece| {
+            let wanted = wanted(piece);
+            let tree_len = wanted.v2.map_or(0, |tree| tree.len);
+            (piece, PieceHasher::new(wanted.v1, tree_len))
+        };
+        let group = turn.pieces.clone().map(PieceIndex).map(hasher).collect();
+        let mut reader = Reader {
+            sources: self,
+            files: &mut desk.files,
+            tally,
+        };
+        let work = (&mut reader, &mut desk.slab);
+        let hashed = abreast::hash(self.plan.layout(), group, &turn.ahead(), work);
+        let finish = |(piece, hashed): (PieceIndex, Result<Hashed, HashError>)| {
+            let (v1, leaves) = hashed?;
+            let root = |tree: TreePlan| (tree.file, merkle::root_of(&leaves, tree.leaves));
+            let v2 = wanted(piece).v2.map(root);
+            Ok(PieceHashed { v1, v2 })
+        };
+        hashed.into_iter().map(finish).collect()
     }
 
-    fn read(&self, open: &mut Open, span: BlockSpan, out: &mut [u8]) -> Result<(), HashError> {
-        let mut rest = out;
-        for slice in self.plan.layout().slices(span) {
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(slice.len as usize);
-            rest = after;
-            if !self.is_read(slice.file) {
-                part.fill(0);
-                continue;
-            }
-            let file = open.file(slice.file, || self.path_of(slice.file));
-            let read = file.and_then(|file| file.read_exact_at(part, slice.offset));
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(HashError::Changed(self.path_of(slice.file)));
-                }
-                read => read.map_err(|source| self.unreadable(slice.file, source))?,
-            }
-        }
-        Ok(())
+    /// Without `NONBLOCK`, a fifo that took the file's place would be waited for.
+    fn open(&self, index: FileIndex) -> io::Result<File> {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let mut options = File::options();
+        let options = options.read(true).custom_flags(flags);
+        options.open(self.path_of(index))
     }
 }
 
-impl Open {
-    fn file(&mut self, index: FileIndex, path: impl Fn() -> PathBuf) -> io::Result<&File> {
-        if self.0.as_ref().is_none_or(|(open, _)| *open != index) {
-            // Without `NONBLOCK`, a fifo that took the file's place would be waited for.
-            let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-            let file = File::options()
-                .read(true)
-                .custom_flags(flags)
-                .open(path())?;
-            // Each thread has a handle of its own, so that the kernel reads ahead for each.
-            let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-            self.0 = Some((index, file));
+impl Source for Reader<'_> {
+    type Error = HashError;
+
+    fn read(&mut self, span: BlockSpan, out: &mut [u8]) -> Result<(), HashError> {
+        if self.tally.is_cancelled() {
+            return Err(HashError::Cancelled);
         }
-        // Invariant: it was just set.
-        Ok(&self.0.as_ref().expect("the file is open").1)
+        let Self { sources, files, .. } = self;
+        let mut rest = out;
+        for slice in sources.plan.layout().slices(span) {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(slice.len as usize);
+            rest = after;
+            if !sources.is_read(slice.file) {
+                part.fill(0);
+                continue;
+            }
+            let file = files.file(slice.file, || sources.open(slice.file));
+            let read = file.and_then(|file| file.read_exact_at(part, slice.offset));
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(HashError::Changed(sources.path_of(slice.file)));
+                }
+                read => read.map_err(|source| sources.unreadable(slice.file, source))?,
+            }
+        }
+        let payload = sources.plan.layout().payload_in(span);
+        self.tally.add(payload.into());
+        Ok(())
+    }
+
+    fn expect(&mut self, span: BlockSpan) {
+        let Self { sources, files, .. } = self;
+        for slice in long_slices(sources.plan.layout(), span) {
+            if sources.is_read(slice.file)
+                && let Ok(file) = files.file(slice.file, || sources.open(slice.file))
+            {
+                will_read(file, slice.offset, slice.len.into());
+            }
+        }
     }
 }
 
 /// The hashes as [`Plan::finish`] takes them.
-fn collect(
-    plan: &Plan,
-    hashed: Vec<(PieceIndex, PieceHashed)>,
-) -> (Vec<Sha1Digest>, Vec<Vec<Sha256Digest>>) {
-    let has_v2 = hashed.iter().any(|(_, hashes)| hashes.v2.is_some());
+fn collect(plan: &Plan, hashed: Vec<PieceHashed>) -> (Vec<Sha1Digest>, Vec<Vec<Sha256Digest>>) {
+    let has_v2 = hashed.iter().any(|hashes| hashes.v2.is_some());
     let mut v2 = if has_v2 {
         vec![Vec::new(); plan.layout().files().len()]
     } else {
         Vec::new()
     };
     let mut v1 = Vec::new();
-    for (_, hashes) in hashed {
+    for hashes in hashed {
         v1.extend(hashes.v1);
         if let Some((file, root)) = hashes.v2 {
             v2[file.as_usize()].push(root);

@@ -7,10 +7,11 @@ use riverrun_metainfo::{Layout, PieceHash};
 use riverrun_peer::HashRequest;
 use riverrun_swarm::{BlockDigests, ConnKey, StorageDone};
 
+use crate::abreast::{self, Group, Slab};
 use crate::cache::{Blocks, Slot};
 use crate::disk::{Completion, Shared, read_failed};
-use crate::judge::{Digests, Judge, PieceHasher, ZEROS};
-use crate::span::{ReadError, read_piece, read_span};
+use crate::judge::{Digests, Hashed, PieceHasher, ZEROS, is_right};
+use crate::span::{ReadError, Stored, read_span};
 use crate::torrent::{Op, Schedule, Torrent};
 
 /// Something to hash. What is being hashed holds a ticket, for which a close waits.
@@ -31,19 +32,21 @@ pub(crate) enum HashTask {
         piece: PieceIndex,
         request: HashRequest,
     },
-    /// The next piece of a check.
+    /// The next pieces of a check.
     Check(Arc<Torrent>),
 }
 
 impl Shared {
     /// Hashes until the lane is closed.
     pub(crate) fn hash_loop(&self) {
+        let mut slab = Slab::default();
         while let Some(task) = self.hashing.pop() {
-            self.hash(task);
+            self.hash(task, &mut slab);
         }
     }
 
-    pub(crate) fn hash(&self, task: HashTask) {
+    /// Does a task; `slab` is memory for what is read.
+    pub(crate) fn hash(&self, task: HashTask, slab: &mut Slab) {
         match task {
             HashTask::Judge {
                 torrent,
@@ -63,11 +66,13 @@ impl Shared {
                 request,
             } => {
                 self.guard(&torrent, || {
-                    self.hash_leaves(&torrent, conn, piece, request);
+                    self.hash_leaves(&torrent, conn, (piece, request), slab);
                 });
                 self.return_ticket(&torrent, ticket);
             }
-            HashTask::Check(torrent) => self.guard(&torrent, || self.check_next(&torrent)),
+            HashTask::Check(torrent) => {
+                self.guard(&torrent, || self.check_next(&torrent, slab));
+            }
         }
     }
 
@@ -80,11 +85,12 @@ impl Shared {
         let Some(layout) = torrent.state().layout.clone() else {
             return;
         };
-        let mut judge = Judge::new(hash);
+        let mut hasher = PieceHasher::of(&hash);
         let read = self.visit(torrent, &layout, piece, &blocks, &mut |blocks| {
-            judge.update(blocks);
+            hasher.update(blocks);
         });
-        if read.is_ok() && is_complete(&layout, piece, &blocks) && judge.passes() {
+        if read.is_ok() && is_complete(&layout, piece, &blocks) && is_right(&hash, &hasher.finish())
+        {
             return self.pass(torrent, piece, hash, blocks);
         }
         let mut digests = Digests::new(&hash);
@@ -119,8 +125,8 @@ impl Shared {
         &self,
         torrent: &Arc<Torrent>,
         conn: ConnKey,
-        piece: PieceIndex,
-        request: HashRequest,
+        (piece, request): (PieceIndex, HashRequest),
+        slab: &mut Slab,
     ) {
         let (layout, held) = {
             let state = torrent.state();
@@ -135,15 +141,20 @@ impl Shared {
             .next()
             .map_or(0, |slice| slice.len);
         let mut hasher = PieceHasher::new(false, len);
-        let read = match held {
-            Some(blocks) => self.visit(torrent, &layout, piece, &blocks, &mut |blocks| {
-                hasher.update(blocks);
-            }),
-            None => self.read_whole(torrent, &layout, piece, &mut |blocks| hasher.update(blocks)),
+        let hashed = if let Some(blocks) = held {
+            let take = &mut |blocks: &[&[u8]]| hasher.update(blocks);
+            let read = self.visit(torrent, &layout, piece, &blocks, take);
+            read.map(|()| hasher.finish())
+        } else {
+            let group = vec![(piece, hasher)];
+            let mut hashed = self
+                .hash_stored(torrent, &layout, group, &[], slab)
+                .into_iter();
+            // Invariant: what is hashed is what was given.
+            hashed.next().expect("a piece was given").1
         };
-        match read {
-            Ok(()) => {
-                let (_, leaves) = hasher.finish();
+        match hashed {
+            Ok((_, leaves)) => {
                 self.tell(
                     torrent,
                     StorageDone::Leaves {
@@ -169,57 +180,73 @@ impl Shared {
         }
     }
 
-    /// Hashes the next piece of a check, then makes room for other torrents before the one after it.
-    fn check_next(&self, torrent: &Arc<Torrent>) {
-        let (id, piece, hash, layout, ticket) = {
+    /// Hashes the next pieces of a check, then makes room for other torrents before those after them.
+    fn check_next(&self, torrent: &Arc<Torrent>, slab: &mut Slab) {
+        let (step, layout, ticket) = {
             let mut state = torrent.state();
             let Some(layout) = state.layout.clone() else {
                 return;
             };
-            let Some(check) = state.checks.front_mut() else {
+            let threads = self.config.hash_threads.max(1);
+            let Some(step) = state
+                .checks
+                .front_mut()
+                .and_then(|check| check.next_step(&layout, threads))
+            else {
                 return;
             };
-            let Some(piece) = check.pieces.pop_front() else {
-                return;
-            };
-            check.running += 1;
-            let (id, hash) = (check.id, check.hashes.get(piece));
-            (id, piece, hash, layout, state.agenda.take_ticket())
+            (step, layout, state.agenda.take_ticket())
         };
-        let right = hash.filter(|hash| {
-            let mut judge = Judge::new(*hash);
-            let read = self.read_whole(torrent, &layout, piece, &mut |blocks| judge.update(blocks));
-            read.is_ok() && judge.passes()
-        });
-        let schedule = self.note_checked(torrent, piece, right);
+        let known = |(piece, hash): &(PieceIndex, Option<PieceHash>)| {
+            Some((*piece, PieceHasher::of(hash.as_ref()?)))
+        };
+        let group = step.pieces.iter().filter_map(known).collect();
+        let hashed = self.hash_stored(torrent, &layout, group, &step.ahead, slab);
+        let mut hashed = hashed.into_iter();
+        let judge = |(piece, expected): (PieceIndex, Option<PieceHash>)| {
+            let right = expected.filter(|expected| {
+                let found = hashed.next().and_then(|(_, found)| found.ok());
+                found.is_some_and(|found| is_right(expected, &found))
+            });
+            (piece, right)
+        };
+        let checked = step.pieces.into_iter().map(judge).collect();
+        let schedule = self.note_checked(torrent, checked);
         self.schedule(torrent, schedule);
-        self.end_check_step(torrent, id);
+        self.end_check_step(torrent, step.id);
         self.return_ticket(torrent, ticket);
     }
 
+    /// Takes the pieces of a check, with their hashes if they are right.
     fn note_checked(
         &self,
         torrent: &Arc<Torrent>,
-        piece: PieceIndex,
-        right: Option<PieceHash>,
+        checked: Vec<(PieceIndex, Option<PieceHash>)>,
     ) -> Schedule {
         let mut state = torrent.state();
-        let op = if let Some(hash) = right {
-            state.verified.set(piece);
-            Op::Adopt(piece, hash)
-        } else {
-            state.verified.clear(piece);
-            Op::Forget(piece)
-        };
+        for (piece, right) in &checked {
+            if right.is_some() {
+                state.verified.set(*piece);
+            } else {
+                state.verified.clear(*piece);
+            }
+        }
         drop(state);
-        self.tell(
-            torrent,
-            StorageDone::Checked {
-                piece,
+        let told = checked.iter().map(|(piece, right)| Completion::Done {
+            torrent: torrent.site.torrent,
+            done: StorageDone::Checked {
+                piece: *piece,
                 ok: right.is_some(),
             },
-        );
-        torrent.state().agenda.push_now(op)
+        });
+        self.emit(told.collect());
+        let mut state = torrent.state();
+        let ops = checked.into_iter().map(|(piece, right)| match right {
+            Some(hash) => Op::Adopt(piece, hash),
+            None => Op::Forget(piece),
+        });
+        let pushed = ops.map(|op| state.agenda.push_now(op));
+        pushed.fold(Schedule::NotNeeded, Schedule::or)
     }
 
     fn end_check_step(&self, torrent: &Arc<Torrent>, id: u64) {
@@ -276,19 +303,21 @@ impl Shared {
         Ok(())
     }
 
-    fn read_whole(
+    /// Hashes pieces as they are on disk, side by side.
+    fn hash_stored(
         &self,
         torrent: &Torrent,
         layout: &Layout,
-        piece: PieceIndex,
-        take: &mut dyn FnMut(&[&[u8]]),
-    ) -> Result<(), ReadError> {
-        read_piece(
+        group: Group,
+        ahead: &[PieceIndex],
+        slab: &mut Slab,
+    ) -> Vec<(PieceIndex, Result<Hashed, ReadError>)> {
+        let mut open = |index| self.open(torrent, layout, index);
+        let mut stored = Stored {
             layout,
-            piece,
-            &mut |index| self.open(torrent, layout, index),
-            take,
-        )
+            open: &mut open,
+        };
+        abreast::hash(layout, group, ahead, (&mut stored, slab))
     }
 
     pub(crate) fn tell(&self, torrent: &Torrent, done: StorageDone) {

@@ -18,6 +18,9 @@ pub(crate) struct PieceHasher {
     at: usize,
 }
 
+/// The SHA-1 of a piece and the leaves of its merkle tree, as far as they were asked for.
+pub(crate) type Hashed = (Option<Sha1Digest>, Vec<Sha256Digest>);
+
 impl PieceHasher {
     /// For the SHA-1 of all bytes if `v1`, and the merkle tree over the first `tree_len`, if that is more than none.
     pub(crate) fn new(v1: bool, tree_len: u32) -> Self {
@@ -29,58 +32,62 @@ impl PieceHasher {
         }
     }
 
-    /// Takes the next blocks: whole ones, but for the last of the piece.
-    pub(crate) fn update(&mut self, blocks: &[&[u8]]) {
-        if let Some(sha1) = &mut self.sha1 {
-            for block in blocks {
-                sha1.update(block);
-            }
-        }
-        let mut inputs = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            let covered = self.tree_len.saturating_sub(self.at).min(block.len());
-            if covered > 0 {
-                inputs.push(&block[..covered]);
-            }
-            self.at += block.len();
-        }
-        self.leaves.extend(sha256_many(&inputs));
+    /// For what is to be compared with `expected`.
+    pub(crate) fn of(expected: &PieceHash) -> Self {
+        Self::new(
+            expected.v1.is_some(),
+            expected.v2.map_or(0, |root| root.len),
+        )
     }
 
-    /// The SHA-1 and the leaves, as far as they were asked for.
-    pub(crate) fn finish(self) -> (Option<Sha1Digest>, Vec<Sha256Digest>) {
+    /// Takes the next blocks: whole ones, but for the last of the piece.
+    pub(crate) fn update(&mut self, blocks: &[&[u8]]) {
+        Self::update_many(&mut [self], &[blocks]);
+    }
+
+    /// Takes the next blocks of each of these pieces, side by side: `blocks[i]` are of `hashers[i]`.
+    pub(crate) fn update_many(hashers: &mut [&mut Self], blocks: &[&[&[u8]]]) {
+        let (mut streams, mut bytes) = (Vec::new(), Vec::new());
+        for (hasher, blocks) in hashers.iter_mut().zip(blocks) {
+            if let Some(sha1) = &mut hasher.sha1 {
+                streams.push(sha1);
+                bytes.push(*blocks);
+            }
+        }
+        Sha1::update_many(&mut streams, &bytes);
+        let mut inputs = Vec::new();
+        let mut counts = Vec::with_capacity(hashers.len());
+        for (hasher, blocks) in hashers.iter_mut().zip(blocks) {
+            let before = inputs.len();
+            for block in *blocks {
+                let covered = hasher.tree_len.saturating_sub(hasher.at).min(block.len());
+                if covered > 0 {
+                    inputs.push(&block[..covered]);
+                }
+                hasher.at += block.len();
+            }
+            counts.push(inputs.len() - before);
+        }
+        let mut leaves = sha256_many(&inputs).into_iter();
+        for (hasher, count) in hashers.iter_mut().zip(counts) {
+            hasher.leaves.extend(leaves.by_ref().take(count));
+        }
+    }
+
+    /// What was asked for.
+    pub(crate) fn finish(self) -> Hashed {
         (self.sha1.map(Sha1::finish), self.leaves)
     }
 }
 
-/// Takes the blocks of a piece one after the other, and says at the end whether they are right.
-pub(crate) struct Judge {
-    expected: PieceHash,
-    hasher: PieceHasher,
-}
-
-impl Judge {
-    pub(crate) fn new(expected: PieceHash) -> Self {
-        let tree_len = expected.v2.map_or(0, |root| root.len);
-        let hasher = PieceHasher::new(expected.v1.is_some(), tree_len);
-        Self { expected, hasher }
-    }
-
-    /// Takes the next blocks: whole ones, but for the last of the piece.
-    pub(crate) fn update(&mut self, blocks: &[&[u8]]) {
-        self.hasher.update(blocks);
-    }
-
-    /// Whether all hashes that are known are right.
-    pub(crate) fn passes(self) -> bool {
-        let PieceHash { v1, v2 } = self.expected;
-        let (sha1, leaves) = self.hasher.finish();
-        let right_v2 = v2.is_none_or(|expected| {
-            leaves.len() <= expected.leaves as usize
-                && merkle::root_of(&leaves, expected.leaves) == expected.root
-        });
-        sha1 == v1 && right_v2 && (v1.is_some() || v2.is_some())
-    }
+/// Whether all hashes that are known are right.
+pub(crate) fn is_right(expected: &PieceHash, (sha1, leaves): &Hashed) -> bool {
+    let PieceHash { v1, v2 } = expected;
+    let right_v2 = v2.is_none_or(|expected| {
+        leaves.len() <= expected.leaves as usize
+            && merkle::root_of(leaves, expected.leaves) == expected.root
+    });
+    sha1 == v1 && right_v2 && (v1.is_some() || v2.is_some())
 }
 
 /// What the blocks of a piece hash to, each by itself: the leaves of the merkle tree if it has one.

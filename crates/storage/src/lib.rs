@@ -10,6 +10,7 @@
 //!
 //! Beside that, [`create`] makes torrents of files, and [`verify`] holds files against torrents.
 
+mod abreast;
 mod backend;
 mod cache;
 mod config;
@@ -27,6 +28,7 @@ mod os;
 mod owners;
 mod pass;
 mod reading;
+mod recent;
 mod span;
 mod survey;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::num::NonZero;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
@@ -133,6 +134,10 @@ impl RawFile for OsFile {
         Ok(done)
     }
 
+    fn expect(&self, offset: u64, len: u64) {
+        will_read(&self.0, offset, len);
+    }
+
     fn write_at(&self, bytes: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| {
             rustix::io::pwritev(&self.0, bytes, offset)
@@ -187,6 +192,12 @@ impl RawFile for OsFile {
     fn drop_cache(&self) -> io::Result<()> {
         Ok(rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?)
     }
+}
+
+/// Tells the kernel that these bytes of a file will be read soon: it begins, and is not waited for.
+pub(crate) fn will_read(file: &File, offset: u64, len: u64) {
+    // A hint: where it is not taken the read itself waits.
+    let _ = rustix::fs::fadvise(file, offset, NonZero::new(len), Advice::WillNeed);
 }
 
 /// What to do about a directory on the way that is not there.

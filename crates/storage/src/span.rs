@@ -6,6 +6,7 @@ use std::sync::Arc;
 use riverrun_base::{BLOCK_LEN, BlockSpan, FileIndex, PieceIndex};
 use riverrun_metainfo::{FileSlice, Layout};
 
+use crate::abreast::Source;
 use crate::backend::RawFile;
 use crate::cache::{Blocks, Slot};
 
@@ -76,27 +77,32 @@ pub(crate) fn read_span(
     Ok(())
 }
 
-/// How much of a piece is read at once: whole blocks.
-pub(crate) const CHUNK_LEN: u32 = 64 * BLOCK_LEN;
+/// The bytes of pieces as they are stored.
+pub(crate) struct Stored<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) open: &'a mut dyn FnMut(FileIndex) -> io::Result<Arc<dyn RawFile>>,
+}
 
-/// Reads a piece, a chunk of whole blocks after the other.
-pub(crate) fn read_piece(
-    layout: &Layout,
-    piece: PieceIndex,
-    open: &mut dyn FnMut(FileIndex) -> io::Result<Arc<dyn RawFile>>,
-    take: &mut dyn FnMut(&[&[u8]]),
-) -> Result<(), ReadError> {
-    let len = layout.piece_len(piece);
-    let mut buffer = vec![0; len.min(CHUNK_LEN) as usize];
-    for offset in (0..len).step_by(CHUNK_LEN as usize) {
-        let span = BlockSpan {
-            piece,
-            offset,
-            len: (len - offset).min(CHUNK_LEN),
-        };
-        let chunk = &mut buffer[..span.len as usize];
-        read_span(layout, span, chunk, open)?;
-        take(&chunk.chunks(BLOCK_LEN as usize).collect::<Vec<_>>());
+impl Source for Stored<'_> {
+    type Error = ReadError;
+
+    fn read(&mut self, span: BlockSpan, out: &mut [u8]) -> Result<(), ReadError> {
+        read_span(self.layout, span, out, self.open)
     }
-    Ok(())
+
+    fn expect(&mut self, span: BlockSpan) {
+        for slice in long_slices(self.layout, span) {
+            if let Ok(file) = (self.open)(slice.file) {
+                file.expect(slice.offset, slice.len.into());
+            }
+        }
+    }
+}
+
+/// The parts of a span of which a disk is told in advance: for short ones that costs more than it gains.
+pub(crate) fn long_slices(layout: &Layout, span: BlockSpan) -> impl Iterator<Item = FileSlice> {
+    const LEN_MIN: u32 = 64 << 10;
+    let is_worth_it =
+        |slice: &FileSlice| slice.len >= LEN_MIN && !layout.files()[slice.file.as_usize()].is_pad();
+    layout.slices(span).filter(is_worth_it)
 }

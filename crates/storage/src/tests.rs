@@ -2,7 +2,7 @@
 
 mod crash;
 mod faults;
-mod fixture;
+pub(crate) mod fixture;
 pub(crate) mod memory;
 mod passes;
 mod real;

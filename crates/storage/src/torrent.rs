@@ -11,6 +11,7 @@ use riverrun_base::{Bitfield, BlockSpan, InfoHashes, PieceIndex};
 use riverrun_metainfo::{Layout, PieceHash, PieceHashes};
 use riverrun_swarm::{ConnKey, StorageFault};
 
+use crate::abreast;
 use crate::cache::{Blocks, Cache, memory_bytes};
 use crate::files::TorrentFiles;
 use crate::ground::Site;
@@ -108,6 +109,41 @@ pub(crate) struct Check {
     pub(crate) pieces: VecDeque<PieceIndex>,
     pub(crate) hashes: Arc<PieceHashes>,
     pub(crate) running: usize,
+    /// Of how many of the pieces the disk was told.
+    pub(crate) told: usize,
+}
+
+/// Some pieces of a check.
+pub(crate) struct CheckStep {
+    pub(crate) id: u64,
+    /// The pieces, each with what it must hash to if that is known.
+    pub(crate) pieces: Vec<(PieceIndex, Option<PieceHash>)>,
+    /// Those of which the disk is to be told.
+    pub(crate) ahead: Vec<PieceIndex>,
+}
+
+impl Check {
+    /// As many pieces as are hashed side by side, on one of so many threads.
+    pub(crate) fn next_step(&mut self, layout: &Layout, threads: usize) -> Option<CheckStep> {
+        let group_len = abreast::group_len(layout) as usize;
+        let share = self.pieces.len().div_ceil(threads);
+        let count = group_len.min(share);
+        if count == 0 {
+            return None;
+        }
+        self.running += 1;
+        let hash = |piece| (piece, self.hashes.get(piece));
+        let pieces = self.pieces.drain(..count).map(hash).collect();
+        let distance = abreast::pieces_ahead(layout, abreast::group_len(layout)) as usize;
+        let told = self.told.saturating_sub(count);
+        self.told = told.max(distance);
+        let ahead = self.pieces.iter().copied().take(distance).skip(told);
+        Some(CheckStep {
+            id: self.id,
+            pieces,
+            ahead: ahead.collect(),
+        })
+    }
 }
 
 /// Whether a torrent has to be given to a disk thread.
@@ -116,6 +152,16 @@ pub(crate) struct Check {
 pub(crate) enum Schedule {
     Needed,
     NotNeeded,
+}
+
+impl Schedule {
+    /// Needed if either is.
+    pub(crate) fn or(self, other: Self) -> Self {
+        match self {
+            Self::Needed => self,
+            Self::NotNeeded => other,
+        }
+    }
 }
 
 impl Torrent {

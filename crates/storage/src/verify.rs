@@ -6,14 +6,16 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use riverrun_base::{FileIndex, PieceIndex};
-use riverrun_metainfo::{Info, PieceHashes};
+use riverrun_base::{BlockSpan, FileIndex, PieceIndex};
+use riverrun_metainfo::{Info, PieceHash, PieceHashes};
 
+use crate::abreast::{self, Slab, Source};
 use crate::backend::{Access, Backend as _, Found, Place, RawFile};
-use crate::judge::Judge;
+use crate::judge::{PieceHasher, is_right};
 use crate::os::OsBackend;
-use crate::pass::{self, Tally, Watch};
-use crate::span::{read_piece, stored_slices};
+use crate::pass::{self, Tally, Turn, Turns, Watch};
+use crate::recent::Recent;
+use crate::span::{Stored, stored_slices};
 use crate::survey::stored_files;
 
 /// Extra files that are named; more are only known to be there.
@@ -96,16 +98,13 @@ pub fn verify(
 ) -> Result<Report, Cancelled> {
     let layout = info.layout();
     let tally = Tally::new(watch, layout.payload_len());
-    let each = |open: &mut Open, piece| {
-        let status = check(info, hashes, root, open, piece);
-        tally.add(layout.payload_in(layout.piece_span(piece)).into());
-        Ok::<_, Cancelled>(status)
-    };
-    let checked = pass::run(layout.piece_count(), threads, &tally, each)?;
-    if tally.is_cancelled() || checked.len() < layout.piece_count() as usize {
+    let turns = Turns::new(layout, threads);
+    let pieces = pass::run(&turns, threads, &tally, |desk: &mut Desk, turn| {
+        Ok::<_, Cancelled>(check((info, root), hashes, desk, turn, &tally))
+    })?;
+    if tally.is_cancelled() || pieces.len() < layout.piece_count() as usize {
         return Err(Cancelled);
     }
-    let pieces: Vec<PieceStatus> = checked.into_iter().map(|(_, status)| status).collect();
     let files = stored_files(layout)
         .map(|(index, _)| (index, file_status(info, root, index, &pieces)))
         .collect();
@@ -116,36 +115,88 @@ pub fn verify(
     })
 }
 
-/// The file that a thread read last.
+/// What a thread works with.
 #[derive(Default)]
-struct Open(Option<(FileIndex, Arc<dyn RawFile>)>);
+struct Desk {
+    files: Recent<Arc<dyn RawFile>>,
+    slab: Slab,
+}
 
-fn check(
-    info: &Info,
-    hashes: &PieceHashes,
-    root: &Path,
-    open: &mut Open,
-    piece: PieceIndex,
-) -> PieceStatus {
-    let layout = info.layout();
-    let Some(hash) = hashes.get(piece) else {
-        return PieceStatus::Unknown;
-    };
-    let mut judge = Judge::new(hash);
-    let mut open = |index: FileIndex| {
-        if let Some((_, file)) = open.0.as_ref().filter(|(last, _)| *last == index) {
-            return Ok(file.clone());
-        }
-        let path = layout.files()[index.as_usize()].path.as_str();
-        let file = OsBackend.open(Place { root, path }, Access::Read)?;
-        open.0 = Some((index, file.clone()));
-        io::Result::Ok(file)
-    };
-    match read_piece(layout, piece, &mut open, &mut |blocks| judge.update(blocks)) {
-        Err(_) => PieceStatus::Missing,
-        Ok(()) if judge.passes() => PieceStatus::Right,
-        Ok(()) => PieceStatus::Wrong,
+/// Reads for one thread.
+struct Reader<'a> {
+    stored: Stored<'a>,
+    tally: &'a Tally<'a>,
+}
+
+impl Source for Reader<'_> {
+    type Error = PieceStatus;
+
+    fn read(&mut self, span: BlockSpan, out: &mut [u8]) -> Result<(), PieceStatus> {
+        let layout = self.stored.layout;
+        let read = if self.tally.is_cancelled() {
+            Err(PieceStatus::Unknown)
+        } else {
+            let read = self.stored.read(span, out);
+            read.map_err(|_| PieceStatus::Missing)
+        };
+        let through = match read {
+            Ok(()) => span,
+            // Nothing more will be read of this piece.
+            Err(_) => BlockSpan {
+                len: layout.piece_len(span.piece) - span.offset,
+                ..span
+            },
+        };
+        self.tally.add(layout.payload_in(through).into());
+        read
     }
+
+    fn expect(&mut self, span: BlockSpan) {
+        self.stored.expect(span);
+    }
+}
+
+/// How the pieces of a turn are.
+fn check(
+    (info, root): (&Info, &Path),
+    hashes: &PieceHashes,
+    desk: &mut Desk,
+    turn: &Turn,
+    tally: &Tally<'_>,
+) -> Vec<PieceStatus> {
+    let layout = info.layout();
+    let pieces = turn.pieces.clone().map(PieceIndex);
+    let expected: Vec<_> = pieces.map(|piece| (piece, hashes.get(piece))).collect();
+    let known = |(piece, hash): &(PieceIndex, Option<PieceHash>)| {
+        Some((*piece, PieceHasher::of(hash.as_ref()?)))
+    };
+    let group = expected.iter().filter_map(known).collect();
+    let Desk { files, slab } = desk;
+    let mut open = |index: FileIndex| {
+        let path = layout.files()[index.as_usize()].path.as_str();
+        let open = || OsBackend.open(Place { root, path }, Access::Read);
+        files.file(index, open).cloned()
+    };
+    let stored = Stored {
+        layout,
+        open: &mut open,
+    };
+    let mut reader = Reader { stored, tally };
+    let hashed = abreast::hash(layout, group, &turn.ahead(), (&mut reader, slab));
+    let mut hashed = hashed.into_iter();
+    let judge = |(piece, expected): (PieceIndex, Option<PieceHash>)| {
+        let Some(expected) = expected else {
+            tally.add(layout.payload_in(layout.piece_span(piece)).into());
+            return PieceStatus::Unknown;
+        };
+        match hashed.next() {
+            Some((_, Ok(found))) if is_right(&expected, &found) => PieceStatus::Right,
+            Some((_, Ok(_))) => PieceStatus::Wrong,
+            Some((_, Err(status))) => status,
+            None => PieceStatus::Unknown,
+        }
+    };
+    expected.into_iter().map(judge).collect()
 }
 
 fn file_status(info: &Info, root: &Path, index: FileIndex, pieces: &[PieceStatus]) -> FileStatus {

@@ -359,6 +359,7 @@ impl Shared {
             pieces: pieces.ones().collect(),
             hashes,
             running: 0,
+            told: 0,
         });
         let is_first = state.checks.len() == 1;
         if pieces.none() && is_first {

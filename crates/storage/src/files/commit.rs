@@ -7,10 +7,12 @@ use riverrun_metainfo::PieceHash;
 use riverrun_swarm::StorageFault;
 
 use super::{TorrentFiles, Trouble, Unsynced};
+use crate::abreast::{self, Slab};
 use crate::backend::{Access, Found, Place};
 use crate::journal::{FileMark, Record};
-use crate::judge::Judge;
-use crate::span::read_piece;
+use crate::judge::{PieceHasher, is_right};
+use crate::recent::Recent;
+use crate::span::Stored;
 
 /// Files kept open for writing from one commit to the next.
 const WRITERS_KEPT_MAX: usize = 16;
@@ -104,12 +106,20 @@ impl TorrentFiles {
 
     /// Whether a piece on disk is what it must be.
     pub(super) fn is_right_on_disk(&self, piece: PieceIndex, hash: PieceHash) -> bool {
-        let mut judge = Judge::new(hash);
-        let mut open = |index| self.ground.backend.open(self.place(index), Access::Read);
-        let read = read_piece(&self.layout, piece, &mut open, &mut |blocks| {
-            judge.update(blocks);
-        });
-        read.is_ok() && judge.passes()
+        let mut opened = Recent::default();
+        let mut open = |index| {
+            let open = || self.ground.backend.open(self.place(index), Access::Read);
+            opened.file(index, open).cloned()
+        };
+        let mut stored = Stored {
+            layout: &self.layout,
+            open: &mut open,
+        };
+        let group = vec![(piece, PieceHasher::of(&hash))];
+        let work = (&mut stored, &mut Slab::default());
+        let hashed = abreast::hash(&self.layout, group, &[], work);
+        let mut found = hashed.into_iter().filter_map(|(_, found)| found.ok());
+        found.any(|found| is_right(&hash, &found))
     }
 
     pub(super) fn sync_file(&mut self, index: FileIndex) -> Result<(), StorageFault> {

@@ -12,6 +12,7 @@ use riverrun_swarm::{BlockDigests, StorageDone, StorageFault, StorageJob, Torren
 use super::fixture::Fixture;
 use super::memory::{Faults, MemoryDisk};
 use super::rig::{CONN, ROOT, Rig, durable, opened};
+use crate::abreast::Slab;
 use crate::config::{Preallocation, StorageOptions};
 use crate::disk::CACHE_BYTES_MIN;
 
@@ -739,7 +740,7 @@ fn a_sync_that_fails_between_verdict_and_write_costs_the_piece() {
     rig.submit(StorageJob::Sync);
     rig.verify(&fixture, piece);
     while let Some(task) = rig.shared.hashing.try_pop(rig.now) {
-        rig.shared.hash(task);
+        rig.shared.hash(task, &mut Slab::default());
     }
     disk.set_faults(Faults {
         failing_syncs: 1,

@@ -10,16 +10,16 @@ use riverrun_metainfo::{Info, Layout, MetaVersion, PieceHashes, merkle};
 use crate::judge::PieceHasher;
 
 /// A torrent, and the bytes of its files.
-pub(super) struct Fixture {
-    pub(super) info: Arc<Info>,
-    pub(super) hashes: Arc<PieceHashes>,
+pub(crate) struct Fixture {
+    pub(crate) info: Arc<Info>,
+    pub(crate) hashes: Arc<PieceHashes>,
     /// By index in the layout; padding is zeros.
-    pub(super) contents: Vec<Vec<u8>>,
+    pub(crate) contents: Vec<Vec<u8>>,
 }
 
 impl Fixture {
     /// Files of these names and lengths in a directory `t`, with random contents.
-    pub(super) fn new(version: MetaVersion, piece_len: u32, files: &[(&str, usize)]) -> Self {
+    pub(crate) fn new(version: MetaVersion, piece_len: u32, files: &[(&str, usize)]) -> Self {
         let source = |(name, len): &(&str, usize)| {
             let path = name
                 .split('/')
@@ -31,7 +31,7 @@ impl Fixture {
     }
 
     /// One file `t`.
-    pub(super) fn single(version: MetaVersion, piece_len: u32, len: usize) -> Self {
+    pub(crate) fn single(version: MetaVersion, piece_len: u32, len: usize) -> Self {
         Self::of_sources(
             version,
             piece_len,
@@ -79,21 +79,21 @@ impl Fixture {
         }
     }
 
-    pub(super) fn layout(&self) -> &Arc<Layout> {
+    pub(crate) fn layout(&self) -> &Arc<Layout> {
         self.info.layout()
     }
 
-    pub(super) fn pieces(&self) -> impl Iterator<Item = PieceIndex> + use<> {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = PieceIndex> + use<> {
         (0..self.layout().piece_count()).map(PieceIndex)
     }
 
     /// The true bytes of a span.
-    pub(super) fn bytes(&self, span: BlockSpan) -> Vec<u8> {
+    pub(crate) fn bytes(&self, span: BlockSpan) -> Vec<u8> {
         bytes_of(self.layout(), &self.contents, span)
     }
 
     /// The blocks of a piece as peers send them: none that is only padding.
-    pub(super) fn blocks(&self, piece: PieceIndex) -> Vec<(BlockSpan, Block)> {
+    pub(crate) fn blocks(&self, piece: PieceIndex) -> Vec<(BlockSpan, Block)> {
         let spans =
             (0..self.layout().block_count(piece)).map(|n| self.layout().span(piece, n).unwrap());
         let spans = spans.filter(|span| !self.layout().is_padding(*span));
@@ -103,7 +103,7 @@ impl Fixture {
     }
 
     /// The files that are stored, with their true contents, by path below the root.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let files = self.layout().files().iter().zip(&self.contents);
         files
             .filter(|(file, _)| !file.is_pad())

@@ -432,6 +432,8 @@ impl RawFile for MemoryFile {
         Ok(count)
     }
 
+    fn expect(&self, _: u64, _: u64) {}
+
     fn write_at(&self, bytes: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let mut data = concat(bytes);
         let mut world = self.disk.world();

@@ -149,6 +149,60 @@ fn verification_says_what_is_wrong_with_each_file() {
     );
 }
 
+/// More pieces than a group has, each longer than what is read of it at a time.
+fn long_pieces(version: MetaVersion) -> Fixture {
+    let files = [("a", 9000 * KIB + 5), ("b", 100 * KIB), ("c", 4000 * KIB)];
+    Fixture::new(version, 256 * 1024, &files)
+}
+
+#[test]
+fn pieces_longer_than_what_is_read_at_a_time_are_hashed_whole() {
+    for version in VERSIONS {
+        let fixture = long_pieces(version);
+        let root = put(&fixture);
+        let path = root.path().join("t");
+        let mut options = CreateOptions::new(b"t".to_vec(), version);
+        options.piece_len = Some(256 * 1024);
+        let plan = Plan::new(walk(&path, ALL).unwrap().sources, options).unwrap();
+        unwatched(|watch| {
+            let made = hash(&path, &plan, THREADS, watch).unwrap();
+            assert_eq!(made.info.hashes(), fixture.info.hashes(), "{version:?}");
+        });
+    }
+}
+
+#[test]
+fn a_piece_that_cannot_be_read_does_not_touch_its_neighbours() {
+    for version in VERSIONS {
+        let fixture = long_pieces(version);
+        let root = put(&fixture);
+        // In the middle of the fifth piece, behind its first chunk.
+        let a = fs::File::options()
+            .write(true)
+            .open(root.path().join("t/a"))
+            .unwrap();
+        a.set_len(4 * 256 * 1024 + 200 * 1024).unwrap();
+        let (layout, total) = (fixture.layout(), AtomicU64::new(0));
+        let watch = Watch {
+            progress: &|progress| {
+                total.fetch_max(progress.done_bytes, Ordering::Relaxed);
+            },
+            cancel: &AtomicBool::new(false),
+        };
+        let report = verify(&fixture.info, &fixture.hashes, root.path(), THREADS, watch).unwrap();
+        let gone = 4..layout.pieces_of(FileIndex(0)).end;
+        for (piece, status) in (0..).zip(&report.pieces) {
+            let expect = if gone.contains(&piece) {
+                Missing
+            } else {
+                Right
+            };
+            assert_eq!(*status, expect, "{piece} of {version:?}");
+        }
+        assert_eq!(total.into_inner(), layout.payload_len());
+    }
+}
+
 #[test]
 fn files_of_others_are_listed() {
     let fixture = fixture(MetaVersion::V1);

@@ -9,6 +9,7 @@ use riverrun_swarm::{ConnKey, StorageDone, StorageJob, TorrentKey};
 
 use super::fixture::Fixture;
 use super::memory::MemoryDisk;
+use crate::abreast::Slab;
 use crate::config::{StorageConfig, StorageOptions};
 use crate::disk::{Completion, Shared};
 use crate::torrent::Torrent;
@@ -77,7 +78,7 @@ impl Rig {
                 .shared
                 .hashing
                 .try_pop(self.now)
-                .map(|task| self.shared.hash(task))
+                .map(|task| self.shared.hash(task, &mut Slab::default()))
                 .is_some(),
             1 => self
                 .shared
