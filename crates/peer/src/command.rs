@@ -117,6 +117,8 @@ pub enum CloseReason {
     Duplicate,
     /// The peer is ourselves.
     Ourselves,
+    /// The network that we may use is gone, or our address in it is another.
+    Offline,
     /// The engine shuts down.
     Shutdown,
 }

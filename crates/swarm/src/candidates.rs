@@ -356,6 +356,21 @@ impl Candidates {
         }
     }
 
+    /// Failures so far may have been our own: whoever waits is ready.
+    pub(crate) fn forgive(&mut self) {
+        for (_, addr) in self.waiting.clone() {
+            if let Some(candidate) = self.known.get_mut(&addr) {
+                candidate.failures = 0;
+            }
+            self.set_state(addr, State::Ready);
+        }
+        for record in self.by_ip.values_mut() {
+            record.failures = 0;
+            record.blocked_until = Time::ZERO;
+        }
+        self.dry = None;
+    }
+
     /// An address is not to be dialled any more.
     pub(crate) fn bar(&mut self, addr: SocketAddr) {
         self.set_state(canonical(addr), State::Unwelcome);

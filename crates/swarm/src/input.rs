@@ -79,6 +79,12 @@ pub enum Input {
     ListenPort(u16),
     /// Somebody told us our address as seen from outside.
     ExternalIp(IpAddr),
+    /// The network that we may use is gone, or about to change: every connection is over, nothing is dialled or
+    /// announced until it is back.
+    Offline,
+    /// The network is there, maybe with other addresses: peers that were not reached are tried again, and trackers are
+    /// told where we are.
+    Online,
     /// Stop every torrent: say goodbye to trackers and peers, sync storage.
     Shutdown,
 }

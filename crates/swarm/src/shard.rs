@@ -112,6 +112,14 @@ impl Shard {
                     self.with_all(now, out, Torrent::address_changed);
                 }
             }
+            Input::Offline => {
+                self.shared.is_online = false;
+                self.with_all(now, out, Torrent::network_gone);
+            }
+            Input::Online => {
+                self.shared.is_online = true;
+                self.with_all(now, out, Torrent::network_back);
+            }
             Input::Shutdown => self.with_all(now, out, Torrent::shut_down),
         }
     }

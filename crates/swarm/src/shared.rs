@@ -15,6 +15,8 @@ use crate::limits::Throttle;
 pub(crate) struct Shared {
     pub(crate) conns: Conns,
     pub(crate) own: OwnAddress,
+    /// Whether there is a network.
+    pub(crate) is_online: bool,
     /// One token a dial.
     pub(crate) dials: TokenBucket,
     pub(crate) up: Throttle,
@@ -35,6 +37,7 @@ impl Shared {
                 external_ip: None,
                 listen_port: config.listen_port,
             },
+            is_online: true,
             dials: TokenBucket::new(rate, config.dial_burst.into(), Time::ZERO),
             up: Throttle::default(),
             down: Throttle::default(),

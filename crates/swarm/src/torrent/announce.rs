@@ -176,8 +176,22 @@ impl Announcer {
     /// Forgets what is under way.
     pub(super) fn forget(&mut self) {
         self.is_on = false;
+        self.interrupt();
+    }
+
+    /// The network is gone: whatever becomes of the announces under way says nothing of the trackers.
+    pub(super) fn interrupt(&mut self) {
         for entry in &mut self.entries {
             entry.in_flight = None;
+        }
+        self.reschedule();
+    }
+
+    /// The network is back: trackers hear at once where we are, and failures may have been our own.
+    pub(super) fn renew(&mut self, now: Time) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.due < NEVER) {
+            entry.backoff.succeed();
+            entry.due = now;
         }
         self.reschedule();
     }
@@ -401,6 +415,9 @@ impl Torrent {
     }
 
     pub(super) fn announce_due(&mut self, cx: &mut Cx<'_>) {
+        if !cx.shared.is_online {
+            return;
+        }
         let due = self.announcer.due(cx.now, self.say());
         self.send_announces(cx, due);
     }

@@ -54,9 +54,24 @@ impl Torrent {
         self.candidates.rank_again(cx.shared.own, &mut self.rng);
     }
 
+    /// There is no network any more.
+    pub(crate) fn network_gone(&mut self, cx: &mut Cx<'_>) {
+        self.close_peers(cx, &CloseReason::Offline);
+        self.announcer.interrupt();
+    }
+
+    /// There is a network again.
+    pub(crate) fn network_back(&mut self, cx: &mut Cx<'_>) {
+        self.candidates.forgive();
+        self.announcer.renew(cx.now);
+        self.announce_due(cx);
+        self.settle(cx);
+    }
+
     fn wants_peers(&self, cx: &Cx<'_>) -> bool {
         let max = self.options.connections_max as usize;
-        self.life.is_open_to_peers()
+        cx.shared.is_online
+            && self.life.is_open_to_peers()
             && self.peers.len() < max
             && cx.shared.conns.open() < cx.config.connections_max
             && self.peers.half_open() < self.half_open_max(cx)
@@ -168,6 +183,9 @@ impl Torrent {
 
     /// Whether there is room for a peer that has dialled us; makes some if it can.
     fn admit(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) -> Result<(), CloseReason> {
+        if !cx.shared.is_online {
+            return Err(CloseReason::Offline);
+        }
         if !self.life.is_open_to_peers() {
             return Err(CloseReason::TorrentStopped);
         }
@@ -344,7 +362,9 @@ impl Torrent {
         if let Some(addr) = addr.filter(is_last) {
             let end = match why {
                 CloseReason::Ourselves | CloseReason::Banned => DialEnd::Unwelcome,
-                CloseReason::TorrentStopped | CloseReason::Shutdown => DialEnd::Ended,
+                CloseReason::TorrentStopped | CloseReason::Shutdown | CloseReason::Offline => {
+                    DialEnd::Ended
+                }
                 _ if was_up && peer.was_of_use(cx.now) => DialEnd::Ended,
                 _ if was_up => DialEnd::Useless,
                 _ => DialEnd::Failed,

@@ -240,7 +240,9 @@ impl Torrent {
         }
         let waits = self.peers.waits.first().map(|(until, _)| *until);
         [
-            self.announcer.next_due(self.is_short_of_peers()),
+            self.announcer
+                .next_due(self.is_short_of_peers())
+                .filter(|_| cx.shared.is_online),
             self.choker.next_round().filter(|_| self.life.is_running()),
             waits,
             self.next_dial(cx),

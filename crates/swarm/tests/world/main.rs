@@ -9,6 +9,7 @@ mod limits;
 mod manners;
 mod metadata;
 mod node;
+mod offline;
 mod poison;
 mod private;
 mod trackers;
