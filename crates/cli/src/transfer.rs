@@ -5,10 +5,10 @@ mod progress;
 mod select;
 mod watch;
 
-pub(crate) use engine::{NetworkFlags, cannot_start, start};
+pub(crate) use engine::{NetworkFlags, ReachFlags, cannot_start, start};
 pub(crate) use progress::{Progress, duration, hashes_json};
 pub(crate) use select::priorities;
-pub(crate) use watch::{Ending, SeedGoal, Watched, storage_failure, watch};
+pub(crate) use watch::{Ending, Feed, SeedGoal, Watched, storage_failure, watch};
 
 use riverrun_engine::Engine;
 

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .listen([loopback])
         .start()
         .await?;
-    let peers = seeder.listen_addrs().iter().copied();
+    let peers = seeder.listen_addrs();
     let torrent = leecher
         .add(AddTorrent::from_file(path)?.dir(to).peers(peers))
         .await?;

@@ -11,14 +11,15 @@ use riverrun_metainfo::{Info, Magnet, Metainfo, PieceHashes, PieceLayers};
 use riverrun_peer::PeerConfig;
 use riverrun_storage::{Disk, StorageConfig};
 use riverrun_swarm::{Config, Event, Input, Limits, Shard};
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::add::{AddTorrent, Source};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
-use crate::driver::listen::{self, Directory};
+use crate::driver::listen::Directory;
+use crate::driver::presence::{Presence, Whereabouts};
 use crate::driver::routes::Routes;
 use crate::driver::shard::{
     self, DiskMessage, NewTorrent, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
@@ -27,6 +28,7 @@ use crate::driver::socket::{Family, Sockets};
 use crate::driver::tracker::{TrackerClient, Trackers, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
+use crate::network::{NetworkOptions, NetworkState};
 use crate::torrent::{TorrentHandle, ask};
 
 /// Events that wait for a slow listener; older ones are skipped, and the listener is told how many.
@@ -47,9 +49,16 @@ pub struct EngineBuilder {
     connections_max: Option<u32>,
     cache_bytes: Option<usize>,
     seed: Option<u64>,
+    network: NetworkOptions,
 }
 
 impl EngineBuilder {
+    /// Uses the network only as these options allow.
+    pub fn network(mut self, options: NetworkOptions) -> Self {
+        self.network = options;
+        self
+    }
+
     /// Listens on these addresses, and dials from them, instead of on 6881 to 6889 of all addresses. Port 0
     /// takes any free one.
     pub fn listen(mut self, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
@@ -88,14 +97,12 @@ impl EngineBuilder {
     )]
     pub async fn start(self) -> Result<Engine, StartError> {
         let mut rng = Rng::new(self.seed.unwrap_or_else(rand::random));
-        let sockets = Sockets::new(&self.listen);
-        let listeners = sockets
-            .listen()
-            .map_err(|(addr, source)| StartError::Listen { addr, source })?;
-        let addrs: Vec<_> = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
+        let sockets =
+            Sockets::new(&self.listen, self.network.clone()).map_err(StartError::Network)?;
+        // From before the first listening on, so that no change is missed.
+        let changes = sockets.changes();
+        let presence = Presence::start(sockets.clone())?;
+        let whereabouts = presence.whereabouts();
         let clock = Clock::start();
         let (sender, inbox) = mpsc::channel(SHARD_INBOX_MESSAGES);
         let routes = Arc::new(Routes::default());
@@ -103,11 +110,10 @@ impl EngineBuilder {
         let (disk_sender, disk_done) = mpsc::unbounded_channel();
         let disk = self.start_disk(&routes, disk_sender, &room)?;
         let peer_id = draw_peer_id(&mut rng);
-        let port = addrs.first().map(SocketAddr::port);
+        let port = whereabouts.addrs().first().map(SocketAddr::port);
         let config = self.decide_config(peer_id, rng.next_u32(), port);
         let metadata = MetadataStore::new(self.state_dir.join("metadata"));
-        let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())
-            .map_err(StartError::Http)?;
+        let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
         let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
             clock,
@@ -118,10 +124,9 @@ impl EngineBuilder {
             directory: Arc::new(Directory::default()),
         };
         let mut tasks = Vec::new();
-        for listener in listeners {
-            let accepting = listen::accept_all(listener, conns.clone(), rng.next_u64());
-            tasks.push(tokio::spawn(accepting).abort_handle());
-        }
+        tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
+        let present = presence.run(changes, conns.clone(), rng.fork());
+        tasks.push(tokio::spawn(present).abort_handle());
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
             conns,
@@ -138,7 +143,7 @@ impl EngineBuilder {
         Ok(Engine {
             inner: Arc::new(Inner {
                 peer_id,
-                addrs,
+                whereabouts,
                 disk,
                 tasks,
                 metadata,
@@ -208,7 +213,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Inner {
     peer_id: PeerId,
-    addrs: Vec<SocketAddr>,
+    whereabouts: Whereabouts,
     disk: Disk,
     tasks: Vec<AbortHandle>,
     metadata: MetadataStore,
@@ -234,6 +239,7 @@ impl Engine {
             connections_max: None,
             cache_bytes: None,
             seed: None,
+            network: NetworkOptions::default(),
         }
     }
 
@@ -242,9 +248,14 @@ impl Engine {
         self.inner.peer_id
     }
 
-    /// Where the engine listens.
-    pub fn listen_addrs(&self) -> &[SocketAddr] {
-        &self.inner.addrs
+    /// Where the engine listens now.
+    pub fn listen_addrs(&self) -> Vec<SocketAddr> {
+        self.inner.whereabouts.addrs()
+    }
+
+    /// Whether the network that [`EngineBuilder::network`] allows is there, now and from now on.
+    pub fn network(&self) -> watch::Receiver<NetworkState> {
+        self.inner.whereabouts.state()
     }
 
     /// Takes a torrent in. One that is there already gives its handle, with more trackers and peers.
@@ -300,7 +311,7 @@ impl Engine {
             let Some(client) = self
                 .inner
                 .sockets
-                .http(family)
+                .web(family)
                 .map_err(|error| fetch_error(url, error.to_string()))?
             else {
                 continue;

@@ -27,6 +27,9 @@ pub enum StartError {
     /// Storage does not start.
     #[error(transparent)]
     Storage(#[from] riverrun_storage::StartError),
+    /// The addresses of this machine cannot be listed.
+    #[error("cannot list the addresses of this machine")]
+    Network(#[source] io::Error),
     /// The HTTP client does not start.
     #[error("cannot set up the HTTP client")]
     Http(#[source] reqwest::Error),

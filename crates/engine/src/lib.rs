@@ -23,6 +23,7 @@ mod driver;
 mod engine;
 mod error;
 mod metadata_store;
+mod network;
 mod reader;
 mod torrent;
 
@@ -30,6 +31,7 @@ pub use add::AddTorrent;
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
+pub use network::{Bind, NetworkOptions, NetworkState, ParseBindError};
 pub use reader::FileReader;
 pub use torrent::TorrentHandle;
 

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 use crate::screen::{Screen, Surroundings};
 use crate::signals::{Interrupt, Interrupts};
 use crate::torrent::{self, Torrent};
-use crate::transfer::{self, Ending, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
+use crate::transfer::{self, Ending, Feed, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
 use crate::values::{PathGlob, Span, TrackerTier};
 
 /// How long a magnet link may take to its metadata if `--timeout` says nothing.
@@ -115,7 +115,7 @@ async fn transfer(
     interrupts: &mut Interrupts,
     progress: &mut Progress<'_>,
 ) -> Outcome<Option<Interrupt>> {
-    let events = engine.events();
+    let feed = Feed::of(engine);
     let taken = tokio::select! {
         biased;
         interrupt = interrupts.next() => return Ok(Some(interrupt)),
@@ -127,7 +127,7 @@ async fn transfer(
         metadata_timeout: timeout.unwrap_or(METADATA_TIMEOUT),
         seed: args.seed,
     };
-    let watched = transfer::watch(events, taken.watched, ending, interrupts, progress).await?;
+    let watched = transfer::watch(feed, taken.watched, ending, interrupts, progress).await?;
     match (watched, taken.failure) {
         (None, Some(failure)) => Err(failure),
         (interrupt, _) => Ok(interrupt),

@@ -1,7 +1,7 @@
 //! `riverrun show --scrape`: what trackers say of a torrent's swarm.
 
 use riverrun_base::InfoHashes;
-use riverrun_engine::{InfoHash, ScrapeCounts, TrackerClient, TrackerUrl};
+use riverrun_engine::{InfoHash, NetworkOptions, ScrapeCounts, TrackerClient, TrackerUrl};
 use serde_json::json;
 
 use crate::exit::ExitCode;
@@ -10,7 +10,12 @@ use crate::screen::Screen;
 use crate::signals::{Interrupts, runtime};
 
 /// Asks each tracker about each of the torrent's names. A failure if none answers.
-pub(crate) fn run(hashes: InfoHashes, trackers: &[String], screen: &mut Screen) -> Outcome {
+pub(crate) fn run(
+    hashes: InfoHashes,
+    trackers: &[String],
+    network: NetworkOptions,
+    screen: &mut Screen,
+) -> Outcome {
     if trackers.is_empty() {
         let none = Failure::say(ExitCode::NotFound, "there is no tracker to ask");
         return Err(none.hint("the torrent names none"));
@@ -21,7 +26,7 @@ pub(crate) fn run(hashes: InfoHashes, trackers: &[String], screen: &mut Screen) 
         tokio::select! {
             biased;
             interrupt = interrupts.next() => Err(interrupt.into_failure()),
-            outcome = ask_all(hashes, trackers, screen) => outcome,
+            outcome = ask_all(hashes, trackers, network, screen) => outcome,
         }
     });
     // A name that is being resolved is not waited for.
@@ -29,8 +34,13 @@ pub(crate) fn run(hashes: InfoHashes, trackers: &[String], screen: &mut Screen) 
     outcome
 }
 
-async fn ask_all(hashes: InfoHashes, trackers: &[String], screen: &mut Screen) -> Outcome {
-    let client = TrackerClient::new().map_err(|e| Failure::new(ExitCode::Network, e))?;
+async fn ask_all(
+    hashes: InfoHashes,
+    trackers: &[String],
+    network: NetworkOptions,
+    screen: &mut Screen,
+) -> Outcome {
+    let client = TrackerClient::new(network).map_err(|e| Failure::new(ExitCode::Network, e))?;
     let mut answered = false;
     for tracker in trackers {
         for info_hash in hashes.wire() {

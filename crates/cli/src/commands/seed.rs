@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::screen::{Screen, Surroundings};
 use crate::signals::{Interrupt, Interrupts};
 use crate::torrent;
-use crate::transfer::{self, Ending, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
+use crate::transfer::{self, Ending, Feed, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
 
 /// Seed torrents, or publish files and directories
 #[derive(Args, Clone, Debug)]
@@ -97,7 +97,7 @@ async fn seed_all(
     interrupts: &mut Interrupts,
     progress: &mut Progress<'_>,
 ) -> Outcome<Option<Interrupt>> {
-    let events = engine.events();
+    let feed = Feed::of(engine);
     let peers = args.network.resolve_peers(engine).await?;
     let mut torrents = Vec::new();
     for Seeded { metainfo, dir } in seeded {
@@ -124,7 +124,7 @@ async fn seed_all(
         metadata_timeout: Duration::MAX,
         seed: Some(args.until.unwrap_or(SeedGoal::Forever)),
     };
-    transfer::watch(events, torrents, ending, interrupts, progress).await
+    transfer::watch(feed, torrents, ending, interrupts, progress).await
 }
 
 /// Waits until it is known what of a torrent is there; nothing at all is a failure.

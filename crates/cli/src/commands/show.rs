@@ -11,6 +11,7 @@ use crate::failure::Outcome;
 use crate::screen::{Screen, Surroundings};
 use crate::summary::{FileSummary, Summary, count, hash_texts, piece_length};
 use crate::torrent::{self, Torrent};
+use crate::transfer::ReachFlags;
 
 /// The arguments of `show`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,8 @@ pub(crate) struct Show {
     /// Ask its trackers how many peers it has
     #[arg(long)]
     scrape: bool,
+    #[command(flatten)]
+    reach: ReachFlags,
 }
 
 pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Outcome {
@@ -41,7 +44,7 @@ pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Ou
         }
     };
     if args.scrape {
-        return scrape::run(hashes, &trackers, screen);
+        return scrape::run(hashes, &trackers, args.reach.options(), screen);
     }
     Ok(())
 }

@@ -1,18 +1,38 @@
 //! An engine from flags.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
 use riverrun_base::Rate;
-use riverrun_engine::{Engine, Limits, StartError};
+use riverrun_engine::{Bind, Engine, Limits, NetworkOptions, StartError};
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+
+/// Flags that bound where anything may be sent, of all commands that use the network.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network options")]
+pub(crate) struct ReachFlags {
+    /// Send and receive only by this address or interface, and nothing while it is gone; repeat for several
+    #[arg(long, value_name = "ADDR|INTERFACE")]
+    bind: Vec<Bind>,
+    /// Ask this name server, not the system's, when bound; repeat for several
+    #[arg(long, value_name = "ADDR")]
+    dns: Vec<DnsServer>,
+}
+
+impl ReachFlags {
+    pub(crate) fn options(&self) -> NetworkOptions {
+        NetworkOptions::default()
+            .bind(self.bind.iter().cloned())
+            .dns(self.dns.iter().map(|server| server.0))
+    }
+}
 
 /// Flags about the network, of all commands that transfer.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +41,8 @@ pub(crate) struct NetworkFlags {
     /// Listen here, and dial from here; repeat for several [default: ports 6881 to 6889 of all addresses]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<ListenAddr>,
+    #[command(flatten)]
+    reach: ReachFlags,
     /// Receive at most this much a second, as in 20M or 512KiB
     #[arg(long, value_name = "RATE")]
     limit: Option<Rate>,
@@ -64,7 +86,25 @@ impl NetworkFlags {
 
 /// Where to listen: an address and a port, or one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenAddr(SocketAddr);
+pub(crate) enum ListenAddr {
+    /// A port of all addresses.
+    Port(u16),
+    /// One address.
+    Addr(SocketAddr),
+}
+
+impl ListenAddr {
+    fn addrs(self) -> impl Iterator<Item = SocketAddr> {
+        let (v4, v6) = match self {
+            Self::Port(port) => (
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+            ),
+            Self::Addr(addr) => (addr, None),
+        };
+        std::iter::once(v4).chain(v6)
+    }
+}
 
 /// A text that is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -75,24 +115,45 @@ impl FromStr for ListenAddr {
     type Err = InvalidListenAddr;
 
     fn from_str(text: &str) -> Result<Self, InvalidListenAddr> {
-        let any = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let port = text.strip_prefix(':').unwrap_or(text);
         if let Ok(port) = port.parse() {
-            return Ok(Self(any(port)));
+            return Ok(Self::Port(port));
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Self(SocketAddr::new(ip, 6881)));
+            return Ok(Self::Addr(SocketAddr::new(ip, 6881)));
         }
         text.parse()
-            .map(Self)
+            .map(Self::Addr)
             .map_err(|_| InvalidListenAddr(text.to_owned()))
+    }
+}
+
+/// A name server: an address, with a port if it is not the usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DnsServer(SocketAddr);
+
+/// A text that is no name server.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected an address like 192.0.2.53 or [2001:db8::53]:53, found {0:?}")]
+pub(crate) struct InvalidDnsServer(String);
+
+impl FromStr for DnsServer {
+    type Err = InvalidDnsServer;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDnsServer> {
+        let usual = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+        usual
+            .or_else(|_| text.parse())
+            .map(Self)
+            .map_err(|_| InvalidDnsServer(text.to_owned()))
     }
 }
 
 /// Starts an engine that keeps its state in `state_dir`.
 pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Engine> {
     Engine::builder(state_dir)
-        .listen(flags.listen.iter().map(|addr| addr.0))
+        .listen(flags.listen.iter().flat_map(|addr| addr.addrs()))
+        .network(flags.reach.options())
         .limits(flags.limits())
         .start()
         .await
@@ -102,7 +163,9 @@ pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Eng
 /// The failure for an engine that does not start, with its exit code.
 pub(crate) fn cannot_start(error: StartError) -> Failure {
     let code = match &error {
-        StartError::Listen { .. } | StartError::Http(_) => ExitCode::Network,
+        StartError::Listen { .. } | StartError::Network(_) | StartError::Http(_) => {
+            ExitCode::Network
+        }
         StartError::Storage(_) => ExitCode::Io,
         _ => ExitCode::Other,
     };
@@ -124,20 +187,30 @@ mod tests {
 
     #[test]
     fn an_address_or_a_port_is_enough_to_listen() {
-        let check = |text: &str, addr: &str| {
-            assert_eq!(
-                text.parse(),
-                Ok(ListenAddr(addr.parse().unwrap())),
-                "{text}"
-            );
+        let check = |text: &str, expected: &[&str]| {
+            let addrs: Vec<_> = text.parse::<ListenAddr>().unwrap().addrs().collect();
+            let expected: Vec<SocketAddr> = expected.iter().map(|a| a.parse().unwrap()).collect();
+            assert_eq!(addrs, expected, "{text}");
         };
-        check("127.0.0.1:7000", "127.0.0.1:7000");
-        check("[::1]:0", "[::1]:0");
-        check(":7000", "0.0.0.0:7000");
-        check("7000", "0.0.0.0:7000");
-        check("10.0.0.1", "10.0.0.1:6881");
+        check("127.0.0.1:7000", &["127.0.0.1:7000"]);
+        check("[::1]:0", &["[::1]:0"]);
+        check(":7000", &["0.0.0.0:7000", "[::]:7000"]);
+        check("7000", &["0.0.0.0:7000", "[::]:7000"]);
+        check("10.0.0.1", &["10.0.0.1:6881"]);
         for wrong in ["", "x", "1.2.3.4:99999", "localhost:80"] {
             assert!(wrong.parse::<ListenAddr>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_server_is_an_address_and_maybe_a_port() {
+        let check = |text: &str, addr: &str| {
+            assert_eq!(text.parse(), Ok(DnsServer(addr.parse().unwrap())), "{text}");
+        };
+        check("192.0.2.53", "192.0.2.53:53");
+        check("192.0.2.53:5353", "192.0.2.53:5353");
+        check("2001:db8::53", "[2001:db8::53]:53");
+        check("[2001:db8::53]:5353", "[2001:db8::53]:5353");
+        assert!("dns.example.org".parse::<DnsServer>().is_err());
     }
 }

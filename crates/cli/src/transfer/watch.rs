@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use riverrun_base::ByteSize;
 use riverrun_engine::{
-    BroadcastStream, Event, StorageFault, TorrentHandle, TorrentKey, TorrentState, TorrentStats,
-    WaitError,
+    BroadcastStream, Engine, Event, NetworkState, StorageFault, TorrentHandle, TorrentKey,
+    TorrentState, TorrentStats, WaitError,
 };
 use serde_json::json;
 use thiserror::Error;
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt as _;
 
@@ -148,10 +149,26 @@ pub(crate) struct Ending {
     pub(crate) seed: Option<SeedGoal>,
 }
 
-/// Watches until all torrents are over. Gives the first failure, or the signal that ended it. `events` are the
-/// engine's from before the first torrent was added, so that nothing is missed.
+/// What an engine has to tell, from the moment on at which this was made: before the first torrent is added, so that
+/// nothing is missed.
+pub(crate) struct Feed {
+    events: BroadcastStream<Event>,
+    network: Receiver<NetworkState>,
+}
+
+impl Feed {
+    pub(crate) fn of(engine: &Engine) -> Self {
+        let (events, mut network) = (engine.events(), engine.network());
+        if *network.borrow() != NetworkState::Online {
+            network.mark_changed();
+        }
+        Self { events, network }
+    }
+}
+
+/// Watches until all torrents are over. Gives the first failure, or the signal that ended it.
 pub(crate) async fn watch(
-    mut events: BroadcastStream<Event>,
+    mut feed: Feed,
     mut torrents: Vec<Watched>,
     ending: Ending,
     interrupts: &mut Interrupts,
@@ -168,11 +185,15 @@ pub(crate) async fn watch(
                 }
                 return Ok(Some(interrupt));
             }
-            Some(event) = events.next() => {
+            Some(event) = feed.events.next() => {
                 // A listener that lags misses talk; what counts is asked for at each tick.
                 if let Ok(event) = event {
                     note_event(&mut torrents, &event, progress)?;
                 }
+            }
+            Ok(()) = feed.network.changed() => {
+                let state = feed.network.borrow_and_update().clone();
+                note_network(&state, progress)?;
             }
             _ = tick.tick() => {
                 for watched in torrents.iter_mut().filter(|watched| !watched.is_over()) {
@@ -183,6 +204,18 @@ pub(crate) async fn watch(
     }
     let outcomes = torrents.into_iter().filter_map(|watched| watched.outcome);
     outcomes.collect::<Outcome<Vec<()>>>().map(|_| None)
+}
+
+/// Tells that the network that the user allows has gone, or come back.
+fn note_network(state: &NetworkState, progress: &mut Progress<'_>) -> Outcome {
+    if let NetworkState::Offline { why } = state {
+        progress.event(&json!({ "event": "network", "state": "offline", "message": why }))?;
+        progress.warn(format!("network: {why}: nothing is sent until it is back"));
+    } else {
+        progress.event(&json!({ "event": "network", "state": "online" }))?;
+        progress.say("network: it is back");
+    }
+    Ok(())
 }
 
 /// Brings the screen up to date with one torrent, and sees whether it is over.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use riverrun_base::Blocks;
 use riverrun_peer::{
-    CloseReason, PeerConfig, PeerConn, PeerEvent, PeerMisbehaved, Role, SendBatch,
+    CloseReason, PeerCommand, PeerConfig, PeerConn, PeerEvent, PeerMisbehaved, Role, SendBatch,
 };
 use riverrun_swarm::ConnKey;
 use tokio::io::Interest;
@@ -226,11 +226,14 @@ impl ConnTask {
                     self.key = Some(conn);
                     self.own_inbox = None;
                     self.half_open = None;
-                    self.peer
-                        .handle_command(now, riverrun_peer::PeerCommand::Attach(attach));
+                    self.peer.handle_command(now, PeerCommand::Attach(attach));
                 }
                 Some(ConnMessage::Commands(commands)) => {
                     for command in commands {
+                        if let PeerCommand::Close(CloseReason::Offline) = command {
+                            // There is no way left for what waits to be sent.
+                            return Err(CloseReason::Offline);
+                        }
                         self.peer.handle_command(now, command);
                     }
                 }

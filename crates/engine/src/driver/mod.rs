@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod listen;
+pub(crate) mod presence;
 pub(crate) mod routes;
 pub(crate) mod shard;
 pub(crate) mod socket;

@@ -3,14 +3,30 @@
 //! What the user allows of the network (addresses, interfaces, proxies) is kept here and nowhere else. A driver
 //! that made a socket of its own would go where its user did not send it, so a tidy test forbids the means in
 //! every other file.
+//!
+//! Nothing here falls back to something wider: while the addresses that the user allows are gone, making a socket
+//! is an error, and those that were made are bound to what is gone.
+
+mod dns;
+mod ground;
+mod web;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::watch;
+
+use self::dns::Resolver;
+use self::ground::{Ground, Place};
+use self::web::WebClients;
+use crate::network::{NetworkOptions, NetworkState};
+
+pub(crate) use self::web::ClientError;
 
 /// The kernel's queue of connections not yet accepted.
 const BACKLOG: i32 = 256;
@@ -18,20 +34,9 @@ const BACKLOG: i32 = 256;
 /// The ports that are tried in turn if the user named none (BEP 3: "downloaders will try … 6881 … to 6889").
 const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 
-/// An HTTP request must have been answered within this time.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Connecting must not take longer than this.
-const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Redirects that are followed; more is a loop.
-const HTTP_REDIRECTS_MAX: usize = 5;
-
-/// Idle connections are kept this long: trackers are asked every half hour, and keep none open for us.
-const HTTP_IDLE: Duration = Duration::from_secs(20);
-
-/// An HTTP client could not be built: no TLS roots, as a rule.
-pub(crate) type ClientError = reqwest::Error;
+/// How often to look whether the addresses that we are bound to are still there. Their sockets are useless from the
+/// moment they go; this is only how soon that is said, and how soon it goes on when they are back.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,13 @@ impl Family {
         }
     }
 
+    pub(crate) const fn of_ip(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
     /// Any port of any address of the family.
     pub(crate) const fn any_port(self) -> SocketAddr {
         let ip = match self {
@@ -64,122 +76,300 @@ impl Family {
 /// Makes sockets as far as the user allows. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Sockets {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     /// Where to listen, and the source of what is dialled; empty for all addresses.
-    listen: Arc<[SocketAddr]>,
+    listen: Vec<SocketAddr>,
+    options: NetworkOptions,
+    ground: watch::Sender<Ground>,
+    /// The port where we listened last, to which peers and trackers have been sent; 0 for none.
+    port: AtomicU16,
+    web: WebClients,
 }
 
 impl Sockets {
-    /// Sockets on these addresses; if there are none, on all.
-    pub(crate) fn new(listen: &[SocketAddr]) -> Self {
-        Self {
-            listen: listen.into(),
-        }
+    /// Sockets on these addresses, if there are some, and as far as the options allow.
+    pub(crate) fn new(listen: &[SocketAddr], options: NetworkOptions) -> io::Result<Self> {
+        let ground = Ground::survey(&options.bind)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                listen: listen.to_vec(),
+                options,
+                ground: watch::Sender::new(ground),
+                port: AtomicU16::new(0),
+                web: WebClients::default(),
+            }),
+        })
     }
 
     /// Whether there may be sockets of a family: the user named an address of it, or none at all.
-    pub(crate) fn allows(&self, family: Family) -> bool {
-        self.listen.is_empty() || self.listen.iter().any(|addr| Family::of(addr) == family)
+    fn allows(&self, family: Family) -> bool {
+        let listen = &self.inner.listen;
+        listen.is_empty() || listen.iter().any(|addr| Family::of(addr) == family)
     }
 
-    fn check(&self, family: Family) -> io::Result<()> {
-        if self.allows(family) {
-            return Ok(());
+    /// Whether a socket of a family could be made now.
+    pub(crate) fn has_place(&self, family: Family) -> bool {
+        self.place(family).is_ok()
+    }
+
+    /// From where a socket of a family speaks.
+    fn place(&self, family: Family) -> io::Result<Place> {
+        if !self.allows(family) {
+            return Err(io::Error::other("we do not listen in its address family"));
         }
-        Err(io::Error::other("we do not listen in its address family"))
+        let place = self.inner.ground.borrow().place(family);
+        place.ok_or_else(|| self.no_place(family))
     }
 
-    /// Listens on what the user named; or, if nothing, on the usual ports of all addresses of both families.
+    /// The error for a socket that cannot be made, because what the user allows is not there.
+    fn no_place(&self, family: Family) -> io::Error {
+        if self.inner.ground.borrow().is_empty() {
+            return io::Error::new(io::ErrorKind::NetworkDown, self.what_is_gone());
+        }
+        let family = match family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        let message = format!("{} has no {family} address", self.allowed());
+        io::Error::new(io::ErrorKind::AddrNotAvailable, message)
+    }
+
+    fn what_is_gone(&self) -> String {
+        format!("{} is not there or is down", self.allowed())
+    }
+
+    /// What the user allows, by name.
+    fn allowed(&self) -> String {
+        let names: Vec<_> = self
+            .inner
+            .options
+            .bind
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        names.join(", ")
+    }
+
+    /// Whether sockets can be made now.
+    pub(crate) fn state(&self) -> NetworkState {
+        if self.inner.ground.borrow().is_empty() {
+            let why = self.what_is_gone();
+            return NetworkState::Offline { why };
+        }
+        NetworkState::Online
+    }
+
+    /// Tells when the addresses from which we speak have changed. Every socket has to be made anew then, as far as
+    /// [`Sockets::state`] allows.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(self.inner.ground.subscribe())
+    }
+
+    /// Looks for changes for ever. One task of an engine does.
+    pub(crate) async fn survey(self) {
+        let binds = &self.inner.options.bind;
+        if binds.is_empty() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(SURVEY_INTERVAL).await;
+            match Ground::survey(binds) {
+                Ok(ground) => self.stand_on(ground),
+                // Nothing is known, so nothing changes: what exists stays bound to what it was bound to.
+                Err(error) => tracing::warn!(%error, "interfaces cannot be listed"),
+            }
+        }
+    }
+
+    fn stand_on(&self, ground: Ground) {
+        let changed = self.inner.ground.send_if_modified(|held| {
+            let is_new = *held != ground;
+            *held = ground;
+            is_new
+        });
+        if changed {
+            self.inner.web.clear();
+        }
+    }
+
+    /// Listens on what the user named; or, if nothing, on the usual ports of all addresses of both families. Empty
+    /// if those addresses are not there now.
     pub(crate) fn listen(&self) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-        if !self.listen.is_empty() {
-            let each = self.listen.iter();
-            return each
-                .map(|addr| listen(*addr).map_err(|error| (*addr, error)))
-                .collect();
+        let listeners = if self.inner.listen.is_empty() {
+            self.listen_on_a_usual_port()?
+        } else {
+            self.listen_where_told()?
+        };
+        let port = listeners.first().and_then(|first| first.local_addr().ok());
+        if let Some(addr) = port {
+            self.inner.port.store(addr.port(), Ordering::Relaxed);
         }
-        let mut last = None;
+        Ok(listeners)
+    }
+
+    fn listen_where_told(&self) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+        let mut listeners = Vec::new();
+        for addr in &self.inner.listen {
+            let places = self.inner.ground.borrow().places_at(addr.ip());
+            for place in places {
+                let port = match addr.port() {
+                    0 => self.inner.port.load(Ordering::Relaxed),
+                    port => port,
+                };
+                let listening = match listen(&place, port) {
+                    Err(_) if addr.port() == 0 => listen(&place, 0),
+                    listening => listening,
+                };
+                match listening {
+                    Ok(listener) => listeners.push(listener),
+                    // A machine need not have IPv6.
+                    Err(error)
+                        if addr.ip() == Ipv6Addr::UNSPECIFIED
+                            && error.kind() != io::ErrorKind::AddrInUse => {}
+                    Err(error) => return Err((SocketAddr::new(place.ip, port), error)),
+                }
+            }
+        }
+        if listeners.is_empty() && !self.inner.ground.borrow().is_empty() {
+            let message = format!("no address of {}", self.allowed());
+            let error = io::Error::new(io::ErrorKind::AddrNotAvailable, message);
+            return Err((self.inner.listen[0], error));
+        }
+        Ok(listeners)
+    }
+
+    fn listen_on_a_usual_port(&self) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+        let ground = self.inner.ground.borrow();
+        let places: Vec<_> = Family::ALL
+            .iter()
+            .flat_map(|family| ground.places_at(family.any_port().ip()))
+            .collect();
+        let Some((first, others)) = places.split_first() else {
+            return Ok(Vec::new());
+        };
+        let last_port = self.inner.port.load(Ordering::Relaxed);
+        let again = (last_port != 0).then_some(last_port);
+        let mut failure = None;
         // After the usual ports, any: a second client on a machine must work without being told.
-        for port in DEFAULT_PORTS.chain([0]) {
-            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            match listen(v4) {
-                Ok(listener) => return Ok(with_v6(listener)),
-                Err(error) => last = Some((v4, error)),
+        for port in again.into_iter().chain(DEFAULT_PORTS).chain([0]) {
+            match listen(first, port) {
+                Ok(listener) => return Ok(with_others(listener, others)),
+                Err(error) => failure = Some((SocketAddr::new(first.ip, port), error)),
             }
         }
         // Invariant: the loop ran at least once, and ends here only after an error.
-        Err(last.expect("at least one port was tried"))
+        Err(failure.expect("at least one port was tried"))
     }
 
     /// Dials a peer.
     pub(crate) async fn dial(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        self.connect(addr).await
+    }
+
+    /// Connects to an address, from where the user allows.
+    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
         let family = Family::of(&addr);
-        self.check(family)?;
-        let socket = match addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        let mut ours = self.listen.iter().filter(|own| !own.ip().is_unspecified());
+        let mut place = self.place(family)?;
+        let mut ours = self
+            .inner
+            .listen
+            .iter()
+            .filter(|own| !own.ip().is_unspecified());
         if let Some(own) = ours.find(|own| Family::of(own) == family) {
-            socket.bind(SocketAddr::new(own.ip(), 0))?;
+            let held = self.inner.ground.borrow().places_at(own.ip());
+            place = held
+                .into_iter()
+                .next()
+                .ok_or_else(|| self.no_place(family))?;
         }
-        socket.connect(addr).await
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        place.hold(&socket, 0)?;
+        let socket = TcpSocket::from_std_stream(socket.into());
+        let mut ground = self.inner.ground.subscribe();
+        tokio::select! {
+            connected = socket.connect(addr) => connected,
+            _ = ground.wait_for(|ground| !ground.has(&place)) => Err(self.no_place(family)),
+        }
     }
 
     /// A socket for datagrams at `local`: an address where we listen, or [`Family::any_port`].
     pub(crate) fn datagrams(&self, local: SocketAddr) -> io::Result<UdpSocket> {
-        self.check(Family::of(&local))?;
-        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-        if local.is_ipv6() {
-            // One socket a family, so that each can be told apart and bound on its own.
-            socket.set_only_v6(true)?;
+        let family = Family::of(&local);
+        let mut place = self.place(family)?;
+        if !local.ip().is_unspecified() {
+            let held = self.inner.ground.borrow().places_at(local.ip());
+            place = held
+                .into_iter()
+                .next()
+                .ok_or_else(|| self.no_place(family))?;
         }
+        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
-        socket.bind(&local.into())?;
+        place.hold(&socket, local.port())?;
         UdpSocket::from_std(socket.into())
     }
 
     /// A client for trackers and torrents on the web, in one address family; `None` if the family is not used.
-    /// Never picks up a proxy from the environment: a BitTorrent client must not go where its user did not
-    /// send it.
-    pub(crate) fn http(&self, family: Family) -> Result<Option<reqwest::Client>, ClientError> {
+    pub(crate) fn web(&self, family: Family) -> Result<Option<reqwest::Client>, ClientError> {
         if !self.allows(family) {
             return Ok(None);
         }
-        reqwest::Client::builder()
-            .user_agent(concat!("riverrun/", env!("CARGO_PKG_VERSION")))
-            .local_address(family.any_port().ip())
-            .no_proxy()
-            .timeout(HTTP_TIMEOUT)
-            .connect_timeout(HTTP_CONNECT_TIMEOUT)
-            .pool_idle_timeout(HTTP_IDLE)
-            .redirect(reqwest::redirect::Policy::limited(HTTP_REDIRECTS_MAX))
-            .build()
-            .map(Some)
+        let place = self.inner.ground.borrow().place(family);
+        place
+            .map(|place| self.inner.web.client(self, &place))
+            .transpose()
     }
 
-    /// The addresses of a host.
+    /// The addresses of a host, in the families that are used.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let found = tokio::net::lookup_host((host, port)).await?;
-        Ok(found.filter(|addr| self.allows(Family::of(addr))).collect())
+        let found = if let Ok(ip) = host.parse::<IpAddr>() {
+            vec![SocketAddr::new(ip, port)]
+        } else if matches!(*self.inner.ground.borrow(), Ground::Anywhere) {
+            tokio::net::lookup_host((host, port)).await?.collect()
+        } else {
+            let resolver = Resolver::new(self.clone(), &self.inner.options.dns);
+            let ips = resolver.resolve(host).await?.into_iter();
+            ips.map(|ip| SocketAddr::new(ip, port)).collect()
+        };
+        let is_used = |addr: &SocketAddr| self.allows(Family::of(addr));
+        Ok(found.into_iter().filter(is_used).collect())
     }
 }
 
-/// The IPv6 twin on the same port, if the machine has IPv6 and the port is free.
-fn with_v6(v4: TcpListener) -> Vec<TcpListener> {
-    let port = v4.local_addr().map_or(0, |addr| addr.port());
-    let v6 = listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-    std::iter::once(v4).chain(v6).collect()
+/// Tells of changes of the ground.
+#[derive(Debug)]
+pub(crate) struct Changes(watch::Receiver<Ground>);
+
+impl Changes {
+    /// Waits for the next one. Loses none if it is dropped before.
+    pub(crate) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The sockets are gone, and with them what could change.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+/// The other places on the same port, as far as they have it free.
+fn with_others(first: TcpListener, others: &[Place]) -> Vec<TcpListener> {
+    let port = first.local_addr().map_or(0, |addr| addr.port());
+    let twins = others.iter().flat_map(|place| listen(place, port));
+    std::iter::once(first).chain(twins).collect()
+}
+
+fn listen(place: &Place, port: u16) -> io::Result<TcpListener> {
+    let addr = SocketAddr::new(place.ip, port);
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        // One socket a family, so that each can be told apart and bound on its own.
-        socket.set_only_v6(true)?;
-    }
     // A restart must not wait for connections of the last run to time out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
+    place.await_address(&socket)?;
+    place.hold(&socket, port)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

@@ -1,6 +1,6 @@
 //! Announces over HTTP and UDP: names are resolved, both address families asked, and the answers joined.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use reqwest::StatusCode;
 use riverrun_base::InfoHash;
@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::shard::ShardMessage;
-use super::socket::{ClientError, Family, Sockets};
+use super::socket::{Family, Sockets};
 use super::udp_tracker::UdpTrackers;
 use crate::error::StartError;
+use crate::network::{NetworkOptions, NetworkState};
 
 /// The longest body that is read, before and after decompression.
 pub(crate) const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
@@ -42,7 +43,11 @@ impl Trackers {
     ) {
         let trackers = self.clone();
         tokio::spawn(async move {
-            let result = trackers.client.ask(&url, &request).await;
+            let mut changes = trackers.client.sockets.changes();
+            let result = tokio::select! {
+                result = trackers.client.ask(&url, &request) => result,
+                () = changes.next() => Err(TrackerFailure::Unreachable("the network has changed".to_owned())),
+            };
             // Our address as the tracker sees it (BEP 24): it orders peers (BEP 40), and is not dialled.
             let own = result.as_ref().ok().and_then(|answer| answer.external_ip);
             let answered = Input::Announced {
@@ -61,22 +66,22 @@ impl Trackers {
 /// Asks trackers over HTTP, HTTPS and UDP, in both address families. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TrackerClient {
-    v4: Option<reqwest::Client>,
-    v6: Option<reqwest::Client>,
     udp: UdpTrackers,
     sockets: Sockets,
 }
 
 impl TrackerClient {
     /// A client without an engine, to look at swarms from outside. Must be called inside a tokio runtime.
-    pub fn new() -> Result<Self, StartError> {
-        Self::start(Clock::start(), rand::random(), Sockets::new(&[])).map_err(StartError::Http)
+    pub fn new(options: NetworkOptions) -> Result<Self, StartError> {
+        let sockets = Sockets::new(&[], options).map_err(StartError::Network)?;
+        Self::start(Clock::start(), rand::random(), sockets)
     }
 
-    pub(crate) fn start(clock: Clock, seed: u64, sockets: Sockets) -> Result<Self, ClientError> {
+    pub(crate) fn start(clock: Clock, seed: u64, sockets: Sockets) -> Result<Self, StartError> {
+        for family in Family::ALL {
+            sockets.web(family).map_err(StartError::Http)?;
+        }
         Ok(Self {
-            v4: sockets.http(Family::V4)?,
-            v6: sockets.http(Family::V6)?,
             udp: UdpTrackers::start(clock, seed, sockets.clone()),
             sockets,
         })
@@ -105,8 +110,11 @@ impl TrackerClient {
         let no_scrape = || TrackerFailure::Unsupported("it has no scrape".to_owned());
         let target = http::scrape_url(url, &[info_hash]).ok_or_else(no_scrape)?;
         // What one family says the other would say too: the second is asked only if the first does not answer.
-        let mut failure = no_family();
-        for client in self.clients_for(url).into_iter().flatten() {
+        let mut failure = self.no_client();
+        for client in Family::ALL
+            .into_iter()
+            .filter_map(|family| self.web(family, url))
+        {
             match fetch(client, &target)
                 .await
                 .and_then(|(status, body)| answer_or_status(http::parse_scrape(&body), status))
@@ -146,19 +154,28 @@ impl TrackerClient {
         }
     }
 
-    /// The HTTP clients that can reach a tracker, IPv4 first.
-    fn clients_for(&self, url: &TrackerUrl) -> [Option<reqwest::Client>; 2] {
-        let of_family = |client: &Option<reqwest::Client>, is_family: fn(&IpAddr) -> bool| {
-            let fits = match url.host() {
-                TrackerHost::Ip(ip) => is_family(ip),
-                TrackerHost::Name(_) => true,
-            };
-            client.clone().filter(|_| fits)
+    /// The client that reaches a tracker in a family, if there is one.
+    fn web(&self, family: Family, url: &TrackerUrl) -> Option<reqwest::Client> {
+        let fits = match url.host() {
+            TrackerHost::Ip(ip) => Family::of_ip(*ip) == family,
+            TrackerHost::Name(_) => true,
         };
-        [
-            of_family(&self.v4, IpAddr::is_ipv4),
-            of_family(&self.v6, IpAddr::is_ipv6),
-        ]
+        if !fits {
+            return None;
+        }
+        let client = self.sockets.web(family);
+        client.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no HTTP client can be made");
+            None
+        })
+    }
+
+    /// What is said if there is no client in any family.
+    fn no_client(&self) -> TrackerFailure {
+        match self.sockets.state() {
+            NetworkState::Offline { why } => TrackerFailure::Unreachable(why),
+            NetworkState::Online => no_family(),
+        }
     }
 
     async fn ask(
@@ -179,9 +196,9 @@ impl TrackerClient {
         request: &AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
         let target = http::announce_url(url, request);
-        let [v4, v6] = self.clients_for(url);
+        let [v4, v6] = Family::ALL.map(|family| self.web(family, url));
         let (v4, v6) = tokio::join!(ask_client(v4, &target), ask_client(v6, &target));
-        join_answers([v4, v6].into_iter().flatten())
+        join_answers([v4, v6].into_iter().flatten()).unwrap_or_else(|| Err(self.no_client()))
     }
 
     async fn ask_udp(
@@ -196,7 +213,7 @@ impl TrackerClient {
             self.udp.announce(v4, url, request),
             self.udp.announce(v6, url, request)
         );
-        join_answers([v4, v6].into_iter().flatten())
+        join_answers([v4, v6].into_iter().flatten()).unwrap_or_else(|| Err(no_family()))
     }
 }
 
@@ -285,7 +302,7 @@ fn unreachable(error: &reqwest::Error) -> TrackerFailure {
 /// there is nothing else, since most machines and trackers lack one of the families.
 fn join_answers(
     answers: impl Iterator<Item = Result<AnnounceResponse, TrackerFailure>>,
-) -> Result<AnnounceResponse, TrackerFailure> {
+) -> Option<Result<AnnounceResponse, TrackerFailure>> {
     let mut joined: Option<Result<AnnounceResponse, TrackerFailure>> = None;
     for answer in answers {
         joined = Some(match (joined, answer) {
@@ -299,7 +316,7 @@ fn join_answers(
             (None | Some(Err(_)), answer) => answer,
         });
     }
-    joined.unwrap_or_else(|| Err(no_family()))
+    joined
 }
 
 /// Of two failures, the one from a tracker that was reached.
@@ -336,19 +353,22 @@ mod tests {
             Ok(answer(&["10.0.0.1:1"])),
             Ok(answer(&["[2001:db8::1]:2"])),
         ];
-        assert_eq!(join_answers(both.into_iter()).unwrap().peers.len(), 2);
+        assert_eq!(
+            join_answers(both.into_iter()).unwrap().unwrap().peers.len(),
+            2
+        );
     }
 
     #[test]
     fn one_working_family_is_enough() {
         let no_v6 = TrackerFailure::Unreachable("no route".to_owned());
         let answers = [Ok(answer(&["10.0.0.1:1"])), Err(no_v6.clone())];
-        assert!(join_answers(answers.into_iter()).is_ok());
+        assert!(join_answers(answers.into_iter()).unwrap().is_ok());
         let answers = [Err(no_v6.clone()), Err(TrackerFailure::HttpStatus(500))];
         assert_eq!(
             join_answers(answers.into_iter()),
-            Err(TrackerFailure::HttpStatus(500))
+            Some(Err(TrackerFailure::HttpStatus(500)))
         );
-        assert!(join_answers(std::iter::empty()).is_err());
+        assert_eq!(join_answers(std::iter::empty()), None);
     }
 }

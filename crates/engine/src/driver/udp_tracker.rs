@@ -130,6 +130,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
+        let mut changes = self.sockets.changes();
         let (mut from_v4, mut from_v6) = ([0; DATAGRAM_BYTES_MAX], [0; DATAGRAM_BYTES_MAX]);
         loop {
             self.transmit().await;
@@ -142,6 +143,7 @@ impl Task {
                 },
                 received = receive(self.v4.as_ref(), &mut from_v4) => self.handle(received, &from_v4),
                 received = receive(self.v6.as_ref(), &mut from_v6) => self.handle(received, &from_v6),
+                () = changes.next() => (self.v4, self.v6) = (None, None),
                 () = clock.sleep_until(deadline) => self.tracker.handle_timeout(clock.now()),
             }
             self.answer();
