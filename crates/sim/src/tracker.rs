@@ -37,6 +37,8 @@ pub struct TrackerConfig {
     pub peers_max: usize,
     /// When it answers nobody, in seconds.
     pub down: Vec<(f64, f64)>,
+    /// While it is down its machine refuses at once; else nothing comes back.
+    pub refuses: bool,
     /// What it says instead of the truth.
     pub lie: Option<Lie>,
 }
@@ -51,6 +53,7 @@ impl Default for TrackerConfig {
             interval_min: Duration::from_mins(1),
             peers_max: 200,
             down: Vec::new(),
+            refuses: false,
             lie: None,
         }
     }

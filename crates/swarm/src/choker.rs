@@ -9,6 +9,7 @@ use std::time::Duration;
 use riverrun_base::{Rng, Time};
 
 use crate::key::ConnKey;
+use crate::reason::SlotReason;
 
 /// A seed's peer keeps its slot for at least this long: a shorter turn ends before a piece is through.
 const TURN_MIN: Duration = Duration::from_secs(20);
@@ -63,8 +64,8 @@ pub(crate) struct Rounds {
 /// A peer whose slot is given, or taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Choke(ConnKey),
-    Unchoke(ConnKey),
+    Choke(ConnKey, SlotReason),
+    Unchoke(ConnKey, SlotReason),
 }
 
 /// Who has the optimistic slot, and when the next round is.
@@ -105,21 +106,22 @@ impl Choker {
             Policy::Rotate { .. } => Vec::new(),
         };
         let given_up = ranked[held..].iter().map(|peer| peer.conn);
-        let lost = given_up.chain(displaced.iter().map(|(loser, _)| *loser));
-        let mut changes: Vec<_> = lost.map(Change::Choke).collect();
+        let given_up = given_up.map(|conn| Change::Choke(conn, SlotReason::FewerSlots));
+        let losers = displaced.iter().map(|(loser, _)| *loser);
+        let losers = losers.map(|conn| Change::Choke(conn, SlotReason::GivesNothing));
+        let mut changes: Vec<_> = given_up.chain(losers).collect();
         // Who has lost interest keeps its slot until somebody wants it: interest often comes back soon.
         let idle = applicants
             .iter()
             .filter(|peer| peer.is_unchoked && !peer.is_interested);
         changes.extend(
             idle.skip(slots - held - free)
-                .map(|peer| Change::Choke(peer.conn)),
+                .map(|peer| Change::Choke(peer.conn, SlotReason::NotInterested)),
         );
         let won = waiting[..free].iter().map(|peer| peer.conn);
-        changes.extend(
-            won.chain(displaced.iter().map(|(_, winner)| *winner))
-                .map(Change::Unchoke),
-        );
+        changes.extend(won.map(|conn| Change::Unchoke(conn, SlotReason::Free)));
+        let winners = displaced.iter().map(|(_, winner)| *winner);
+        changes.extend(winners.map(|conn| Change::Unchoke(conn, SlotReason::GivesMost)));
         self.schedule(now, waiting.len() > free || ranked.len() > slots, rounds);
         changes
     }
@@ -157,7 +159,14 @@ impl Choker {
             .iter()
             .filter(|peer| peer.is_unchoked && !peer.is_interested);
         chosen.extend(idle.take(spare).map(|peer| peer.conn));
-        changes(applicants, &chosen)
+        let earned = match policy {
+            Policy::Reciprocate { .. } => SlotReason::GivesMost,
+            Policy::Rotate { .. } => SlotReason::Rotation,
+        };
+        changes(applicants, &chosen, |conn| match self.optimistic {
+            Some(optimist) if optimist == conn => SlotReason::Optimistic,
+            _ => earned,
+        })
     }
 
     /// Who has the optimistic slot now: a peer that has earned none of the `earned` first.
@@ -301,15 +310,26 @@ impl Turn {
     }
 }
 
-fn changes(applicants: &[Applicant], chosen: &[ConnKey]) -> Vec<Change> {
+fn changes(
+    applicants: &[Applicant],
+    chosen: &[ConnKey],
+    won_by: impl Fn(ConnKey) -> SlotReason,
+) -> Vec<Change> {
     let lost = applicants
         .iter()
         .filter(|peer| peer.is_unchoked && !chosen.contains(&peer.conn));
     let won = applicants
         .iter()
         .filter(|peer| !peer.is_unchoked && chosen.contains(&peer.conn));
-    lost.map(|peer| Change::Choke(peer.conn))
-        .chain(won.map(|peer| Change::Unchoke(peer.conn)))
+    let lost_by = |peer: &Applicant| {
+        if peer.is_interested {
+            SlotReason::Outranked
+        } else {
+            SlotReason::NotInterested
+        }
+    };
+    lost.map(|peer| Change::Choke(peer.conn, lost_by(peer)))
+        .chain(won.map(|peer| Change::Unchoke(peer.conn, won_by(peer.conn))))
         .collect()
 }
 
@@ -339,9 +359,9 @@ mod tests {
 
     fn apply(now: Time, peers: &mut [Applicant], changes: &[Change]) {
         for change in changes {
-            let (Change::Choke(conn) | Change::Unchoke(conn)) = change;
+            let (Change::Choke(conn, _) | Change::Unchoke(conn, _)) = change;
             let peer = peers.iter_mut().find(|peer| peer.conn == *conn).unwrap();
-            peer.is_unchoked = *change == Change::Unchoke(*conn);
+            peer.is_unchoked = matches!(change, Change::Unchoke(..));
             if peer.is_unchoked {
                 peer.unchoked_at = Some(now);
                 peer.taken_bytes = 0;
@@ -380,7 +400,11 @@ mod tests {
         peers[0].is_interested = false;
         let changes = choker.fill(Time::ZERO, &peers, 1, GIVE, ROUNDS);
         let (lost, won) = (ConnKey::new(0, 0), ConnKey::new(1, 0));
-        assert_eq!(changes, [Change::Choke(lost), Change::Unchoke(won)]);
+        let expected = [
+            Change::Choke(lost, SlotReason::NotInterested),
+            Change::Unchoke(won, SlotReason::Free),
+        ];
+        assert_eq!(changes, expected);
         apply(Time::ZERO, &mut peers, &changes);
         peers[1].is_interested = false;
         let changes = choker.fill(Time::ZERO, &peers, 1, GIVE, ROUNDS);

@@ -16,6 +16,8 @@ pub enum PickReason {
     Begun,
     /// The first pieces are random ones: something to give soon.
     RandomFirst,
+    /// Any piece will do: [`Picking::Random`](crate::Picking::Random).
+    Random,
     /// Fewest peers have it.
     Rarest {
         /// How many have it.
@@ -45,6 +47,7 @@ impl fmt::Display for PickReason {
             Self::GoesOn => f.write_str("goes on with its piece"),
             Self::Begun => f.write_str("finish begun piece"),
             Self::RandomFirst => f.write_str("random first"),
+            Self::Random => f.write_str("random"),
             Self::Rarest {
                 have,
                 of,

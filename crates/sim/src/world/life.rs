@@ -102,7 +102,8 @@ impl World {
         }
     }
 
-    fn add_torrent(&mut self, host: HostId, at: usize) {
+    /// Has a host's shard take in a torrent, if the host is up.
+    pub(super) fn add_torrent(&mut self, host: HostId, at: usize) {
         let trackers = self.tiers();
         let torrent = &self.host(host).torrents[at];
         let content = self.content(torrent.content);

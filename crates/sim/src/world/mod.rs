@@ -226,7 +226,7 @@ impl World {
         host
     }
 
-    /// Gives a torrent to a host that is yet to join, to be treated as the host's configuration says.
+    /// Gives a torrent to a host, to be treated as the host's configuration says. One that is up begins at once.
     pub fn give(&mut self, host: HostId, content: ContentId) {
         let pieces = self.content(content).pieces();
         let config = &self.hosts[host.as_usize()].config;
@@ -239,7 +239,10 @@ impl World {
             key: None,
             store: Store::new(have),
         };
-        self.host_mut(host).torrents.push(torrent);
+        let torrents = &mut self.host_mut(host).torrents;
+        torrents.push(torrent);
+        let at = torrents.len() - 1;
+        self.add_torrent(host, at);
     }
 
     /// A host that has not joined yet, to change what its configuration does not name.

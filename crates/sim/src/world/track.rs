@@ -90,7 +90,12 @@ impl World {
                 tracker.config.slow,
             )
         } else {
-            (Err(TrackerFailure::TimedOut), PATIENCE)
+            let wait = if tracker.config.refuses {
+                Duration::ZERO
+            } else {
+                PATIENCE
+            };
+            (Err(TrackerFailure::TimedOut), wait)
         };
         asking.result = Some(result);
         let at = now + wait + self.way_to(asking.host, asking.tracker);

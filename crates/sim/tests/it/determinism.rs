@@ -39,11 +39,10 @@ fn the_same_seed_is_the_same_run_and_another_is_another() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "this is how the other process tells")]
 fn another_process_runs_the_same() {
     const CHILD: &str = "RIVERRUN_SIM_CHILD";
     if std::env::var_os(CHILD).is_some() {
-        eprintln!("trace {}", trace(1));
+        crate::say(&format!("trace {}", trace(1)));
         return;
     }
     let test = "determinism::another_process_runs_the_same";

@@ -1,4 +1,22 @@
-//! Worlds at work.
+//! Worlds at work: how riverrun's decisions fare in them, and that the worlds are what they should be.
 
+mod arena;
+mod connections;
 mod determinism;
+mod flash_crowd;
+mod hashes;
 mod levels;
+mod limits;
+mod manners;
+mod metadata;
+mod offline;
+mod poison;
+mod private;
+mod recording;
+mod trackers;
+
+/// Shows a measured number to whoever looks.
+#[expect(clippy::print_stderr, reason = "tests print what they have measured")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}

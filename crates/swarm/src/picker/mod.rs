@@ -20,6 +20,7 @@ use self::rarity::{CLASSES, Rarity};
 use crate::config::Picking;
 use crate::input::Priority;
 use crate::key::ConnKey;
+use crate::reason::PickReason;
 
 pub(crate) use self::partial::Receipt;
 pub(crate) use self::set::PieceSet;
@@ -120,6 +121,10 @@ pub(crate) struct Picker {
     /// Rises whenever blocks may have come free: who found nothing before may look again.
     epoch: u64,
     in_endgame: bool,
+    /// How many connected peers have told what they have.
+    peers: u32,
+    /// Why pieces were chosen, if somebody wants to know.
+    reasons: Option<Vec<(PieceIndex, PickReason)>>,
 }
 
 impl Picker {
@@ -136,6 +141,8 @@ impl Picker {
             order: Order::Free(Picking::RarestFirst),
             epoch: 0,
             in_endgame: false,
+            peers: 0,
+            reasons: None,
         };
         have.ones().for_each(|piece| picker.done.insert(piece));
         for piece in have.zeros() {
@@ -157,10 +164,12 @@ impl Picker {
     }
 
     pub(crate) fn add_peer(&mut self, have: &Bitfield) {
+        self.peers += 1;
         self.rarity.add_peer(have);
     }
 
     pub(crate) fn remove_peer(&mut self, have: &Bitfield) {
+        self.peers -= 1;
         self.rarity.remove_peer(have);
     }
 
@@ -230,8 +239,9 @@ impl Picker {
         let mut picked = Vec::new();
         // A piece of padding alone gives no block, and is no longer startable then.
         while picked.len() < count
-            && let Some(piece) = self.next_piece(asker, rng)
+            && let Some((piece, why)) = self.next_piece(asker, rng)
         {
+            self.explain(piece, why);
             self.take(piece, asker, count - picked.len(), geometry, &mut picked);
         }
         if picked.is_empty() && count > 0 {
@@ -241,29 +251,74 @@ impl Picker {
         picked
     }
 
-    /// The piece of which the peer is to send the next free blocks.
-    fn next_piece(&self, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {
+    /// The piece of which the peer is to send the next free blocks, and why that one.
+    fn next_piece(&self, asker: &Asker<'_>, rng: &mut Rng) -> Option<(PieceIndex, PickReason)> {
         if let Some(piece) = self.urgent(asker) {
-            return Some(piece);
+            return Some((piece, PickReason::Deadline));
         }
         if let Some(only) = asker.only {
-            return only.iter().copied().find(|piece| {
+            let mut only = only.iter().copied();
+            let allowed = only.find(|piece| {
                 asker.have.has(*piece)
                     && (self.rarity.is_startable(*piece)
                         || self.joinable(*piece, asker, Join::Idle))
             });
+            return allowed.map(|piece| (piece, PickReason::AllowedFast));
         }
         if let Some(piece) = self.same_as_before(asker) {
-            return Some(piece);
+            return Some((piece, PickReason::GoesOn));
         }
         let begun = self.best_open(asker, Join::Meant);
         let class = begun.map_or(CLASSES.len(), |(class, _)| class);
         let new_before = (0..class).find_map(|class| self.new_piece(class, asker, rng));
+        if let Some(piece) = new_before {
+            return Some((piece, self.reason_to_begin(piece, asker)));
+        }
         let begun = begun.map(|(_, piece)| piece);
-        new_before
-            .or_else(|| self.sole_piece(class, asker, begun, rng))
-            .or(begun)
+        if let Some(piece) = self.sole_piece(class, asker, begun, rng) {
+            return Some((piece, PickReason::OnlyHere));
+        }
+        begun
             .or_else(|| self.best_open(asker, Join::Idle).map(|(_, piece)| piece))
+            .map(|piece| (piece, PickReason::Begun))
+    }
+
+    /// Why [`Self::new_piece`] has given a piece.
+    fn reason_to_begin(&self, piece: PieceIndex, asker: &Asker<'_>) -> PickReason {
+        match (self.order, asker.pace) {
+            (Order::Sequential, _) => PickReason::InOrder,
+            (Order::Free(Picking::Random), _) => PickReason::Random,
+            (_, Pace::Snubbed) => PickReason::Commonest,
+            _ if self.verified < RANDOM_FIRST => PickReason::RandomFirst,
+            _ => PickReason::Rarest {
+                have: self.rarity.availability(piece),
+                of: self.peers,
+                suggested: asker.suggested.contains(&piece),
+            },
+        }
+    }
+
+    /// Remembers from now on why pieces are chosen, or no longer.
+    pub(crate) fn set_explaining(&mut self, explaining: bool) {
+        match (explaining, &self.reasons) {
+            (true, None) => self.reasons = Some(Vec::new()),
+            (false, Some(_)) => self.reasons = None,
+            _ => {}
+        }
+    }
+
+    /// Why pieces were chosen since it was asked last; nothing unless it is to remember that.
+    pub(crate) fn take_reasons(&mut self) -> Vec<(PieceIndex, PickReason)> {
+        self.reasons
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    fn explain(&mut self, piece: PieceIndex, why: PickReason) {
+        if let Some(reasons) = &mut self.reasons {
+            reasons.push((piece, why));
+        }
     }
 
     /// The piece of which this peer was asked for blocks the last time, if it has more: going on with it needs no
@@ -409,11 +464,13 @@ impl Picker {
         if matches!(asker.pace, Pace::Snubbed | Pace::Parole) {
             return None;
         }
-        let found = self.late_copy(asker).or_else(|| {
-            (asker.is_idle && self.is_endgame())
-                .then(|| endgame::second_copy(&self.partials, asker))
-                .flatten()
+        let late = self.late_copy(asker).map(|at| (at, PickReason::Late));
+        let (found, why) = late.or_else(|| {
+            let may = asker.is_idle && self.is_endgame();
+            let copy = may.then(|| endgame::second_copy(&self.partials, asker));
+            copy.flatten().map(|at| (at, PickReason::EndGame))
         })?;
+        self.explain(found.piece, why);
         // Invariant: the search gives blocks of pieces that were begun.
         let partial = self
             .partials

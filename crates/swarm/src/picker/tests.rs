@@ -535,9 +535,14 @@ struct Model {
 
 impl Model {
     fn new(seed: u64) -> Self {
+        let mut picker = Picker::new(&Bitfield::new(24), vec![Priority::Normal; 24].into());
+        let have = vec![Bitfield::new(24); 5];
+        for have in &have {
+            picker.add_peer(have);
+        }
         Self {
-            picker: Picker::new(&Bitfield::new(24), vec![Priority::Normal; 24].into()),
-            have: vec![Bitfield::new(24); 5],
+            picker,
+            have,
             owed: Vec::new(),
             got: BTreeSet::new(),
             verified: BTreeSet::new(),

@@ -204,8 +204,10 @@ impl Torrent {
             late: cx.now + LATE,
             is_suspect: trusted_elsewhere,
         };
+        picker.set_explaining(cx.config.explain);
         let picked = picker.pick(&asker, peer.down.room(), layout.as_ref(), &mut self.rng);
         let epoch = picker.epoch();
+        let reasons = picker.take_reasons();
         let spans: Vec<_> = picked
             .iter()
             .filter_map(|at| layout.span(at.piece, at.block))
@@ -220,6 +222,15 @@ impl Torrent {
             self.peers.hungry.insert(conn);
         } else {
             self.peers.hungry.remove(&conn);
+        }
+        for (piece, why) in reasons {
+            let torrent = self.key;
+            cx.event(Event::Picked {
+                torrent,
+                conn,
+                piece,
+                why,
+            });
         }
         if !spans.is_empty() {
             cx.tell(conn, PeerCommand::Request(spans));

@@ -9,7 +9,7 @@ use crate::allowed_fast::allowed_fast_set;
 use crate::choker::{Applicant, Change, GRACE_PIECES, Policy, QUOTA_PIECES};
 use crate::config::{Config, UnchokeSlots};
 use crate::key::ConnKey;
-use crate::outbox::StorageJob;
+use crate::outbox::{Event, StorageJob};
 
 /// Blocks of one connection that are read ahead of what it has sent: 1 MiB.
 const READS_MAX: usize = 64;
@@ -73,9 +73,23 @@ impl Torrent {
 
     fn apply(&mut self, cx: &mut Cx<'_>, changes: &[Change]) {
         for change in changes {
-            match *change {
-                Change::Choke(conn) => self.choke(cx, conn),
-                Change::Unchoke(conn) => self.unchoke(cx, conn),
+            let (conn, unchoked, why) = match *change {
+                Change::Choke(conn, why) => (conn, false, why),
+                Change::Unchoke(conn, why) => (conn, true, why),
+            };
+            if unchoked {
+                self.unchoke(cx, conn);
+            } else {
+                self.choke(cx, conn);
+            }
+            if cx.config.explain {
+                let torrent = self.key;
+                cx.event(Event::Slot {
+                    torrent,
+                    conn,
+                    unchoked,
+                    why,
+                });
             }
         }
     }

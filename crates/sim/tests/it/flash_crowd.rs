@@ -1,22 +1,11 @@
 //! One seed, many leechers, all at once: how near the makespan comes to its bound.
 
-use std::time::Duration;
+use riverrun_base::Time;
+use riverrun_sim::{Content, HostConfig, HostId, fluid};
 
-use riverrun_base::{Bitfield, Time};
-use riverrun_swarm::TorrentOptions;
-
-use crate::content::Content;
-use crate::world::World;
+use crate::arena::Arena;
 
 const RATE: u64 = 1_000_000;
-
-/// The fluid bound (Kumar and Ross 2006).
-fn bound(len_bytes: u64, leechers: u64, seed_rate: u64) -> Duration {
-    let micros = |bytes: u64, rate: u64| bytes * 1_000_000 / rate;
-    let by_seed = micros(len_bytes, seed_rate);
-    let by_all = micros(leechers * len_bytes, seed_rate + leechers * RATE);
-    Duration::from_micros(by_seed.max(by_all))
-}
 
 struct Crowd {
     leechers: usize,
@@ -46,40 +35,47 @@ const USUAL: Crowd = Crowd {
 
 fn run(crowd: &Crowd, seed: u64) -> Outcome {
     let content = Content::tokens(crowd.pieces, crowd.blocks);
-    let mut world = World::new(seed);
-    world.is_checked = false;
-    let mut add = |rate: u64, have: Bitfield, super_seed: bool| {
-        let config = world.config(crowd.slots);
-        let node = world.add_node_with(config, &content, rate);
-        let mut options = TorrentOptions::default();
+    let mut world = Arena::unchecked(seed, &content);
+    let mut add = |rate: u64, mut config: HostConfig| {
+        config.slots = Some(crowd.slots);
+        let super_seed = std::mem::take(&mut config.super_seed);
+        let mut options = riverrun_swarm::TorrentOptions::default();
         options.super_seed = super_seed;
-        world.add_torrent(node, have, options);
-        node
+        world.host_with(config, rate, &options)
     };
-    let origin = add(
-        crowd.seed_rate,
-        Bitfield::full(crowd.pieces),
-        crowd.super_seed,
-    );
-    let leechers: Vec<usize> = (0..crowd.leechers)
-        .map(|_| add(RATE, Bitfield::new(crowd.pieces), false))
+    let mut origin = HostConfig::seed();
+    origin.super_seed = crowd.super_seed;
+    let origin = add(crowd.seed_rate, origin);
+    let leechers: Vec<HostId> = (0..crowd.leechers)
+        .map(|_| add(RATE, HostConfig::leecher()))
         .collect();
     let limit = Time::from_secs(20_000);
-    world.run_while(limit, |world| !world.is_spread(&content));
-    let first_copy = world.nodes[origin].sent_bytes * 1000 / content.len_bytes();
+    world.run_while(limit, |world| !world.is_all_out());
+    let first_copy = world.sent_bytes(origin) * 1000 / content.len_bytes();
     let end = world.run_to_completion(&leechers, limit);
-    let bound = bound(content.len_bytes(), crowd.leechers as u64, crowd.seed_rate);
+    let rate = |bytes: u64| u32::try_from(bytes).map(f64::from).expect("a usual rate");
+    let len = content.len_bytes();
+    let own = rate(RATE);
+    let bound = fluid::Crowd::equal(
+        len,
+        rate(crowd.seed_rate),
+        crowd.leechers,
+        own,
+        f64::INFINITY,
+    );
+    let bound = std::time::Duration::from_secs_f64(bound.makespan());
     let makespan = end.as_micros() * 1000 / u64::try_from(bound.as_micros()).expect("short");
-    let given: u64 = leechers
-        .iter()
-        .map(|node| world.nodes[*node].sent_bytes)
-        .sum();
+    let given: u64 = leechers.iter().map(|host| world.sent_bytes(*host)).sum();
     let could = RATE * crowd.leechers as u64 * end.as_micros() / 1_000_000;
     let uplinks = given * 1000 / could;
     crate::say(&format!(
         "{} leechers, {} pieces, {} slots, super-seed {}, seed {seed}: {end} of {bound:?} = {makespan}, \
          first copy {first_copy}, leechers' uplinks {uplinks} (thousandths), {} inputs",
-        crowd.leechers, crowd.pieces, crowd.slots, crowd.super_seed, world.inputs
+        crowd.leechers,
+        crowd.pieces,
+        crowd.slots,
+        crowd.super_seed,
+        world.counts().inputs
     ));
     Outcome {
         makespan,

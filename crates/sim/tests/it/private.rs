@@ -1,10 +1,10 @@
 //! Private torrents (BEP 27).
 
 use riverrun_base::Time;
+use riverrun_sim::Content;
 use riverrun_swarm::{Input, PeerSource};
 
-use crate::content::Content;
-use crate::world::World;
+use crate::arena::Arena;
 
 const RATE: u64 = 1_000_000;
 
@@ -12,14 +12,14 @@ const RATE: u64 = 1_000_000;
 fn a_private_torrent_uses_no_peer_from_elsewhere() {
     for source in [PeerSource::Dht, PeerSource::Exchange, PeerSource::Local] {
         let content = Content::private(8, 4);
-        let mut world = World::new(1);
-        let seed = world.seed(&content, RATE);
+        let mut world = Arena::new(1, &content);
+        let seed = world.seed(RATE);
         world.run_until(Time::from_secs(1));
-        let addr = world.nodes[seed].addr;
-        world.trackers_down = vec![crate::world::TRACKER.to_owned()];
-        let leech = world.leech(&content, RATE);
+        let addr = world.host(seed).addr();
+        world.set_down(0, true);
+        let leech = world.leech(RATE);
         world.run_until(Time::from_secs(2));
-        let torrent = world.nodes[leech].torrent.unwrap();
+        let torrent = world.torrent(leech);
         world.input(
             leech,
             Input::Found {
@@ -29,7 +29,7 @@ fn a_private_torrent_uses_no_peer_from_elsewhere() {
             },
         );
         world.run_until(Time::from_secs(30));
-        assert!(world.dials.is_empty(), "{source:?}");
+        assert!(world.dials().is_empty(), "{source:?}");
         world.input(
             leech,
             Input::Found {
@@ -45,14 +45,13 @@ fn a_private_torrent_uses_no_peer_from_elsewhere() {
 #[test]
 fn a_magnet_that_turns_out_private_leaves_peers_from_elsewhere() {
     let content = Content::private(200, 16);
-    let mut world = World::new(2);
-    let seed = world.seed(&content, RATE);
+    let mut world = Arena::new(2, &content);
+    let seed = world.seed(RATE);
     world.run_until(Time::from_secs(1));
-    let addr = world.nodes[seed].addr;
-    world.trackers_down = vec![crate::world::TRACKER.to_owned()];
-    let magnet = world.add_node(&content, RATE);
-    world.add_magnet(magnet, content.info.hashes());
-    let torrent = world.nodes[magnet].torrent.unwrap();
+    let addr = world.host(seed).addr();
+    world.set_down(0, true);
+    let magnet = world.magnet(RATE);
+    let torrent = world.torrent(magnet);
     // A peer of our surroundings is only taken from a stranger's list once another was met; Local may name it.
     world.input(
         magnet,
@@ -63,7 +62,7 @@ fn a_magnet_that_turns_out_private_leaves_peers_from_elsewhere() {
         },
     );
     world.run_until(Time::from_secs(5));
-    assert_eq!(world.dials.len(), 1);
-    assert!(world.nodes[magnet].conns.is_empty());
+    assert_eq!(world.dials().len(), 1);
+    assert_eq!(world.host(magnet).connections(), 0);
     assert_eq!(world.have(magnet), 0);
 }

@@ -4,34 +4,31 @@ use std::time::Duration;
 
 use riverrun_base::Time;
 use riverrun_peer::CloseReason;
+use riverrun_sim::{Action, Content, HostConfig, HostId};
 use riverrun_swarm::{Event, Input, TorrentCommand};
 
-use crate::content::Content;
-use crate::world::World;
+use crate::arena::Arena;
 
 const RATE: u64 = 200_000;
 
-fn announces(world: &World, node: usize) -> usize {
-    let of_node = world
-        .announces
-        .iter()
-        .filter(|announce| announce.node == node);
-    of_node.count()
+fn announces(world: &Arena, host: HostId) -> usize {
+    let all = world.announces().iter();
+    all.filter(|announce| announce.host == host).count()
 }
 
 #[test]
 fn without_a_network_nothing_is_dialled_or_announced_and_all_goes_on_when_it_is_back() {
     let content = Content::tokens(64, 16);
-    let mut world = World::new(1);
-    world.seed(&content, RATE);
-    let leech = world.leech(&content, RATE);
+    let mut world = Arena::new(1, &content);
+    world.seed(RATE);
+    let leech = world.leech(RATE);
     world.run_while(Time::from_secs(600), |world| world.have(leech) < 8);
-    assert_eq!(world.nodes[leech].conns.len(), 1);
+    assert_eq!(world.host(leech).connections(), 1);
 
     world.input(leech, Input::Offline);
-    let gone = world.now;
+    let gone = world.now();
     world.run_until(gone + Duration::from_secs(1));
-    assert!(world.nodes[leech].conns.is_empty());
+    assert_eq!(world.host(leech).connections(), 0);
     let closed = |event: &Event| {
         matches!(
             event,
@@ -41,7 +38,7 @@ fn without_a_network_nothing_is_dialled_or_announced_and_all_goes_on_when_it_is_
             }
         )
     };
-    assert!(world.nodes[leech].events.iter().any(closed));
+    assert!(world.events(leech).iter().any(closed));
     let (before, had) = (announces(&world, leech), world.have(leech));
     world.command(leech, TorrentCommand::Announce);
     world.run_until(gone + Duration::from_hours(3));
@@ -49,14 +46,14 @@ fn without_a_network_nothing_is_dialled_or_announced_and_all_goes_on_when_it_is_
     assert_eq!(world.have(leech), had);
 
     world.input(leech, Input::Online);
-    let back = world.now;
+    let back = world.now();
     assert_eq!(
         announces(&world, leech),
         before + 1,
         "the tracker is told at once"
     );
     world.run_until(back + Duration::from_secs(2));
-    assert_eq!(world.nodes[leech].conns.len(), 1);
+    assert_eq!(world.host(leech).connections(), 1);
     let done = world.run_to_completion(&[leech], back + Duration::from_mins(10));
     assert!(done > back);
 }
@@ -64,12 +61,12 @@ fn without_a_network_nothing_is_dialled_or_announced_and_all_goes_on_when_it_is_
 #[test]
 fn a_torrent_that_is_added_without_a_network_waits_for_it() {
     let content = Content::tokens(16, 16);
-    let mut world = World::new(2);
-    world.seed(&content, RATE);
-    let leech = world.add_node(&content, RATE);
+    let mut world = Arena::new(2, &content);
+    world.seed(RATE);
+    let leech = world.add_bare_host(HostConfig::leecher().up(RATE));
+    world.act(Action::Join(leech));
     world.input(leech, Input::Offline);
-    let none = riverrun_base::Bitfield::new(content.pieces());
-    world.add_torrent(leech, none, riverrun_swarm::TorrentOptions::default());
+    world.give_own(leech);
     world.run_until(Time::from_secs(60));
     assert_eq!((announces(&world, leech), world.have(leech)), (0, 0));
     world.input(leech, Input::Online);
@@ -79,8 +76,8 @@ fn a_torrent_that_is_added_without_a_network_waits_for_it() {
 #[test]
 fn another_address_is_told_without_waiting_for_the_next_announce() {
     let content = Content::tokens(4, 4);
-    let mut world = World::new(3);
-    let seed = world.seed(&content, RATE);
+    let mut world = Arena::new(3, &content);
+    let seed = world.seed(RATE);
     world.run_until(Time::from_secs(30));
     let before = announces(&world, seed);
     world.input(seed, Input::Offline);
@@ -88,5 +85,5 @@ fn another_address_is_told_without_waiting_for_the_next_announce() {
     world.input(seed, Input::Online);
     world.run_until(Time::from_secs(31));
     assert_eq!(announces(&world, seed), before + 1);
-    assert_eq!(world.announces.last().unwrap().request.port, 7001);
+    assert_eq!(world.announces().last().unwrap().request.port, 7001);
 }

@@ -1,0 +1,138 @@
+//! Who is connected to whom, and how many.
+
+use std::collections::BTreeMap;
+
+use riverrun_base::{Bitfield, Time};
+use riverrun_peer::CloseReason;
+use riverrun_sim::{Content, HostConfig, HostId};
+use riverrun_swarm::{
+    AddTorrent, Event, Input, PeerSource, StorageDone, TorrentOptions, TorrentState,
+};
+
+use crate::arena::Arena;
+
+const RATE: u64 = 1_000_000;
+
+#[test]
+fn two_peers_that_dial_each_other_keep_one_connection() {
+    let content = Content::tokens(400, 16);
+    for seed in 0..20 {
+        let mut world = Arena::unchecked(seed, &content);
+        let hosts: Vec<HostId> = (0..6).map(|_| world.leech(RATE)).collect();
+        world.seed(RATE);
+        // All announce at once and again, so that each is told of each.
+        world.run_until(Time::from_secs(1));
+        for host in &hosts {
+            let torrent = world.torrent(*host);
+            let source = PeerSource::Tracker;
+            let peers = world.hosts().map(|(_, host)| host.addr()).collect();
+            let found = Input::Found {
+                torrent,
+                source,
+                peers,
+            };
+            world.input(*host, found);
+        }
+        world.run_until(Time::from_secs(10));
+        for host in &hosts {
+            let met: BTreeMap<_, _> = world.met(*host).collect();
+            let mut count = BTreeMap::<HostId, usize>::new();
+            let peers = world.host(*host).shard().unwrap();
+            for peer in peers.peers(world.now(), world.torrent(*host)) {
+                *count.entry(met[&peer.conn]).or_default() += 1;
+            }
+            // It has dialled itself once, since the list had it.
+            count.remove(host);
+            assert_eq!(count.len(), 6, "seed {seed}: {host} is connected to all");
+            assert!(
+                count.values().all(|count| *count == 1),
+                "seed {seed}: {host} {count:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_torrent_has_more_connections_than_it_may() {
+    let content = Content::tokens(200, 16);
+    let mut world = Arena::unchecked(1, &content);
+    let mut options = TorrentOptions::default();
+    options.connections_max = 5;
+    let seed = world.host_with(HostConfig::seed(), RATE, &options);
+    for _ in 0..12 {
+        world.leech(RATE);
+    }
+    for second in 1..60 {
+        world.run_until(Time::from_secs(second));
+        assert!(world.host(seed).connections() <= 5);
+    }
+}
+
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let content = Content::tokens(60, 16);
+    let mut world = Arena::new(2, &content);
+    let mut options = TorrentOptions::default();
+    options.connections_max = 3;
+    options.upload_only = true;
+    let hub = world.leech_with(RATE, &options);
+    // Others that have nothing either: nobody wants anything of anybody.
+    for _ in 0..3 {
+        world.leech(RATE);
+    }
+    world.run_until(Time::from_secs(60));
+    assert_eq!(world.host(hub).connections(), 3);
+    let late = world.leech(RATE);
+    world.run_until(Time::from_secs(70));
+    let crowded = world.events(hub).iter().any(|event| {
+        matches!(
+            event,
+            Event::PeerDisconnected {
+                why: CloseReason::Crowded,
+                ..
+            }
+        )
+    });
+    assert!(crowded, "{late}");
+}
+
+#[test]
+fn a_torrent_that_breaks_leaves_the_others_alone() {
+    let (good, bad) = (Content::tokens(20, 4), Content::tokens(30, 4));
+    let mut world = Arena::new(3, &good);
+    world.seed(RATE);
+    let host = world.leech_that_contains_panics(RATE);
+    let healthy = world.torrent(host);
+    let add = AddTorrent {
+        request: 1,
+        hashes: bad.info().hashes(),
+        metadata: Some((bad.info().clone(), bad.hashes().clone())),
+        trackers: Vec::new(),
+        peers: Vec::new(),
+        options: TorrentOptions::default(),
+    };
+    world.input(host, Input::Add(Box::new(add)));
+    let shard = world.host(host).shard().unwrap();
+    let torrent = shard.find(bad.info().hashes().primary()).unwrap();
+    let done = StorageDone::Opened {
+        have: Bitfield::new(7),
+        unchecked: Bitfield::new(7),
+    };
+    world.input(host, Input::Storage { torrent, done });
+    let broken = world.events(host).iter().find_map(|event| match event {
+        Event::Broken { torrent, message } => Some((*torrent, message.clone())),
+        _ => None,
+    });
+    let (which, message) = broken.expect("it is told");
+    assert!(
+        which == torrent && message.contains("another torrent"),
+        "{message}"
+    );
+    let done = StorageDone::Closed;
+    world.input(host, Input::Storage { torrent, done });
+    let shard = world.host(host).shard().unwrap();
+    let stats = shard.stats(world.now(), torrent).unwrap();
+    assert_eq!(stats.state, TorrentState::Stopped);
+    assert_eq!(world.torrent(host), healthy);
+    world.run_to_completion(&[host], Time::from_secs(60));
+}
