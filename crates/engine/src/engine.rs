@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use riverrun_base::{InfoHash, PeerId, Rng};
 use riverrun_metainfo::{Info, Magnet, Metainfo, PieceHashes, PieceLayers};
-use riverrun_peer::PeerConfig;
+use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
 use riverrun_swarm::{Config, Event, Input, Limits, Shard};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -18,7 +18,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use crate::add::{AddTorrent, Source};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
-use crate::driver::listen::Directory;
+use crate::driver::listen::{Directory, KeyExchanges};
 use crate::driver::presence::{Presence, Whereabouts};
 use crate::driver::routes::Routes;
 use crate::driver::shard::{
@@ -50,6 +50,7 @@ pub struct EngineBuilder {
     cache_bytes: Option<usize>,
     seed: Option<u64>,
     network: NetworkOptions,
+    encryption: EncryptionPolicy,
 }
 
 impl EngineBuilder {
@@ -81,6 +82,12 @@ impl EngineBuilder {
     /// How many bytes of payload may be in memory: blocks on their way to disk or to peers. A hard limit.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether connections are to be encrypted; preferred, if not set.
+    pub fn encryption(mut self, policy: EncryptionPolicy) -> Self {
+        self.encryption = policy;
         self
     }
 
@@ -117,11 +124,12 @@ impl EngineBuilder {
         let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
             clock,
-            config: Arc::new(wire_config(peer_id, port)),
+            config: Arc::new(self.wire_config(peer_id, port, &mut rng)),
             blocks: disk.blocks(),
             room,
             shard: sender.clone(),
             directory: Arc::new(Directory::default()),
+            key_exchanges: Arc::new(KeyExchanges::new(clock.now())),
         };
         let mut tasks = Vec::new();
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
@@ -174,18 +182,25 @@ impl EngineBuilder {
         let mut config = Config::new(peer_id, tracker_key);
         config.listen_port = port.unwrap_or(0);
         config.limits = self.limits;
+        config.encryption = self.encryption;
         if let Some(connections) = self.connections_max {
             config.connections_max = connections;
         }
         config
     }
-}
 
-fn wire_config(peer_id: PeerId, port: Option<u16>) -> PeerConfig {
-    let mut config = PeerConfig::new(peer_id);
-    config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
-    config.listen_port = port;
-    config
+    fn wire_config(&self, peer_id: PeerId, port: Option<u16>, rng: &mut Rng) -> PeerConfig {
+        let mut config = PeerConfig::new(peer_id);
+        config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
+        config.listen_port = port;
+        config.encryption = self.encryption;
+        if self.seed.is_some() {
+            rng.fill(&mut config.entropy);
+        } else {
+            config.entropy = rand::random();
+        }
+        config
+    }
 }
 
 fn draw_peer_id(rng: &mut Rng) -> PeerId {
@@ -240,6 +255,7 @@ impl Engine {
             cache_bytes: None,
             seed: None,
             network: NetworkOptions::default(),
+            encryption: EncryptionPolicy::default(),
         }
     }
 

@@ -39,6 +39,7 @@ pub use riverrun_base::{
     Bitfield, ByteSize, FileIndex, InfoHash, InfoHashes, PeerId, PieceIndex, Rate, Time,
 };
 pub use riverrun_metainfo::{Info, Magnet, Metainfo};
+pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
     ConnKey, Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState,

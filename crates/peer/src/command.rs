@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use riverrun_base::{Bitfield, Block, BlockSpan, InfoHashes, PieceIndex};
+use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, InfoHashes, PieceIndex};
 use riverrun_metainfo::Info;
 
 use crate::hashes::{HashRequest, Hashes};
@@ -11,6 +11,14 @@ use crate::hashes::{HashRequest, Hashes};
 /// An instruction to one connection.
 #[derive(Clone, Debug)]
 pub enum PeerCommand {
+    /// The peer's key is worth our arithmetic: the exchange goes on ([`PeerEvent::KeyExchange`]).
+    ///
+    /// [`PeerEvent::KeyExchange`]: crate::PeerEvent::KeyExchange
+    ExchangeKeys,
+    /// The torrent that the peer named veiled ([`PeerEvent::Veiled`]).
+    ///
+    /// [`PeerEvent::Veiled`]: crate::PeerEvent::Veiled
+    Unveil(InfoHash),
     /// The torrent that a listening connection's peer asked for: the handshake can be answered.
     Attach(Box<Attach>),
     /// The metadata of a torrent that was attached without has arrived and was verified. What the peer said of

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use riverrun_base::PeerId;
 
+use crate::mse::EncryptionPolicy;
+
 /// Settings of a connection. One `Arc` of it serves all connections.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -19,6 +21,11 @@ pub struct PeerConfig {
     /// How many requests of a peer we keep waiting (BEP 10, `reqq`). More are rejected, or without the fast
     /// extension dropped. Bounds memory a connection.
     pub request_queue_max: u16,
+    /// Whether connections are to be encrypted: what is offered when we dial encrypted, and what is taken when we
+    /// are dialled.
+    pub encryption: EncryptionPolicy,
+    /// What secrets are drawn from; random, and told to nobody. The same in each run of a simulation.
+    pub entropy: [u8; 32],
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
     /// A connection that has been silent for so long is closed. The BEP 3 convention is two minutes.
@@ -42,6 +49,8 @@ impl PeerConfig {
             listen_port: None,
             dht_port: None,
             request_queue_max: 512,
+            encryption: EncryptionPolicy::default(),
+            entropy: [0; 32],
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(2),
             keepalive_interval: Duration::from_mins(1),

@@ -13,6 +13,7 @@ use crate::credit::Balance;
 use crate::error::PeerMisbehaved;
 use crate::event::PeerEvent;
 use crate::handshake::{Handshake, Progress};
+use crate::mse::{Envelope, Intent};
 use crate::session::{Link, Reading, Session};
 use crate::timers::Timer;
 use crate::transmit::SendBatch;
@@ -27,6 +28,8 @@ pub enum Role {
         info_hash: InfoHash,
         /// The torrent.
         attach: Box<Attach>,
+        /// Dial encrypted.
+        encrypted: bool,
     },
     /// The peer has dialled. It names a torrent: [`PeerEvent::Handshake`].
     Listener,
@@ -55,6 +58,8 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct PeerConn {
     config: Arc<PeerConfig>,
+    seed: u64,
+    envelope: Envelope,
     state: State,
     link: Link,
     send_credit: Balance,
@@ -84,19 +89,31 @@ impl PeerConn {
     /// A connection whose transport is there. `seed` is for its randomness, the same seed for the same run.
     pub fn new(config: Arc<PeerConfig>, role: Role, seed: u64, now: Time) -> Self {
         let mut link = Link::default();
-        let handshake = match role {
-            Role::Dialer { info_hash, attach } => {
+        let (envelope, handshake) = match role {
+            Role::Dialer {
+                info_hash,
+                attach,
+                encrypted,
+            } => {
                 let (handshake, greeting) = Handshake::dial(&config, info_hash, attach);
-                link.out.greet(greeting);
-                handshake
+                let envelope = if encrypted {
+                    let intent = Intent::new(&config, greeting);
+                    Envelope::dial(intent, &config, seed)
+                } else {
+                    link.out.greet(greeting);
+                    Envelope::open()
+                };
+                (envelope, handshake)
             }
-            Role::Listener => Handshake::listen(),
+            Role::Listener => (Envelope::listen(config.encryption), Handshake::listen()),
         };
         link.timers
             .set(Timer::Handshake, now + config.handshake_timeout);
         Self {
             keepalive_interval: jittered(config.keepalive_interval, seed),
             config,
+            seed,
+            envelope,
             state: State::Handshake(handshake),
             link,
             send_credit: Balance::default(),
@@ -108,8 +125,8 @@ impl PeerConn {
     }
 
     /// Bytes from the peer; gives how many were consumed. Less than all means that there is no memory for the
-    /// block that comes next, or that the torrent is still to be attached: stop reading, and call again with the rest
-    /// once that may have changed.
+    /// block that comes next, or that a command is to be waited for: stop reading, and call again with the rest, first
+    /// and as it is now (it was decrypted in place), once that may have changed.
     pub fn handle_bytes(
         &mut self,
         now: Time,
@@ -119,9 +136,21 @@ impl PeerConn {
         if self.close.is_some() {
             return Ok(bytes.len());
         }
-        let mut rest = &*bytes;
-        let result = self.read(now, &mut rest, blocks);
-        let consumed = bytes.len() - rest.len();
+        let opened = self.envelope.receive(bytes);
+        let opened = opened.map_err(|error| self.misbehave(error))?;
+        self.link.events.extend(opened.event);
+        let mut consumed = opened.consumed;
+        let mut result = Ok(());
+        if !self.envelope.is_busy() {
+            let mut rest = &bytes[consumed..];
+            if !opened.replay.is_empty() {
+                result = self.read(now, &mut &opened.replay[..], blocks);
+            }
+            result = result.and_then(|()| self.read(now, &mut rest, blocks));
+            let used = bytes.len() - consumed - rest.len();
+            self.envelope.used(used);
+            consumed += used;
+        }
         self.count_received(now, consumed);
         result.map_err(|error| self.misbehave(error))?;
         Ok(consumed)
@@ -136,6 +165,12 @@ impl PeerConn {
                 self.send_credit.grant(credit.send_bytes);
                 self.receive_credit.grant(credit.receive_bytes);
             }
+            (_, PeerCommand::ExchangeKeys) => {
+                if let Err(error) = self.envelope.admit(&self.config, self.seed) {
+                    self.misbehave(error);
+                }
+            }
+            (_, PeerCommand::Unveil(info_hash)) => self.envelope.unveil(info_hash),
             (State::Handshake(_), PeerCommand::Attach(attach)) => self.attach(now, attach),
             (State::Handshake(handshake), command) => {
                 if let Some(attach) = handshake.attached() {
@@ -192,7 +227,9 @@ impl PeerConn {
     #[must_use]
     pub fn poll_transmit(&mut self, now: Time, out: &mut SendBatch) -> bool {
         let before = out.len_bytes();
-        let drained = self.close.is_none() && self.link.out.drain(out);
+        let may_speak = self.close.is_none() && self.envelope.drain(out);
+        let mark = out.mark();
+        let drained = may_speak && self.link.out.drain(out);
         let payload = match &mut self.state {
             State::Open(open) if drained => {
                 open.session
@@ -200,6 +237,7 @@ impl PeerConn {
             }
             _ => 0,
         };
+        self.envelope.seal(out, mark);
         let sent = (out.len_bytes() - before) as u64;
         self.totals.payload_sent += payload;
         self.totals.protocol_sent += sent - payload;
@@ -221,6 +259,7 @@ impl PeerConn {
     /// under way no payload can come, so that the peer is listened to: its unchoke is what leads to requests.
     pub fn wants_read(&self) -> bool {
         match &self.state {
+            State::Handshake(_) if !self.envelope.wants_read() => false,
             State::Handshake(handshake) => handshake.wants_read(),
             State::Open(open) => self.receive_credit.is_left() || !open.session.awaits_blocks(),
             State::Over => false,
@@ -248,7 +287,7 @@ impl PeerConn {
             State::Open(open) => open.session.queued_bytes(),
             State::Handshake(_) | State::Over => 0,
         };
-        self.link.out.len_bytes() + waiting
+        self.envelope.len_bytes() + self.link.out.len_bytes() + waiting
     }
 
     fn read(
@@ -287,7 +326,9 @@ impl PeerConn {
                 timers.set(Timer::Idle, now + self.config.idle_timeout);
                 timers.set(Timer::KeepAlive, now + self.keepalive_interval);
                 let config = self.config.clone();
-                let mut session = Session::open(config, agreed, peer_id, &mut self.link);
+                let encryption = self.envelope.encryption();
+                let mut session =
+                    Session::open(config, agreed, (peer_id, encryption), &mut self.link);
                 session.tell_window(&mut self.link);
                 let reader = Reader::default();
                 State::Open(Box::new(Open { reader, session }))
@@ -334,6 +375,7 @@ impl PeerConn {
     fn end(&mut self, reason: CloseReason) {
         self.close.get_or_insert(reason);
         self.state = State::Over;
+        self.envelope = Envelope::open();
         let events = std::mem::take(&mut self.link.events);
         self.link = Link {
             events,

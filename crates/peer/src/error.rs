@@ -10,6 +10,12 @@ pub enum PeerMisbehaved {
     /// The first bytes are not a handshake.
     #[error("not a BitTorrent handshake")]
     NotBitTorrent,
+    /// It speaks in the clear, and we do not.
+    #[error("the peer does not encrypt")]
+    NotEncrypted,
+    /// Keys cannot be exchanged with it.
+    #[error("key exchange: {0}")]
+    KeyExchange(&'static str),
     /// The handshake took too long.
     #[error("the handshake took too long")]
     HandshakeTimeout,

@@ -2,13 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex};
+use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sha1Digest};
 
 use crate::hashes::{HashRequest, Hashes};
+use crate::mse::Encryption;
 
 /// Something that a connection's peer did, checked.
 #[derive(Clone, Debug)]
 pub enum PeerEvent {
+    /// A dialling peer wants the connection encrypted, and has sent its key. To go on costs a tenth of a millisecond
+    /// of arithmetic: answer with [`ExchangeKeys`](crate::PeerCommand::ExchangeKeys), or close.
+    KeyExchange,
+    /// It has named its torrent so that only those see which one who know it ([`veiled`](crate::veiled)): answer with
+    /// [`Unveil`](crate::PeerCommand::Unveil), or close.
+    Veiled(Sha1Digest),
     /// A dialling peer has named its torrent: answer with [`Attach`](crate::PeerCommand::Attach), or close.
     Handshake(InfoHash),
     /// Both handshakes are through. Comes once, before any event below.
@@ -89,6 +96,8 @@ pub struct PeerHello {
     pub info_hash: InfoHash,
     /// What both sides can do.
     pub features: Features,
+    /// How much of the connection is encrypted.
+    pub encryption: Encryption,
     /// Its name and version (BEP 10, `v`), cleaned of control characters, at most 64 characters.
     pub client: Option<String>,
     /// The port where it listens (BEP 10, `p`).

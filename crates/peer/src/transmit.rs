@@ -30,6 +30,13 @@ pub struct SendBatch {
     len_bytes: usize,
 }
 
+/// A place in a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    chunks: usize,
+    scratch: usize,
+}
+
 #[derive(Debug)]
 enum Chunk {
     Scratch(Range<usize>),
@@ -101,6 +108,37 @@ impl SendBatch {
         }
         // The scratch buffer is only emptied with the batch, however often that is topped up before.
         BATCH_BYTES.saturating_sub(self.len_bytes.max(self.scratch.len()))
+    }
+
+    /// Where the batch ends now.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            chunks: self.chunks.len(),
+            scratch: self.scratch.len(),
+        }
+    }
+
+    /// Changes what was appended since `mark`. Blocks are copied first: they are others' too.
+    pub(crate) fn rewrite(&mut self, mark: Mark, mut change: impl FnMut(&mut [u8])) {
+        // What was written since may have become part of the chunk before.
+        let before = mark.chunks.saturating_sub(1);
+        for (index, chunk) in self.chunks.iter_mut().enumerate().skip(before) {
+            match chunk {
+                Chunk::Block(_) if index < mark.chunks => {}
+                Chunk::Scratch(range) => {
+                    let start = range.start.max(mark.scratch);
+                    if start < range.end {
+                        change(&mut self.scratch[start..range.end]);
+                    }
+                }
+                Chunk::Block(block) => {
+                    let start = self.scratch.len();
+                    self.scratch.extend_from_slice(block);
+                    change(&mut self.scratch[start..]);
+                    *chunk = Chunk::Scratch(start..self.scratch.len());
+                }
+            }
+        }
     }
 
     /// Appends small things.
@@ -255,6 +293,27 @@ mod tests {
         batch.advance(2);
         batch.write(|scratch| scratch.extend_from_slice(b"de"));
         assert_eq!(bytes(&batch), b"cde");
+    }
+
+    #[test]
+    fn what_came_after_a_mark_is_changed_and_blocks_stay_as_they_were() {
+        let mut batch = SendBatch::new();
+        batch.write(|scratch| scratch.extend_from_slice(b"ab"));
+        batch.push_block(SPAN, Block::unbudgeted(b"xyz"));
+        let block = Block::unbudgeted(b"uvw");
+        let flip = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte ^= 0x80);
+        for count in 0..3 {
+            let before = bytes(&batch);
+            let mark = batch.mark();
+            batch.write(|scratch| scratch.push(b'c'));
+            (0..count).for_each(|_| batch.push_block(SPAN, block.clone()));
+            batch.write(|scratch| scratch.push(b'd'));
+            let mut expected = bytes(&batch);
+            flip(&mut expected[before.len()..]);
+            batch.rewrite(mark, flip);
+            assert_eq!(bytes(&batch), expected);
+        }
+        assert_eq!(&block[..], b"uvw");
     }
 
     #[test]

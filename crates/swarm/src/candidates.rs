@@ -38,6 +38,9 @@ pub(crate) struct OwnAddress {
 pub(crate) enum DialEnd {
     /// It never came up.
     Failed,
+    /// Somebody was there and hung up, or said nothing: perhaps it has to be dialled in the other manner, encrypted or
+    /// in the clear.
+    Refused,
     /// It was up, and neither side got anything of it.
     Useless,
     /// It was up, and of use.
@@ -55,6 +58,8 @@ struct Candidate {
     state: State,
     /// It has everything: of no use to us once we have everything too.
     is_seed: bool,
+    /// It is dialled in the clear, having refused to be dialled encrypted.
+    is_plain: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +182,7 @@ impl Candidates {
             rank,
             state: State::Ready,
             is_seed: false,
+            is_plain: false,
         };
         self.known.insert(addr, candidate);
         self.ready.insert((0, rank, addr));
@@ -210,6 +216,13 @@ impl Candidates {
         self.known
             .get(&canonical(addr))
             .map_or(0, |known| known.failures)
+    }
+
+    /// Whether an address refused to be dialled encrypted, and is dialled in the clear.
+    pub(crate) fn is_plain(&self, addr: SocketAddr) -> bool {
+        self.known
+            .get(&canonical(addr))
+            .is_some_and(|known| known.is_plain)
     }
 
     /// Forgets the worst address if the book is full; false if none is worse than one from `source`.
@@ -323,7 +336,7 @@ impl Candidates {
         self.dry = None;
         if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
             record.busy = record.busy.saturating_sub(1);
-            if end == DialEnd::Failed {
+            if matches!(end, DialEnd::Failed | DialEnd::Refused) {
                 record.failures = record.failures.saturating_add(1);
             } else {
                 record.failures = 0;
@@ -345,7 +358,13 @@ impl Candidates {
                 candidate.failures = 0;
                 State::Waiting(now + RECONNECT)
             }
-            DialEnd::Failed | DialEnd::Useless => {
+            DialEnd::Refused if !candidate.is_plain => {
+                candidate.is_plain = true;
+                State::Ready
+            }
+            DialEnd::Failed | DialEnd::Refused | DialEnd::Useless => {
+                // In turns, for it may have changed its mind.
+                candidate.is_plain &= end != DialEnd::Refused;
                 candidate.failures = candidate.failures.saturating_add(1);
                 State::Waiting(now + wait_after(candidate.failures))
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use riverrun_base::PeerId;
+use riverrun_peer::EncryptionPolicy;
 
 use crate::choker::Rounds;
 use crate::input::Limits;
@@ -16,6 +17,8 @@ pub struct Config {
     pub tracker_key: u32,
     /// The port where we listen at first; 0 while we do not.
     pub listen_port: u16,
+    /// Whether connections are to be encrypted.
+    pub encryption: EncryptionPolicy,
     /// How many peers of a torrent are unchoked at a time.
     pub unchoke_slots: UnchokeSlots,
     /// How often slots are reconsidered while peers wait for one. Cohen's 10 s.
@@ -74,6 +77,7 @@ impl Config {
             peer_id,
             tracker_key,
             listen_port: 0,
+            encryption: EncryptionPolicy::Prefer,
             unchoke_slots: UnchokeSlots::Auto,
             rechoke_interval: Duration::from_secs(10),
             optimistic_interval: Duration::from_secs(30),

@@ -224,6 +224,8 @@ pub enum NetAction {
         info_hash: InfoHash,
         /// What the connection has to know.
         attach: Box<Attach>,
+        /// Dial encrypted.
+        encrypted: bool,
     },
     /// Take an incoming connection.
     Accept {

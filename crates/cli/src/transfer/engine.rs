@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use riverrun_base::Rate;
-use riverrun_engine::{Bind, Engine, Limits, NetworkOptions, StartError};
+use riverrun_engine::{Bind, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError};
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
 
@@ -52,6 +52,9 @@ pub(crate) struct NetworkFlags {
     /// Ask this peer too; repeat for several
     #[arg(long, value_name = "ADDR:PORT")]
     peer: Vec<HostPort>,
+    /// Encrypt connections: off, prefer (then payload stays plain) or require (then it does not)
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    encryption: EncryptionPolicy,
     /// Do not use the distributed hash table
     #[arg(long)]
     no_dht: bool,
@@ -155,6 +158,7 @@ pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Eng
         .listen(flags.listen.iter().flat_map(|addr| addr.addrs()))
         .network(flags.reach.options())
         .limits(flags.limits())
+        .encryption(flags.encryption)
         .start()
         .await
         .map_err(cannot_start)

@@ -26,6 +26,17 @@ pub(crate) enum Part {
     Leech,
 }
 
+/// What a client demands of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Nothing.
+    Any,
+    /// An encrypted handshake.
+    Handshake,
+    /// Everything encrypted.
+    Stream,
+}
+
 /// A client at work. Dropping it ends it.
 pub(crate) struct Running {
     child: Child,
@@ -63,13 +74,20 @@ impl Client {
     }
 
     /// Starts the client. `source` is a torrent file or, for a leecher, a magnet link.
-    pub(crate) fn start(self, part: Part, source: &str, dir: &Path, home: &Path) -> Running {
+    pub(crate) fn start(
+        self,
+        demand: Demand,
+        part: Part,
+        source: &str,
+        dir: &Path,
+        home: &Path,
+    ) -> Running {
         fs::create_dir_all(dir).unwrap();
         fs::create_dir_all(home).unwrap();
         let mut command = match self {
-            Self::Aria2 => aria2(part, source, dir),
-            Self::Transmission => transmission(part, source, dir, home),
-            Self::Libtorrent => libtorrent(part, source, dir),
+            Self::Aria2 => aria2(demand, part, source, dir),
+            Self::Transmission => transmission(demand, part, source, dir, home),
+            Self::Libtorrent => libtorrent(demand, part, source, dir),
         };
         command.env("HOME", home).current_dir(home);
         let log = fs::File::create(home.join("log")).unwrap();
@@ -172,7 +190,7 @@ fn free_port() -> u16 {
         .port()
 }
 
-fn aria2(part: Part, source: &str, dir: &Path) -> Command {
+fn aria2(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
     let mut command = Command::new("aria2c");
     command
         .args([
@@ -198,6 +216,11 @@ fn aria2(part: Part, source: &str, dir: &Path) -> Command {
         ])
         .arg(format!("--listen-port={}", free_port()))
         .arg(format!("--dir={}", dir.display()));
+    match demand {
+        Demand::Any => {}
+        Demand::Handshake => _ = command.arg("--bt-require-crypto=true"),
+        Demand::Stream => _ = command.arg("--bt-force-encryption=true"),
+    }
     match part {
         Part::Seed => command.args(["--check-integrity=true", "--seed-ratio=0.0"]),
         Part::Leech => command.args(["--seed-time=0"]),
@@ -206,11 +229,16 @@ fn aria2(part: Part, source: &str, dir: &Path) -> Command {
     command
 }
 
-fn transmission(part: Part, source: &str, dir: &Path, home: &Path) -> Command {
+fn transmission(demand: Demand, part: Part, source: &str, dir: &Path, home: &Path) -> Command {
+    // 0 is with plain handshakes preferred, 2 without them.
+    let (encryption, flag) = match demand {
+        Demand::Any => (1, "-et"),
+        Demand::Handshake | Demand::Stream => (2, "-er"),
+    };
     let settings = serde_json::json!({
         "bind-address-ipv4": "127.0.0.1", "dht-enabled": false, "utp-enabled": false, "lpd-enabled": false,
         "pex-enabled": false, "port-forwarding-enabled": false, "download-queue-enabled": false,
-        "seed-queue-enabled": false, "preallocation": 0, "encryption": 1,
+        "seed-queue-enabled": false, "preallocation": 0, "encryption": encryption,
     });
     fs::write(home.join("settings.json"), settings.to_string()).unwrap();
     // The hook's parent is the client: complete means over.
@@ -222,7 +250,7 @@ fn transmission(part: Part, source: &str, dir: &Path, home: &Path) -> Command {
         "-p",
         &free_port().to_string(),
         "-M",
-        "-et",
+        flag,
     ]);
     match part {
         Part::Seed => command.arg("-v"),
@@ -232,13 +260,14 @@ fn transmission(part: Part, source: &str, dir: &Path, home: &Path) -> Command {
     command
 }
 
-fn libtorrent(part: Part, source: &str, dir: &Path) -> Command {
+fn libtorrent(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
     let mut command = Command::new(python().unwrap());
     let part = if part == Part::Seed { "seed" } else { "leech" };
     command
         .arg(libtorrent_script())
         .args([part, source])
         .arg(dir)
-        .arg(free_port().to_string());
+        .arg(free_port().to_string())
+        .env("LT_PEER_ENCRYPTION", format!("{demand:?}"));
     command
 }

@@ -4,7 +4,8 @@
     lt_peer.py create v1|v2|hybrid PATH PIECE_LENGTH
 
 seed and leech print one word a line: "ready" once the session runs with its data checked, "done" once
-complete; they end when standard input does. create prints the info dictionary's hashes, v1 then v2, "-"
+complete; they end when standard input does. LT_PEER_ENCRYPTION, if set, is "Handshake" or "Stream": how much has to be
+encrypted. create prints the info dictionary's hashes, v1 then v2, "-"
 for none.
 """
 
@@ -16,8 +17,17 @@ import time
 import libtorrent as lt
 
 
+def encryption():
+    level = {"Handshake": 1, "Stream": 2}.get(os.environ.get("LT_PEER_ENCRYPTION"))
+    if level is None:
+        return {}
+    # Forced in both directions; level 1 is plain payload, 2 is RC4.
+    return {"in_enc_policy": 0, "out_enc_policy": 0, "allowed_enc_level": level}
+
+
 def session(port):
     return lt.session({
+        **encryption(),
         "listen_interfaces": f"127.0.0.1:{port}",
         "outgoing_interfaces": "",
         "enable_dht": False,

@@ -137,11 +137,14 @@ impl Riverrun {
 
     /// Seeds `torrent` from `dir`; returns when it does, with the port where it listens.
     pub(crate) fn seed(home: &Path, torrent: &Path, dir: &Path) -> (Self, u16) {
+        Self::seed_with(home, torrent, dir, &[])
+    }
+
+    /// As [`Riverrun::seed`], with these arguments more.
+    pub(crate) fn seed_with(home: &Path, torrent: &Path, dir: &Path, more: &[&str]) -> (Self, u16) {
         let (torrent, dir) = (torrent.to_str().unwrap(), dir.to_str().unwrap());
-        let mut seeder = Self::start(
-            home,
-            &["seed", torrent, "-o", dir, "--listen", "127.0.0.1:0"],
-        );
+        let args = ["seed", torrent, "-o", dir, "--listen", "127.0.0.1:0"];
+        let mut seeder = Self::start(home, &[&args, more].concat());
         let event = seeder.wait_for("seeding");
         assert_eq!(event["complete"], true, "{event}");
         let addr = event["listen"][0].as_str().unwrap();

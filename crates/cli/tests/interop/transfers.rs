@@ -1,10 +1,10 @@
-//! Both directions, every shape, every client; magnet links too.
+//! Both directions, every shape, every client; magnet links too, and every manner of encryption.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::clients::{Client, Part};
+use crate::clients::{Client, Demand, Part};
 use crate::payload::{Payload, Shape};
 use crate::riverrun::{Riverrun, run};
 use crate::tracker::Tracker;
@@ -65,21 +65,39 @@ impl Stage {
     }
 }
 
+/// What both sides want encrypted.
+#[derive(Clone, Copy, Debug)]
+struct Secrecy {
+    theirs: Demand,
+    ours: &'static str,
+}
+
+impl Secrecy {
+    /// As it is without asking.
+    const USUAL: Self = Self {
+        theirs: Demand::Any,
+        ours: "prefer",
+    };
+}
+
 /// `client` downloads `source` from us.
-fn give(client: Client, stage: &Stage, source: &str) {
+fn give(client: Client, stage: &Stage, source: &str, secrecy: Secrecy) {
     let (home, published) = (stage.path("ours"), stage.payload.parent());
     let (taken, their_home) = (stage.path("taken"), stage.path("theirs"));
+    let leech = || client.start(secrecy.theirs, Part::Leech, source, &taken, &their_home);
+    let more = ["--encryption", secrecy.ours];
+    let seed = || Riverrun::seed_with(&home, &stage.torrent, published, &more);
     let ours;
     let mut theirs;
     if client.dials_loopback() {
-        (ours, _) = Riverrun::seed(&home, &stage.torrent, published);
+        (ours, _) = seed();
         stage.tracker.wait_for_peers(1);
-        theirs = client.start(Part::Leech, source, &taken, &their_home);
+        theirs = leech();
     } else {
         // It has to be there before us, so that the tracker names it to us.
-        theirs = client.start(Part::Leech, source, &taken, &their_home);
+        theirs = leech();
         stage.tracker.wait_for_peers(1);
-        (ours, _) = Riverrun::seed(&home, &stage.torrent, published);
+        (ours, _) = seed();
     }
     theirs.wait_complete();
     stage
@@ -89,9 +107,10 @@ fn give(client: Client, stage: &Stage, source: &str) {
 }
 
 /// We download `source` from `client`.
-fn take(client: Client, stage: &Stage, source: &str) {
+fn take(client: Client, stage: &Stage, source: &str, secrecy: Secrecy) {
     let published = stage.payload.parent();
     let _theirs = client.start(
+        secrecy.theirs,
         Part::Seed,
         stage.torrent(),
         published,
@@ -99,27 +118,48 @@ fn take(client: Client, stage: &Stage, source: &str) {
     );
     stage.tracker.wait_for_peers(1);
     let taken = stage.path("taken");
-    let ours = get(&stage.path("ours"), source, &taken);
+    let ours = get(&stage.path("ours"), source, &taken, secrecy.ours);
     assert!(ours.wait().success());
     stage.payload.assert_copied_to(&taken, true);
 }
 
-fn get(home: &Path, source: &str, dir: &Path) -> Riverrun {
+fn get(home: &Path, source: &str, dir: &Path, encryption: &str) -> Riverrun {
     let dir = dir.to_str().unwrap();
-    let mut ours = Riverrun::start(home, &["get", source, "-o", dir, "--listen", "127.0.0.1:0"]);
+    let network = ["--listen", "127.0.0.1:0", "--encryption", encryption];
+    let mut ours = Riverrun::start(home, &[&["get", source, "-o", dir], &network[..]].concat());
     ours.wait_for("done");
     ours
 }
 
 /// Both directions of a torrent file.
 fn check(client: Client, shape: Shape, version: &str) {
+    check_secret(client, shape, version, Secrecy::USUAL);
+}
+
+fn check_secret(client: Client, shape: Shape, version: &str, secrecy: Secrecy) {
     if !client.is_here() {
         return;
     }
     let stage = Stage::set(shape, version);
-    give(client, &stage, stage.torrent());
+    give(client, &stage, stage.torrent(), secrecy);
     let stage = Stage::set(shape, version);
-    take(client, &stage, stage.torrent());
+    take(client, &stage, stage.torrent(), secrecy);
+}
+
+/// Both directions, encrypted as either side demands.
+fn check_encrypted(client: Client, version: &str) {
+    for (theirs, ours) in [
+        (Demand::Any, "off"),
+        (Demand::Any, "require"),
+        (Demand::Handshake, "prefer"),
+        (Demand::Stream, "prefer"),
+        (Demand::Stream, "require"),
+    ] {
+        // Transmission knows no demand between nothing and everything.
+        if client != Client::Transmission || theirs != Demand::Handshake {
+            check_secret(client, Shape::Many, version, Secrecy { theirs, ours });
+        }
+    }
 }
 
 /// Both directions of a magnet link.
@@ -128,9 +168,34 @@ fn check_magnet(client: Client, version: &str) {
         return;
     }
     let stage = Stage::set(Shape::Many, version);
-    give(client, &stage, &stage.magnet());
+    give(client, &stage, &stage.magnet(), Secrecy::USUAL);
     let stage = Stage::set(Shape::Many, version);
-    take(client, &stage, &stage.magnet());
+    take(client, &stage, &stage.magnet(), Secrecy::USUAL);
+}
+
+#[test]
+fn aria2_encrypted() {
+    check_encrypted(Client::Aria2, "--v1");
+}
+
+#[test]
+fn transmission_encrypted() {
+    check_encrypted(Client::Transmission, "--v1");
+}
+
+#[test]
+fn libtorrent_encrypted_v1() {
+    check_encrypted(Client::Libtorrent, "--v1");
+}
+
+#[test]
+fn libtorrent_encrypted_v2() {
+    check_encrypted(Client::Libtorrent, "--v2");
+}
+
+#[test]
+fn libtorrent_encrypted_hybrid() {
+    check_encrypted(Client::Libtorrent, "--hybrid");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::clock::Clock;
-use super::listen::Directory;
+use super::listen::{Directory, KeyExchanges};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
 use super::shard::ShardMessage;
 
@@ -41,6 +41,7 @@ pub(crate) struct ConnContext {
     pub(crate) room: Arc<Notify>,
     pub(crate) shard: mpsc::Sender<ShardMessage>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) key_exchanges: Arc<KeyExchanges>,
 }
 
 /// Why the loop ended.
@@ -310,11 +311,25 @@ impl ConnTask {
         Ok(())
     }
 
-    /// Takes what the connection has to report. The first report of an incoming one is answered here: which
+    /// Takes what the connection has to report. The first reports of an incoming one are answered here: which
     /// torrent is it for?
     fn collect_events(&mut self) -> Result<(), End> {
         while let Some(event) = self.peer.poll_event() {
             match event {
+                PeerEvent::KeyExchange => {
+                    let now = self.context.clock.now();
+                    if !self.context.key_exchanges.admit(now) {
+                        return Err(CloseReason::Crowded);
+                    }
+                    self.peer.handle_command(now, PeerCommand::ExchangeKeys);
+                }
+                PeerEvent::Veiled(name) => {
+                    let info_hash = self.context.directory.unveil(name);
+                    let info_hash = info_hash.ok_or(CloseReason::TorrentStopped)?;
+                    let now = self.context.clock.now();
+                    self.peer
+                        .handle_command(now, PeerCommand::Unveil(info_hash));
+                }
                 PeerEvent::Handshake(info_hash) => {
                     let torrent = self.context.directory.find(info_hash);
                     let (Some(torrent), Some(inbox)) = (torrent, self.own_inbox.clone()) else {

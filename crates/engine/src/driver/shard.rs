@@ -305,8 +305,14 @@ impl ShardTask {
                 addr,
                 info_hash,
                 attach,
+                encrypted,
             } => {
-                self.dial(conn, addr, Role::Dialer { info_hash, attach });
+                let role = Role::Dialer {
+                    info_hash,
+                    attach,
+                    encrypted,
+                };
+                self.dial(conn, addr, role);
             }
             NetAction::Accept {
                 token,

@@ -5,7 +5,7 @@ use riverrun_base::{InfoHash, PeerId};
 use crate::error::PeerMisbehaved;
 
 /// The name of the protocol, its length before it.
-const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+pub(crate) const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 /// All up to the peer's id: what a listener needs to know which torrent is meant.
 const HEAD_LEN: usize = 20 + 8 + 20;
 /// The whole.

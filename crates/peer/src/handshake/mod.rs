@@ -11,7 +11,7 @@ mod greeting;
 
 use riverrun_base::{InfoHash, PeerId};
 
-pub(crate) use greeting::{Greeting, Reserved};
+pub(crate) use greeting::{Greeting, PROTOCOL, Reserved};
 
 use crate::command::Attach;
 use crate::config::PeerConfig;

@@ -72,7 +72,8 @@ impl Session {
             PeerCommand::RequestMetadata(piece) => self.request_metadata(piece, link),
             PeerCommand::UploadOnly(upload_only) => self.set_upload_only(upload_only, link),
             // The connection's own, or too late.
-            PeerCommand::Attach(_) | PeerCommand::Credit(_) | PeerCommand::Close(_) => {}
+            PeerCommand::ExchangeKeys | PeerCommand::Unveil(_) | PeerCommand::Attach(_) => {}
+            PeerCommand::Credit(_) | PeerCommand::Close(_) => {}
         }
         Ok(Reading::Unchanged)
     }

@@ -25,6 +25,7 @@ use crate::event::{Features, PeerEvent, PeerHello};
 use crate::handshake::Agreed;
 use crate::hash_exchange::HashExchange;
 use crate::metadata::MetadataExchange;
+use crate::mse::Encryption;
 use crate::pending::{Incoming, Pending};
 use crate::serve::Serving;
 use crate::their_pieces::{Claim, TheirPieces};
@@ -89,7 +90,7 @@ impl Session {
     pub(crate) fn open(
         config: Arc<PeerConfig>,
         agreed: Agreed,
-        peer_id: PeerId,
+        (peer_id, encryption): (PeerId, Encryption),
         link: &mut Link,
     ) -> Self {
         let Agreed {
@@ -107,7 +108,10 @@ impl Session {
         };
         let count = attach.info.as_ref().map(|info| info.layout().piece_count());
         let session = Self {
-            hello: hello(peer_id, info_hash, features),
+            hello: PeerHello {
+                encryption,
+                ..hello(peer_id, info_hash, features)
+            },
             ours: Ours {
                 dialed,
                 hidden: attach.hide_pieces,
@@ -380,6 +384,7 @@ const fn hello(
         peer_id,
         info_hash,
         features,
+        encryption: Encryption::None,
         client: None,
         listen_port: None,
         request_queue_max: None,

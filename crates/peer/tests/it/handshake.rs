@@ -145,7 +145,9 @@ fn a_torrent_that_was_not_asked_for_cannot_be_attached() {
 
 #[test]
 fn what_is_no_greeting_is_refused() {
-    let config = std::sync::Arc::new(config(1));
+    let mut config = config(1);
+    config.encryption = riverrun_peer::EncryptionPolicy::Off;
+    let config = std::sync::Arc::new(config);
     let role = riverrun_peer::Role::Listener;
     let mut conn = riverrun_peer::PeerConn::new(config, role, 0, riverrun_base::Time::ZERO);
     let mut bytes = b"GET / HTTP/1.1\r\n".to_vec();

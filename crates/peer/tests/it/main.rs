@@ -1,6 +1,7 @@
 //! Connections against each other, against bytes by hand, and against chance.
 
 mod corpus;
+mod encryption;
 mod flow;
 mod handshake;
 mod hostile;

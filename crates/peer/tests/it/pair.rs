@@ -1,15 +1,27 @@
 //! Two connections, a pipe each way, and a clock that stands until it is moved.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use riverrun_base::{Block, BlockMut, Blocks, InfoHash, PeerId, Rng, Time};
+use riverrun_base::{Block, BlockMut, Blocks, InfoHash, InfoHashes, PeerId, Rng, Time};
 use riverrun_peer::{
     Attach, CloseReason, PeerCommand, PeerConfig, PeerConn, PeerEvent, PeerMisbehaved, Role,
-    SendBatch,
+    SendBatch, veiled,
 };
 
 use crate::torrent::content;
+
+/// Memory that is there every third time.
+#[derive(Default)]
+pub(crate) struct Scarce(AtomicUsize);
+
+impl Blocks for Scarce {
+    fn allocate(&self, len: usize) -> Option<BlockMut> {
+        let asked = self.0.fetch_add(1, Ordering::Relaxed);
+        (asked % 3 == 2).then(|| BlockMut::unbudgeted(len))
+    }
+}
 
 /// Memory without end.
 pub(crate) struct Plenty;
@@ -39,6 +51,9 @@ pub(crate) struct Side {
     attach: Option<Attach>,
     /// Answers every request at once.
     pub(crate) serves: bool,
+    /// Answers no question of who is meant.
+    pub(crate) is_deaf: bool,
+    pub(crate) memory: Box<dyn Blocks>,
     /// Without it the bit of the fast extension is lost on the way.
     fast: bool,
     written: usize,
@@ -54,6 +69,8 @@ impl Side {
             inbox: Vec::new(),
             attach,
             serves: false,
+            is_deaf: false,
+            memory: Box::new(Plenty),
             fast: true,
             written: 0,
         }
@@ -103,7 +120,10 @@ impl Side {
         let mut read = false;
         while !self.inbox.is_empty() && self.error.is_none() && self.conn.wants_read() {
             let len = 1 + rng.below(self.inbox.len());
-            match self.conn.handle_bytes(now, &mut self.inbox[..len], &Plenty) {
+            match self
+                .conn
+                .handle_bytes(now, &mut self.inbox[..len], &*self.memory)
+            {
                 Ok(consumed) => drop(self.inbox.drain(..consumed)),
                 Err(error) => self.error = Some(error),
             }
@@ -116,6 +136,16 @@ impl Side {
     fn take_in(&mut self, now: Time) {
         while let Some(event) = self.conn.poll_event() {
             match &event {
+                PeerEvent::KeyExchange => {
+                    self.conn.handle_command(now, PeerCommand::ExchangeKeys);
+                }
+                PeerEvent::Veiled(name) if !self.is_deaf => {
+                    let hashes = self.attach.as_ref().map(|attach| attach.hashes);
+                    let mut meant = hashes.iter().flat_map(InfoHashes::wire);
+                    if let Some(hash) = meant.find(|hash| veiled(*hash) == *name) {
+                        self.conn.handle_command(now, PeerCommand::Unveil(hash));
+                    }
+                }
                 PeerEvent::Handshake(_) => {
                     if let Some(attach) = self.attach.take() {
                         self.conn
@@ -154,10 +184,21 @@ impl Pair {
         listens: (PeerConfig, Attach),
         seed: u64,
     ) -> Self {
+        Self::dialled(info_hash, dials, listens, seed, false)
+    }
+
+    pub(crate) fn dialled(
+        info_hash: InfoHash,
+        dials: (PeerConfig, Attach),
+        listens: (PeerConfig, Attach),
+        seed: u64,
+        encrypted: bool,
+    ) -> Self {
         let now = Time::from_secs(1);
         let role = Role::Dialer {
             info_hash,
             attach: Box::new(dials.1),
+            encrypted,
         };
         let dialer = PeerConn::new(Arc::new(dials.0), role, seed, now);
         let listener = PeerConn::new(Arc::new(listens.0), Role::Listener, seed, now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use riverrun_base::{Block, BlockMut, BlockSpan, Blocks, Rng};
-use riverrun_peer::{PeerCommand, PeerConfig, PeerEvent};
+use riverrun_peer::{EncryptionPolicy, PeerCommand, PeerConfig, PeerEvent};
 
 use crate::pair::{Pair, config};
 use crate::raw::{ALL, Victim, extended, greeting, hashes, message, numbers, piece, spanned};
@@ -134,11 +134,16 @@ impl Exchange {
     fn new(seed: u64, fast: bool) -> Self {
         let info = torrent(Kind::V1, 10);
         let all: Vec<u32> = (0..10).collect();
-        let mut listens: PeerConfig = config(2);
+        let [mut dials, mut listens]: [PeerConfig; 2] = [config(1), config(2)];
         listens.request_queue_max = 12;
-        let dials = (config(1), attach(&info, &[]));
+        // The bit of the fast extension can only be taken out of what is readable.
+        let encrypted = fast && seed.is_multiple_of(2);
+        if seed.is_multiple_of(4) {
+            dials.encryption = EncryptionPolicy::Require;
+        }
+        let dials = (dials, attach(&info, &[]));
         let listens = (listens, attach(&info, &all));
-        let mut pair = Pair::with(v1_hash(&info), dials, listens, seed);
+        let mut pair = Pair::dialled(v1_hash(&info), dials, listens, seed, encrypted);
         pair.set_fast(fast);
         pair.settle();
         Self {

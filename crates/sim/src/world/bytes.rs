@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use riverrun_base::Time;
-use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent};
+use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, veiled};
 
 use super::World;
 use crate::ids::{EndId, HostId};
@@ -137,6 +137,13 @@ impl World {
 
     fn bytes_event(&mut self, end: EndId, host: HostId, event: PeerEvent) {
         match event {
+            PeerEvent::KeyExchange => self.tell_bytes(end, PeerCommand::ExchangeKeys),
+            PeerEvent::Veiled(name) => {
+                let meant = self.wires[end.wire()].as_ref().map(|wire| wire.info_hash);
+                if let Some(hash) = meant.filter(|hash| veiled(*hash) == name) {
+                    self.tell_bytes(end, PeerCommand::Unveil(hash));
+                }
+            }
             PeerEvent::Handshake(_) => {
                 let from = self.wires[end.wire()]
                     .as_ref()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use riverrun_base::{Bitfield, InfoHash};
 use riverrun_peer::{
-    Attach, CloseReason, Features, PeerConfig, PeerConn, PeerEvent, PeerHello, Role,
+    Attach, CloseReason, Encryption, Features, PeerConfig, PeerConn, PeerEvent, PeerHello, Role,
 };
 use riverrun_swarm::{ConnKey, Input};
 
@@ -34,22 +34,22 @@ enum Answer {
     Silence,
 }
 
+/// What a dialler comes with.
+pub(super) struct Dial {
+    pub(super) info_hash: InfoHash,
+    pub(super) attach: Box<Attach>,
+    pub(super) encrypted: bool,
+}
+
 impl World {
-    pub(super) fn dial(
-        &mut self,
-        host: HostId,
-        conn: ConnKey,
-        addr: SocketAddr,
-        info_hash: InfoHash,
-        attach: Box<Attach>,
-    ) {
+    pub(super) fn dial(&mut self, host: HostId, conn: ConnKey, addr: SocketAddr, dial: Dial) {
         self.counts.wires += 1;
         if self.config.keep_events {
             self.log.dials.push((host, addr));
         }
-        match self.knock(host, addr, info_hash) {
+        match self.knock(host, addr, dial.info_hash) {
             Answer::Taken(other, content) => {
-                self.connect(host, conn, (other, content), info_hash, attach);
+                self.connect(host, conn, (other, content), dial);
             }
             Answer::Refused => {
                 let other = self.by_addr.get(&addr).copied().unwrap_or(host);
@@ -100,10 +100,10 @@ impl World {
         host: HostId,
         conn: ConnKey,
         (other, content): (HostId, ContentId),
-        info_hash: InfoHash,
-        mut attach: Box<Attach>,
+        mut dial: Dial,
     ) {
-        self.bend_attach(host, content, &mut attach);
+        self.bend_attach(host, content, &mut dial.attach);
+        let info_hash = dial.info_hash;
         let [dials, listens] = [host, other].map(|host| self.host(host));
         let loss = dials.config.loss.max(listens.config.loss);
         let window_max = self
@@ -113,11 +113,17 @@ impl World {
         let in_bytes = [dials, listens]
             .iter()
             .any(|host| host.config.level == Level::Bytes);
+        if !in_bytes && !listens.peer_config.encryption.allows(dial.encrypted) {
+            let wait = self.latency(host, other) * 2;
+            let why = CloseReason::PeerClosed;
+            self.input_later(host, wait, Input::PeerClosed { conn, why });
+            return;
+        }
         let at = index(self.wires.len());
         let talks = if in_bytes {
-            self.bytes_talks((host, other), at, info_hash, attach)
+            self.bytes_talks((host, other), at, dial)
         } else {
-            direct_talks(dials, listens, attach)
+            direct_talks(dials, listens, dial.attach)
         };
         let [talk, other_talk] = talks;
         let wire = Wire {
@@ -146,14 +152,12 @@ impl World {
         }
     }
 
-    fn bytes_talks(
-        &self,
-        (host, other): (HostId, HostId),
-        at: u32,
-        info_hash: InfoHash,
-        attach: Box<Attach>,
-    ) -> [Talk; 2] {
-        let role = Role::Dialer { info_hash, attach };
+    fn bytes_talks(&self, (host, other): (HostId, HostId), at: u32, dial: Dial) -> [Talk; 2] {
+        let role = Role::Dialer {
+            info_hash: dial.info_hash,
+            attach: dial.attach,
+            encrypted: dial.encrypted,
+        };
         let seed = mix(self.config.seed ^ u64::from(at));
         let conn = |host: HostId, role| {
             let config = self.host(host).peer_config.clone();
@@ -320,6 +324,7 @@ impl World {
             listen_port: (end_id.side() == 0).then(|| host.addr.port()),
             request_queue_max: Some(host.peer_config.request_queue_max.into()),
             metadata_len: knows.then_some(len),
+            encryption: Encryption::None,
             our_ip: None::<IpAddr>,
             ipv4: None,
             ipv6: None,

@@ -6,6 +6,7 @@ use riverrun_base::Time;
 use riverrun_peer::PeerEvent;
 use riverrun_swarm::{ConnKey, Event, Input, NetAction, Outbox, StorageDone, TorrentState};
 
+use super::connect::Dial;
 use super::{Pending, World};
 use crate::host::Life;
 use crate::ids::{EndId, HostId};
@@ -167,8 +168,16 @@ impl World {
                 addr,
                 info_hash,
                 attach,
+                encrypted,
                 ..
-            } => self.dial(host, conn, addr, info_hash, attach),
+            } => {
+                let dial = Dial {
+                    info_hash,
+                    attach,
+                    encrypted,
+                };
+                self.dial(host, conn, addr, dial);
+            }
             NetAction::Accept {
                 token,
                 conn,

@@ -458,6 +458,12 @@ impl Setup<'_> {
         self
     }
 
+    /// Has its connections encrypted, or not.
+    pub fn encryption(self, policy: riverrun_peer::EncryptionPolicy) -> Self {
+        self.shard(|config| config.encryption = policy)
+            .conns(|config| config.encryption = policy)
+    }
+
     /// Changes how its torrents are treated.
     pub fn options(self, change: impl Fn(&mut riverrun_swarm::TorrentOptions)) -> Self {
         for torrent in &mut self.host.torrents {

@@ -170,7 +170,9 @@ impl World {
             }
             PeerCommand::Close(why) => return self.close(end, why),
             PeerCommand::Serve { .. } => unreachable!("storage serves"),
-            PeerCommand::Attach(_) => unreachable!("accepting attaches"),
+            PeerCommand::ExchangeKeys | PeerCommand::Unveil(_) | PeerCommand::Attach(_) => {
+                unreachable!("accepting attaches")
+            }
         };
         self.send(end, message);
     }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
-use riverrun_peer::CloseReason;
+use riverrun_peer::{CloseReason, EncryptionPolicy};
 use riverrun_sim::{
     Action, Content, ContentId, HostConfig, HostId, Manners, Poison, Start, TrackerConfig, World,
     WorldConfig,
@@ -116,6 +116,19 @@ impl Arena {
             .add_host(self.content, HostConfig::leecher().up(rate));
         let contain = |config: &mut riverrun_swarm::Config| config.contain_panics = true;
         self.world.setup(host).shard(contain);
+        self.settle();
+        host
+    }
+
+    /// A host whose connections are encrypted, or not.
+    pub(crate) fn encrypting(
+        &mut self,
+        config: HostConfig,
+        rate: u64,
+        policy: EncryptionPolicy,
+    ) -> HostId {
+        let host = self.world.add_host(self.content, config.up(rate));
+        self.world.setup(host).encryption(policy);
         self.settle();
         host
     }

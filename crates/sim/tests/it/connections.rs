@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use riverrun_base::{Bitfield, Time};
-use riverrun_peer::CloseReason;
-use riverrun_sim::{Content, HostConfig, HostId};
+use riverrun_peer::{CloseReason, EncryptionPolicy};
+use riverrun_sim::{Content, HostConfig, HostId, Level};
 use riverrun_swarm::{
     AddTorrent, Event, Input, PeerSource, StorageDone, TorrentOptions, TorrentState,
 };
@@ -48,6 +48,42 @@ fn two_peers_that_dial_each_other_keep_one_connection() {
                 count.values().all(|count| *count == 1),
                 "seed {seed}: {host} {count:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn a_peer_is_reached_in_whichever_manner_it_takes() {
+    use EncryptionPolicy::{Off, Prefer, Require};
+    let content = Content::tokens(8, 4);
+    let table = [
+        (Prefer, Prefer, Some(1)),
+        (Prefer, Off, Some(2)),
+        (Prefer, Require, Some(1)),
+        (Off, Off, Some(1)),
+        (Off, Require, None),
+        (Require, Require, Some(1)),
+        (Require, Off, None),
+    ];
+    for level in [Level::Direct, Level::Bytes] {
+        for (ours, theirs, expected_dials) in table {
+            let mut world = Arena::new(3, &content);
+            let [mut gives, mut takes] = [HostConfig::seed(), HostConfig::leecher()];
+            (gives.level, takes.level) = (level, level);
+            world.encrypting(gives, RATE, theirs);
+            world.run_until(Time::from_secs(1));
+            let leech = world.encrypting(takes, RATE, ours);
+            world.run_until(Time::from_secs(20));
+            let case = format!("{level:?} {ours} {theirs}");
+            assert_eq!(
+                world.host(leech).has_all(),
+                expected_dials.is_some(),
+                "{case}"
+            );
+            let dials = world.dials().iter().filter(|(host, _)| *host == leech);
+            if let Some(expected) = expected_dials {
+                assert_eq!(dials.count(), expected, "{case}");
+            }
         }
     }
 }

@@ -71,6 +71,40 @@ fn a_failed_dial_is_repeated_later_and_then_left() {
 }
 
 #[test]
+fn who_hangs_up_is_dialled_in_the_other_manner_at_once_and_then_as_if_unreachable() {
+    let mut book = Candidates::default();
+    let text = "203.0.113.5:6881";
+    add(&mut book, text, PeerSource::Tracker);
+    let mut now = Time::ZERO;
+    let mut dials = Vec::new();
+    while now < Time::from_secs(100) {
+        if let Some((addr, _)) = book.next(now, false) {
+            dials.push((now.as_micros() / 1_000_000, book.is_plain(addr)));
+            book.closed(now, addr, DialEnd::Refused);
+        }
+        book.check_invariants();
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(
+        dials,
+        [(0, false), (1, true), (31, false)],
+        "and then its address rests"
+    );
+    let mut book = Candidates::default();
+    add(&mut book, text, PeerSource::Tracker);
+    for end in [
+        DialEnd::Refused,
+        DialEnd::Ended,
+        DialEnd::Failed,
+        DialEnd::Useless,
+    ] {
+        let (at, _) = book.next(Time::from_secs(100_000), false).unwrap();
+        assert_eq!(book.is_plain(at), end != DialEnd::Refused, "{end:?}");
+        book.closed(Time::ZERO, at, end);
+    }
+}
+
+#[test]
 fn the_ports_of_one_victim_are_not_dialled_one_after_the_other() {
     let mut book = Candidates::default();
     let mut dials = 0;

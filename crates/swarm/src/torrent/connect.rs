@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use riverrun_base::{Bitfield, InfoHash, Time};
 use riverrun_metainfo::Info;
-use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerHello};
+use riverrun_peer::{Attach, CloseReason, EncryptionPolicy, PeerCommand, PeerHello};
 
 use super::peers::Peer;
 use super::{Cx, Torrent};
@@ -110,12 +110,18 @@ impl Torrent {
             .insert(Peer::new(conn, addr, source, true, cx.now));
         let info_hash = self.greeting(addr);
         let attach = Box::new(self.attach(addr));
+        let encrypted = match cx.config.encryption {
+            EncryptionPolicy::Off => false,
+            EncryptionPolicy::Prefer => !self.candidates.is_plain(addr),
+            EncryptionPolicy::Require => true,
+        };
         cx.net(NetAction::Dial {
             torrent: self.key,
             conn,
             addr,
             info_hash,
             attach,
+            encrypted,
         });
     }
 
@@ -367,6 +373,13 @@ impl Torrent {
                 }
                 _ if was_up && peer.was_of_use(cx.now) => DialEnd::Ended,
                 _ if was_up => DialEnd::Useless,
+                CloseReason::PeerClosed
+                | CloseReason::Transport(_)
+                | CloseReason::Misbehaved(_)
+                    if cx.config.encryption == EncryptionPolicy::Prefer =>
+                {
+                    DialEnd::Refused
+                }
                 _ => DialEnd::Failed,
             };
             self.candidates.closed(cx.now, addr, end);

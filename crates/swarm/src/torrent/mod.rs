@@ -163,7 +163,8 @@ impl Torrent {
         }
         match event {
             // The driver finds the torrent for an incoming connection itself.
-            PeerEvent::Handshake(_) | PeerEvent::DhtPort(_) => {}
+            PeerEvent::KeyExchange | PeerEvent::Veiled(_) | PeerEvent::Handshake(_) => {}
+            PeerEvent::DhtPort(_) => {}
             PeerEvent::Ready(hello) => self.ready(cx, conn, hello),
             PeerEvent::Extended(hello) => self.extended(cx, conn, hello),
             PeerEvent::Choked => self.choked(cx, conn),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use riverrun_base::{Bitfield, InfoHash, PeerId, PieceIndex, Rate, Time};
+use riverrun_peer::Encryption;
 use riverrun_tracker::TrackerUrl;
 
 use super::Torrent;
@@ -123,6 +124,8 @@ pub struct PeerStats {
     pub peer_id: Option<PeerId>,
     /// Its name and version, if it told.
     pub client: Option<String>,
+    /// How much of the connection is encrypted.
+    pub encryption: Encryption,
     /// How many pieces it has.
     pub have: u32,
     /// It chokes us.
@@ -222,6 +225,10 @@ impl Torrent {
             is_outgoing: peer.is_outgoing,
             peer_id: peer.hello.as_ref().map(|hello| hello.peer_id),
             client: peer.hello.as_ref().and_then(|hello| hello.client.clone()),
+            encryption: peer
+                .hello
+                .as_ref()
+                .map_or(Encryption::None, |hello| hello.encryption),
             have: peer.have.count_ones(),
             is_choking: peer.down.is_choking,
             is_interesting: peer.down.is_interested,
