@@ -81,7 +81,7 @@ pub struct Tally {
     pub received_bytes: u64,
     /// When it joined.
     pub joined_at: Option<Time>,
-    /// When it was complete.
+    /// When it had verified the last piece that it lacked, the first time.
     pub completed_at: Option<Time>,
     /// When it left.
     pub left_at: Option<Time>,

@@ -102,6 +102,7 @@ pub(crate) struct Flow {
     under_way: u64,
     /// What will be acknowledged, and when.
     acks: VecDeque<(Time, u64)>,
+    last_ack: Time,
     /// No second cut of the window before this.
     cut_again: Time,
 }
@@ -113,6 +114,7 @@ impl Flow {
             threshold: u64::MAX,
             under_way: 0,
             acks: VecDeque::new(),
+            last_ack: Time::ZERO,
             cut_again: Time::ZERO,
         }
     }
@@ -148,13 +150,13 @@ impl Flow {
         self.under_way += len;
     }
 
-    /// A block has arrived, and is acknowledged at `at`, or later if the window is smaller than the block: a window a
-    /// round trip is the rate.
+    /// A block has arrived, and is acknowledged at `at`, or later if others were shortly before: a window a round trip
+    /// is the rate, and a block may be larger than a window.
     pub(crate) fn arrive(&mut self, at: Time, len: u64, round_trip: Duration) -> Time {
         let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
-        let extra = len.saturating_sub(self.window).saturating_mul(micros) / self.window;
-        let at = at + Duration::from_micros(extra);
-        let at = self.acks.back().map_or(at, |(last, _)| at.max(*last));
+        let apart = Duration::from_micros(len.saturating_mul(micros) / self.window);
+        let at = at.max(self.last_ack + apart);
+        self.last_ack = at;
         self.acks.push_back((at, len));
         at
     }

@@ -183,7 +183,7 @@ pub enum Happening {
         /// What.
         state: TorrentState,
     },
-    /// A host has all that it wants.
+    /// A host has verified the last piece that it lacked.
     Completed {
         /// Which.
         host: HostId,

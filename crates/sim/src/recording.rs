@@ -143,7 +143,7 @@ pub struct Second {
     pub from_seeds_bytes: u64,
     /// How many pieces became right in it.
     pub verified: u32,
-    /// How many hosts have everything at its end.
+    /// How many hosts have got everything by its end; those that had it from the start do not count.
     pub complete: u32,
     /// How many hosts are there at its end.
     pub present: u32,
@@ -282,13 +282,7 @@ impl Recorder {
                 self.verified(*host, *piece);
                 self.second(now).verified += 1;
             }
-            Happening::Completed { host } if world.host(*host).has_all() => {
-                let was_seed = matches!(
-                    self.recording.peers[host.as_usize()].have_at_start,
-                    HaveAtStart::All(_)
-                );
-                self.complete += u32::from(!was_seed);
-            }
+            Happening::Completed { .. } => self.complete += 1,
             Happening::Received { from, span, .. } => {
                 let from_seed = world.host(*from).config.start == Start::Full;
                 let second = self.second(now);

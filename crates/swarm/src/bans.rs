@@ -106,6 +106,11 @@ impl Bans {
         })
     }
 
+    /// Whether anybody is under suspicion: mostly nobody is, and then nobody needs to be looked for.
+    pub(crate) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
     /// Whether a peer had part in a failure that is not cleared up.
     pub(crate) fn is_suspect(&self, culprit: Culprit) -> bool {
         self.suspects.contains(&culprit)

@@ -33,6 +33,9 @@ impl World {
 
     /// When something at a host is to go on, if the host is asleep.
     pub(super) fn asleep(&self, host: HostId) -> Option<Time> {
+        if self.awake_from <= self.now {
+            return None;
+        }
         let until = self.hosts[host.as_usize()].clock.asleep_until;
         until.filter(|until| *until > self.now)
     }
@@ -127,7 +130,9 @@ impl World {
         {
             shard.check_invariants();
         }
-        self.carry_out(host, &mut out);
+        if !is_empty(&out) {
+            self.carry_out(host, &mut out);
+        }
         self.host_mut(host).out = out;
         self.set_alarm(host);
     }
@@ -210,6 +215,7 @@ impl World {
                 }
                 let piece = *piece;
                 self.happen(|| Happening::Verified { host, piece });
+                self.note_completion(host);
             }
             Event::PieceFailed { piece, .. } => {
                 let piece = *piece;
@@ -224,7 +230,7 @@ impl World {
                     self.go_if_stopped(host);
                 }
             }
-            Event::Completed { .. } => self.completed(host),
+            Event::Completed { .. } => self.leave_after_completion(host),
             Event::PeerBanned { ip, .. } => {
                 let banned = self
                     .hosts()
@@ -256,16 +262,14 @@ impl World {
         }
     }
 
-    fn completed(&mut self, host: HostId) {
-        let now = self.now;
-        if self.host(host).has_all() {
-            let tally = &mut self.host_mut(host).tally;
-            if tally.completed_at.is_none() {
-                tally.completed_at = Some(now);
-            }
+    /// A host has verified a piece: whether it was the last.
+    fn note_completion(&mut self, host: HostId) {
+        if self.host(host).tally.completed_at.is_some() || !self.host(host).has_all() {
+            return;
         }
+        let now = self.now;
+        self.host_mut(host).tally.completed_at = Some(now);
         self.happen(|| Happening::Completed { host });
-        self.leave_after_completion(host);
     }
 
     /// A connection of a host reports.
@@ -296,4 +300,9 @@ impl World {
     pub(super) fn is_up(&self, host: HostId) -> bool {
         matches!(self.host(host).life, Life::Up | Life::Leaving)
     }
+}
+
+/// Most of what happens leads to nothing.
+fn is_empty(out: &Outbox) -> bool {
+    out.events.is_empty() && out.peers.is_empty() && out.storage.is_empty() && out.net.is_empty()
 }

@@ -251,6 +251,7 @@ impl World {
 
     fn sleep(&mut self, host: HostId, time: Duration) {
         let until = self.now + time;
+        self.awake_from = self.awake_from.max(until);
         let own = self.host_mut(host);
         own.clock.asleep_until = Some(until);
         // What stood still while others went on is behind them; its clock is not.

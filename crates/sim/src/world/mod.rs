@@ -46,6 +46,8 @@ pub struct World {
     trackers: Vec<Tracker>,
     streams: Streams,
     is_split: bool,
+    /// No host sleeps after this.
+    awake_from: Time,
     happenings: Vec<Happening>,
     watch: Watch,
     trace: Option<Sha256>,
@@ -165,6 +167,7 @@ impl World {
             trackers,
             streams,
             is_split: false,
+            awake_from: Time::ZERO,
             happenings: Vec::new(),
             watch: Watch::default(),
             trace: config.trace.then(Sha256::new),

@@ -3,6 +3,7 @@
 mod arena;
 mod connections;
 mod determinism;
+mod faults;
 mod flash_crowd;
 mod hashes;
 mod levels;

@@ -178,7 +178,8 @@ impl Torrent {
         if !self.life.is_running() || self.life.is_faulted() || self.options.upload_only {
             return;
         }
-        let trusted_elsewhere = self.is_suspect(conn) && self.any_trusted_source();
+        let is_suspect = self.is_suspect(conn);
+        let trusted_elsewhere = is_suspect && self.any_trusted_source();
         let order = self.order(cx);
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
             return;
@@ -192,7 +193,6 @@ impl Torrent {
         if dry == Some(picker.epoch()) {
             return;
         }
-        let is_suspect = self.bans.is_suspect(peer.culprit());
         let asker = Asker {
             conn,
             have: &peer.have,
@@ -261,9 +261,8 @@ impl Torrent {
     }
 
     fn is_suspect(&self, conn: ConnKey) -> bool {
-        self.peers
-            .get(conn)
-            .is_some_and(|peer| self.bans.is_suspect(peer.culprit()))
+        let suspected = |peer: &Peer| self.bans.is_suspect(peer.culprit());
+        self.bans.has_suspects() && self.peers.get(conn).is_some_and(suspected)
     }
 
     /// A block has come.
