@@ -44,7 +44,7 @@ const HOUSE: &[Place] = &[
         6,
         "engine",
         &[
-            "base", "bencode", "hash", "metainfo", "peer", "storage", "swarm", "tracker",
+            "base", "bencode", "hash", "metainfo", "peer", "storage", "swarm", "tracker", "utp",
         ],
     ),
     at(6, "trackerd", &["base", "tracker"]),
