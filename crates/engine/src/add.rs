@@ -9,6 +9,7 @@ use riverrun_storage::StorageOptions;
 use riverrun_swarm::{Limits, Priority, TorrentOptions};
 
 use crate::error::AddError;
+use crate::transports::Transports;
 
 /// A torrent to add to an [`Engine`](crate::Engine): where it comes from and how to treat it.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct AddTorrent {
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) options: TorrentOptions,
     pub(crate) storage: StorageOptions,
+    pub(crate) transports: Option<Transports>,
 }
 
 /// Where a torrent comes from.
@@ -38,6 +40,7 @@ impl AddTorrent {
             trackers: Vec::new(),
             options: TorrentOptions::default(),
             storage: StorageOptions::default(),
+            transports: None,
         }
     }
 
@@ -144,6 +147,13 @@ impl AddTorrent {
     /// Limits the torrent's rates.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.limits = limits;
+        self
+    }
+
+    /// What carries the connections that are dialled for it, as far as the engine allows; as the engine has it if
+    /// not set.
+    pub fn transports(mut self, transports: Transports) -> Self {
+        self.transports = Some(transports);
         self
     }
 

@@ -18,6 +18,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use crate::add::{AddTorrent, Source};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
+use crate::driver::dial::Dialler;
 use crate::driver::listen::{Directory, KeyExchanges};
 use crate::driver::presence::{Presence, Whereabouts};
 use crate::driver::routes::Routes;
@@ -30,6 +31,7 @@ use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
 use crate::network::{NetworkOptions, NetworkState};
 use crate::torrent::{TorrentHandle, ask};
+use crate::transports::Transports;
 
 /// Events that wait for a slow listener; older ones are skipped, and the listener is told how many.
 const EVENTS_WAITING: usize = 4096;
@@ -51,6 +53,7 @@ pub struct EngineBuilder {
     seed: Option<u64>,
     network: NetworkOptions,
     encryption: EncryptionPolicy,
+    transports: Transports,
 }
 
 impl EngineBuilder {
@@ -91,6 +94,12 @@ impl EngineBuilder {
         self
     }
 
+    /// What carries connections, and what we listen for. A torrent may wish for less, not for more.
+    pub fn transports(mut self, transports: Transports) -> Self {
+        self.transports = transports;
+        self
+    }
+
     /// Seeds all random decisions. For tests; drawn from the system if not set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -108,9 +117,9 @@ impl EngineBuilder {
             Sockets::new(&self.listen, self.network.clone()).map_err(StartError::Network)?;
         // From before the first listening on, so that no change is missed.
         let changes = sockets.changes();
-        let presence = Presence::start(sockets.clone())?;
-        let whereabouts = presence.whereabouts();
         let clock = Clock::start();
+        let presence = Presence::start(sockets.clone(), self.transports, clock, rng.fork())?;
+        let (whereabouts, utp) = (presence.whereabouts(), presence.utp());
         let (sender, inbox) = mpsc::channel(SHARD_INBOX_MESSAGES);
         let routes = Arc::new(Routes::default());
         let room = Arc::new(Notify::new());
@@ -133,7 +142,7 @@ impl EngineBuilder {
         };
         let mut tasks = Vec::new();
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
-        let present = presence.run(changes, conns.clone(), rng.fork());
+        let present = presence.run(changes, conns.clone());
         tasks.push(tokio::spawn(present).abort_handle());
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
@@ -143,7 +152,11 @@ impl EngineBuilder {
             trackers,
             events: events.clone(),
             metadata: metadata.clone(),
-            sockets: sockets.clone(),
+            dialler: Dialler {
+                sockets: sockets.clone(),
+                utp,
+                transports: self.transports,
+            },
         };
         let shard = Shard::new(Arc::new(config), rng.next_u64());
         let task = ShardTask::new(shard, outside, inbox, disk_done, rng.next_u64());
@@ -256,6 +269,7 @@ impl Engine {
             seed: None,
             network: NetworkOptions::default(),
             encryption: EncryptionPolicy::default(),
+            transports: Transports::default(),
         }
     }
 
@@ -283,6 +297,7 @@ impl Engine {
             trackers,
             options,
             storage,
+            transports,
         } = add;
         let known = self.look_up(source).await?;
         let torrent = riverrun_swarm::AddTorrent {
@@ -298,6 +313,7 @@ impl Engine {
             torrent,
             root: dir,
             storage,
+            transports,
             reply,
         };
         self.send(ShardMessage::Add(Box::new(new))).await?;

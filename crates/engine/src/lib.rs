@@ -26,6 +26,7 @@ mod metadata_store;
 mod network;
 mod reader;
 mod torrent;
+mod transports;
 
 pub use add::AddTorrent;
 pub use driver::tracker::TrackerClient;
@@ -34,6 +35,7 @@ pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
 pub use network::{Bind, NetworkOptions, NetworkState, ParseBindError};
 pub use reader::FileReader;
 pub use torrent::TorrentHandle;
+pub use transports::Transports;
 
 pub use riverrun_base::{
     Bitfield, ByteSize, FileIndex, InfoHash, InfoHashes, PeerId, PieceIndex, Rate, Time,
@@ -43,7 +45,7 @@ pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
     ConnKey, Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState,
-    TorrentStats,
+    TorrentStats, Transport,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

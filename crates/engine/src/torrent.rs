@@ -16,12 +16,15 @@ use crate::driver::routes::Routes;
 use crate::driver::shard::ShardMessage;
 use crate::error::{EngineStopped, FileError, WaitError};
 use crate::reader::FileReader;
+use crate::transports::Transports;
 
 /// What the shard's task and the handles of one torrent share. The shard's task writes, handles watch.
 #[derive(Debug)]
 pub(crate) struct TorrentShared {
     pub(crate) key: TorrentKey,
     pub(crate) root: PathBuf,
+    /// What carries the connections that are dialled for it, if not as the engine has it.
+    pub(crate) transports: Option<Transports>,
     hashes: watch::Sender<InfoHashes>,
     info: watch::Sender<Option<Arc<Info>>>,
     state: watch::Sender<TorrentState>,
@@ -42,6 +45,7 @@ impl TorrentShared {
         Self {
             key,
             root,
+            transports: None,
             hashes: watch::Sender::new(hashes),
             info: watch::Sender::new(info),
             state: watch::Sender::new(TorrentState::Opening),

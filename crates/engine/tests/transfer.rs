@@ -5,10 +5,11 @@ mod support;
 use std::io::SeekFrom;
 
 use riverrun_engine::{
-    AddTorrent, Engine, FileIndex, Priority, StorageFault, TorrentHandle, TorrentState,
+    AddTorrent, Engine, FileIndex, Limits, Priority, Rate, StorageFault, TorrentHandle,
+    TorrentState, Transport, Transports,
 };
 use riverrun_metainfo::MetaVersion;
-use support::{Published, engine, soon};
+use support::{Published, engine, engine_over, soon};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
@@ -249,4 +250,69 @@ async fn a_torrent_can_be_stopped_started_and_removed() {
     assert!(!engine.contains(hash).await.unwrap());
     assert!(published.dir.path().join("payload").exists(), "files stay");
     engine.shutdown().await;
+}
+
+/// What carries the copy from one engine to the other.
+async fn carried(seeder: Transports, leecher: Transports, wish: Option<Transports>) -> Transport {
+    let published = Published::new(&[3_000_000], MetaVersion::Hybrid, 1);
+    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let seeder = engine_over(home.path(), seeder).await;
+    let leecher = engine_over(other.path(), leecher).await;
+    // Slow, until both ends have been asked.
+    let slow = Limits {
+        download: Some(Rate::from_bytes_per_second(200_000)),
+        upload: None,
+    };
+    leecher.set_limits(slow).await.unwrap();
+    let given = seeding(&seeder, &published).await;
+    let mut add = leeching(&published, &other, &seeder);
+    if let Some(wish) = wish {
+        add = add.transports(wish);
+    }
+    let torrent = leecher.add(add).await.unwrap();
+    let [ours, theirs] = [
+        soon(transport(&torrent)).await,
+        soon(transport(&given)).await,
+    ];
+    assert_eq!(ours, theirs);
+    let utp = torrent.stats().await.unwrap().utp;
+    assert_eq!(utp, u32::from(ours == Transport::Utp));
+    leecher.set_limits(Limits::default()).await.unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    published.assert_copied_to(&other.path().join("data"));
+    leecher.shutdown().await;
+    seeder.shutdown().await;
+    ours
+}
+
+/// What carries the torrent's first connection, as soon as it is up.
+async fn transport(torrent: &TorrentHandle) -> Transport {
+    loop {
+        let peers = torrent.peers().await.unwrap();
+        let up = peers.iter().find(|peer| peer.peer_id.is_some());
+        if let Some(transport) = up.and_then(|peer| peer.transport) {
+            return transport;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transport_is_what_both_allow_and_the_dialler_likes() {
+    use Transports::{TcpFirst, TcpOnly, UtpFirst, UtpOnly};
+    let cases = [
+        (TcpFirst, TcpFirst, None, Transport::Tcp),
+        (TcpFirst, UtpFirst, None, Transport::Utp),
+        (UtpOnly, UtpOnly, None, Transport::Utp),
+        // TCP is refused, and uTP takes its turn.
+        (UtpOnly, TcpFirst, None, Transport::Utp),
+        (TcpOnly, TcpFirst, None, Transport::Tcp),
+        // A torrent's own wish, as far as its engine goes.
+        (TcpFirst, TcpFirst, Some(UtpOnly), Transport::Utp),
+        (TcpFirst, TcpOnly, Some(UtpOnly), Transport::Tcp),
+    ];
+    for (seeder, leecher, wish, expect) in cases {
+        let carried = carried(seeder, leecher, wish).await;
+        assert_eq!(carried, expect, "{seeder:?} {leecher:?} {wish:?}");
+    }
 }

@@ -34,6 +34,13 @@ pub enum Input {
         /// Where the peer dialled from.
         addr: SocketAddr,
     },
+    /// A connection is up, or was accepted, and is carried by this. For the record: it decides nothing.
+    Connected {
+        /// Which.
+        conn: ConnKey,
+        /// What carries it.
+        transport: Transport,
+    },
     /// A connection reports.
     Peer {
         /// Which.
@@ -204,6 +211,15 @@ pub enum TorrentCommand {
     Announce,
     /// Stop downloading but go on giving (a partial seed, BEP 21), or take it back.
     UploadOnly(bool),
+}
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// uTP, over UDP (BEP 29).
+    Utp,
 }
 
 /// How a peer became known. Some sources are trusted with more of the candidate list than others.

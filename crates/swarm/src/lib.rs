@@ -25,7 +25,9 @@ mod wheel;
 
 pub use config::{Config, Picking, UnchokeSlots};
 pub use discovery::Discovery;
-pub use input::{AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions};
+pub use input::{
+    AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions, Transport,
+};
 pub use key::{ConnKey, TorrentKey};
 pub use outbox::{
     BlockDigests, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob, TorrentState,

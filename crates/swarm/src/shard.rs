@@ -70,13 +70,12 @@ impl Shard {
                     out.net.push(NetAction::Refuse { token, why });
                 }
             }
-            Input::Peer { conn, event } => {
-                if let Some(torrent) = self.shared.conns.get(conn).map(|conn| conn.torrent) {
-                    self.with(now, torrent, out, |torrent, cx| {
-                        torrent.peer_event(cx, conn, event);
-                    });
-                }
-            }
+            Input::Connected { conn, transport } => self.with_conn(now, conn, out, |torrent, _| {
+                torrent.connected(conn, transport);
+            }),
+            Input::Peer { conn, event } => self.with_conn(now, conn, out, |torrent, cx| {
+                torrent.peer_event(cx, conn, event);
+            }),
             Input::PeerClosed { conn, why } => self.peer_closed(now, conn, &why, out),
             Input::Storage { torrent, done } => {
                 self.with(now, torrent, out, |torrent, cx| torrent.storage(cx, done));
@@ -284,6 +283,19 @@ impl Shard {
     ) {
         for key in self.torrents().collect::<Vec<_>>() {
             self.with(now, key, out, &mut handle);
+        }
+    }
+
+    /// The same with the torrent of a connection, if both are still there.
+    fn with_conn(
+        &mut self,
+        now: Time,
+        conn: ConnKey,
+        out: &mut Outbox,
+        handle: impl FnOnce(&mut Torrent, &mut Cx<'_>),
+    ) {
+        if let Some(torrent) = self.shared.conns.get(conn).map(|conn| conn.torrent) {
+            self.with(now, torrent, out, handle);
         }
     }
 

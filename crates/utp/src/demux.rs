@@ -98,9 +98,9 @@ impl<T: Clone> Demux<T> {
         self.connections.remove(&(peer, ids.recv));
     }
 
-    /// All connections, in no order.
-    pub fn connections(&self) -> impl Iterator<Item = &T> {
-        self.connections.values()
+    /// Forgets all connections, and gives them in no order.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.connections.drain().map(|(_, connection)| connection)
     }
 
     /// Whose packet this is.

@@ -290,6 +290,11 @@ impl UtpSocket {
         self.send_limit().saturating_sub(self.send.buffered_bytes())
     }
 
+    /// Whether half of the room or more is free: what is written before that makes many small writes.
+    pub fn is_writable(&self) -> bool {
+        self.is_connected() && self.writable_len() >= self.send_limit() / 2
+    }
+
     /// As much as the window lets go and as much again, so that there is always more to send; not more, or old
     /// data would stand in front of new.
     fn send_limit(&self) -> usize {

@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use clap::Args;
 use riverrun_base::Rate;
-use riverrun_engine::{Bind, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError};
+use riverrun_engine::{
+    Bind, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError, Transports,
+};
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
 
@@ -37,6 +39,10 @@ impl ReachFlags {
 /// Flags about the network, of all commands that transfer.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Network options")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct NetworkFlags {
     /// Listen here, and dial from here; repeat for several [default: ports 6881 to 6889 of all addresses]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -55,6 +61,15 @@ pub(crate) struct NetworkFlags {
     /// Encrypt connections: off, prefer (then payload stays plain) or require (then it does not)
     #[arg(long, value_name = "POLICY", default_value_t)]
     encryption: EncryptionPolicy,
+    /// Reach peers by TCP only, not by uTP
+    #[arg(long)]
+    no_utp: bool,
+    /// Reach peers by uTP only, not by TCP
+    #[arg(long, conflicts_with = "no_utp")]
+    no_tcp: bool,
+    /// Try uTP a moment before TCP, not after it: it yields to other traffic
+    #[arg(long, conflicts_with_all = ["no_utp", "no_tcp"])]
+    prefer_utp: bool,
     /// Do not use the distributed hash table
     #[arg(long)]
     no_dht: bool,
@@ -71,6 +86,15 @@ impl NetworkFlags {
         Limits {
             upload: self.limit_up,
             download: self.limit,
+        }
+    }
+
+    const fn transports(&self) -> Transports {
+        match (self.no_utp, self.no_tcp, self.prefer_utp) {
+            (true, ..) => Transports::TcpOnly,
+            (_, true, _) => Transports::UtpOnly,
+            (.., true) => Transports::UtpFirst,
+            _ => Transports::TcpFirst,
         }
     }
 
@@ -159,6 +183,7 @@ pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Eng
         .network(flags.reach.options())
         .limits(flags.limits())
         .encryption(flags.encryption)
+        .transports(flags.transports())
         .start()
         .await
         .map_err(cannot_start)

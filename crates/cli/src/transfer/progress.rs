@@ -151,6 +151,7 @@ fn progress_event(torrent: &TorrentHandle, stats: &TorrentStats) -> Value {
         "downloaded_bytes": stats.downloaded_bytes,
         "uploaded_bytes": stats.uploaded_bytes,
         "peers": stats.connected,
+        "utp_peers": stats.utp,
         "seeds": stats.seeds,
     })
 }
@@ -180,7 +181,10 @@ pub(crate) const fn got_bytes(stats: &TorrentStats) -> u64 {
 /// What stands behind the bar.
 fn tail(stats: &TorrentStats) -> String {
     let (down, up) = (stats.download_rate, stats.upload_rate);
-    let peers = format!("peers {}", stats.connected);
+    let peers = match stats.utp {
+        0 => format!("peers {}", stats.connected),
+        utp => format!("peers {} ({utp} uTP)", stats.connected),
+    };
     match &stats.state {
         TorrentState::Metadata => format!("asking for the metadata  {peers}"),
         TorrentState::Checking => "checking what is there".to_owned(),

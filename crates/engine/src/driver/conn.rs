@@ -1,4 +1,4 @@
-//! One TCP connection: its socket, its [`PeerConn`], and the loop between them.
+//! One connection: its stream, TCP or uTP, its [`PeerConn`], and the loop between them.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use riverrun_peer::{
 };
 use riverrun_swarm::ConnKey;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::clock::Clock;
 use super::listen::{Directory, KeyExchanges};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
 use super::shard::ShardMessage;
+use super::stream::PeerStream;
 
 /// How much is read from a socket at once: four blocks, so that a fast peer costs few system calls.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -53,7 +53,7 @@ pub(crate) struct ConnTask {
     /// `None` until the shard has accepted an incoming connection.
     key: Option<ConnKey>,
     peer: PeerConn,
-    stream: TcpStream,
+    stream: PeerStream,
     addr: SocketAddr,
     /// Where the shard reaches this task; handed over when an incoming peer has named its torrent.
     own_inbox: Option<mpsc::Sender<ConnMessage>>,
@@ -76,7 +76,7 @@ impl ConnTask {
         key: ConnKey,
         role: Role,
         seed: u64,
-        stream: TcpStream,
+        stream: PeerStream,
         addr: SocketAddr,
         inbox: mpsc::Receiver<ConnMessage>,
     ) -> Self {
@@ -87,7 +87,7 @@ impl ConnTask {
     pub(crate) fn accepted(
         context: ConnContext,
         seed: u64,
-        stream: TcpStream,
+        stream: PeerStream,
         addr: SocketAddr,
         half_open: OwnedSemaphorePermit,
     ) -> Self {
@@ -103,7 +103,7 @@ impl ConnTask {
         key: Option<ConnKey>,
         role: Role,
         seed: u64,
-        stream: TcpStream,
+        stream: PeerStream,
         addr: SocketAddr,
         inbox: mpsc::Receiver<ConnMessage>,
     ) -> Self {
@@ -128,8 +128,7 @@ impl ConnTask {
 
     /// Runs to the connection's end and reports it.
     pub(crate) async fn run(mut self) {
-        // Small messages must not wait for an acknowledgement of the last (Nagle); failure only costs time.
-        let _ = self.stream.set_nodelay(true);
+        self.stream.set_nodelay();
         // Of its own, so that waiting for them does not borrow the rest.
         let (shard, room) = (self.context.shard.clone(), self.context.room.clone());
         let why = loop {
@@ -186,12 +185,12 @@ impl ConnTask {
                 Ok(())
             }
             message = self.inbox.recv() => self.handle_message(message),
-            ready = ready(&self.stream, interest) => {
+            ready = self.stream.ready(interest) => {
                 let ready = ready.map_err(transport)?;
-                if ready.is_readable() || ready.is_read_closed() {
+                if ready.read {
                     self.read_some()?;
                 }
-                if ready.is_writable() || ready.is_write_closed() {
+                if ready.write {
                     self.write_some()?;
                 }
                 Ok(())
@@ -339,6 +338,7 @@ impl ConnTask {
                     self.introduction = Some(ShardMessage::Incoming {
                         torrent,
                         addr,
+                        transport: self.stream.transport(),
                         inbox,
                     });
                 }
@@ -362,13 +362,6 @@ fn next_message(
         conn,
         events: std::mem::take(outgoing),
     })
-}
-
-async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
-    match interest {
-        Some(interest) => stream.ready(interest).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[expect(

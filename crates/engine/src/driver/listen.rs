@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::conn::{ConnContext, ConnTask};
+use super::stream::PeerStream;
 
 /// How many incoming connections may be between `accept` and a torrent. More wait in the kernel's queue.
 const HALF_OPEN_MAX: usize = 256;
@@ -106,7 +107,7 @@ pub(crate) async fn accept_all(listener: TcpListener, context: ConnContext, seed
         match listener.accept().await {
             Ok((stream, addr)) => {
                 count += 1;
-                let addr = canonical(addr);
+                let (addr, stream) = (canonical(addr), PeerStream::Tcp(stream));
                 let task = ConnTask::accepted(context.clone(), seed ^ count, stream, addr, permit);
                 tokio::spawn(task.run());
             }

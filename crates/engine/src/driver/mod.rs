@@ -6,10 +6,14 @@
 
 pub(crate) mod clock;
 pub(crate) mod conn;
+pub(crate) mod dial;
 pub(crate) mod listen;
 pub(crate) mod presence;
 pub(crate) mod routes;
 pub(crate) mod shard;
 pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod tracker;
+pub(crate) mod udp;
 pub(crate) mod udp_tracker;
+pub(crate) mod utp;

@@ -1,5 +1,6 @@
 //! Where the engine is in the network: listens where it may, and tells when that is gone and when it is back.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,12 +11,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::clock::Clock;
 use super::conn::ConnContext;
 use super::listen;
 use super::shard::ShardMessage;
 use super::socket::{Changes, Sockets};
+use super::udp::{self, UdpPort};
+use super::utp::{UtpPort, UtpPorts};
 use crate::error::StartError;
 use crate::network::NetworkState;
+use crate::transports::Transports;
 
 /// How long to wait before listening is tried again where it did not work: somebody else has the port.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
@@ -55,24 +60,68 @@ pub(crate) struct Presence {
     whereabouts: Whereabouts,
     /// Those on which nobody accepts yet.
     listeners: Vec<TcpListener>,
+    /// Beside them, those that nobody serves yet.
+    datagrams: Vec<Arc<UtpPort>>,
+    transports: Transports,
+    utp: UtpPorts,
+    clock: Clock,
+    rng: Rng,
     /// Listening did not work the last time.
     failed: bool,
 }
 
 impl Presence {
     /// Listens for the first time. That the network is not there is no error: it may come.
-    pub(crate) fn start(sockets: Sockets) -> Result<Self, StartError> {
-        let whereabouts = Whereabouts::new(sockets.state());
-        let listeners = sockets
-            .listen()
-            .map_err(|(addr, source)| StartError::Listen { addr, source })?;
-        whereabouts.set_addrs(addrs_of(&listeners));
-        Ok(Self {
+    pub(crate) fn start(
+        sockets: Sockets,
+        transports: Transports,
+        clock: Clock,
+        rng: Rng,
+    ) -> Result<Self, StartError> {
+        let mut presence = Self {
+            whereabouts: Whereabouts::new(sockets.state()),
             sockets,
-            whereabouts,
-            listeners,
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            transports,
+            utp: UtpPorts::default(),
+            clock,
+            rng,
             failed: false,
-        })
+        };
+        presence
+            .open()
+            .map_err(|(addr, source)| StartError::Listen { addr, source })?;
+        Ok(presence)
+    }
+
+    /// Listens with TCP, and beside it on the same ports for datagrams.
+    fn open(&mut self) -> Result<(), (SocketAddr, io::Error)> {
+        let listeners = self.sockets.listen()?;
+        let addrs: Vec<_> = listeners.iter().flat_map(TcpListener::local_addr).collect();
+        for addr in addrs.iter().filter(|_| self.transports.has_utp()) {
+            match self.sockets.datagrams(*addr).and_then(UdpPort::new) {
+                Ok(port) => {
+                    let port = UtpPort::new(port, self.clock, self.rng.next_u64());
+                    self.utp.add(port.clone());
+                    self.datagrams.push(port);
+                }
+                Err(error) if self.transports.has_tcp() => {
+                    tracing::warn!(%addr, %error, "no uTP");
+                }
+                Err(error) => return Err((*addr, error)),
+            }
+        }
+        if self.transports.has_tcp() {
+            self.listeners = listeners;
+        }
+        self.whereabouts.set_addrs(addrs);
+        Ok(())
+    }
+
+    /// Where uTP goes out, now and later.
+    pub(crate) fn utp(&self) -> UtpPorts {
+        self.utp.clone()
     }
 
     pub(crate) fn whereabouts(&self) -> Whereabouts {
@@ -80,16 +129,13 @@ impl Presence {
     }
 
     /// Accepts connections, and follows the network as it goes and comes. The task is aborted with its engine.
-    pub(crate) async fn run(mut self, mut changes: Changes, conns: ConnContext, mut rng: Rng) {
+    pub(crate) async fn run(mut self, mut changes: Changes, conns: ConnContext) {
         if self.sockets.state() != NetworkState::Online {
             tell(&conns, vec![Input::Offline]).await;
         }
         let mut accepting = JoinSet::new();
         loop {
-            for listener in self.listeners.drain(..) {
-                let seed = rng.next_u64();
-                accepting.spawn(listen::accept_all(listener, conns.clone(), seed));
-            }
+            self.serve(&mut accepting, &conns);
             tokio::select! {
                 () = changes.next() => {
                     // Nobody accepts any more; the sockets close with their tasks.
@@ -101,9 +147,21 @@ impl Presence {
         }
     }
 
+    /// Begins to accept connections.
+    fn serve(&mut self, accepting: &mut JoinSet<()>, conns: &ConnContext) {
+        for listener in self.listeners.drain(..) {
+            let seed = self.rng.next_u64();
+            accepting.spawn(listen::accept_all(listener, conns.clone(), seed));
+        }
+        for port in self.datagrams.drain(..) {
+            accepting.spawn(udp::serve(port, conns.clone()));
+        }
+    }
+
     /// Where we were is gone: there is nothing left there, and all begins anew where we are now, if anywhere.
     async fn move_on(&mut self, conns: &ConnContext) {
         self.whereabouts.set_addrs(Vec::new());
+        self.utp.clear();
         tell(conns, vec![Input::Offline]).await;
         let state = self.sockets.state();
         if state == NetworkState::Online {
@@ -119,15 +177,12 @@ impl Presence {
 
     /// Listens again. Where that fails peers are dialled all the same.
     async fn listen(&mut self, conns: &ConnContext) {
-        match self.sockets.listen() {
-            Ok(listeners) => {
+        match self.open() {
+            Ok(()) => {
                 self.failed = false;
-                let addrs = addrs_of(&listeners);
-                if let Some(first) = addrs.first() {
+                if let Some(first) = self.whereabouts.addrs().first() {
                     tell(conns, vec![Input::ListenPort(first.port())]).await;
                 }
-                self.whereabouts.set_addrs(addrs);
-                self.listeners = listeners;
             }
             Err((addr, error)) => {
                 self.failed = true;
@@ -140,9 +195,4 @@ impl Presence {
 async fn tell(conns: &ConnContext, inputs: Vec<Input>) {
     // The shard's task ends before this one only when the engine does.
     let _ = conns.shard.send(ShardMessage::Inputs(inputs)).await;
-}
-
-fn addrs_of(listeners: &[TcpListener]) -> Vec<SocketAddr> {
-    let addrs = listeners.iter().flat_map(TcpListener::local_addr);
-    addrs.collect()
 }

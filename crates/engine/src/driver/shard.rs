@@ -4,32 +4,29 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use riverrun_base::{Rng, Time};
 use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
 use riverrun_storage::{Completion, Disk, StorageOptions};
 use riverrun_swarm::{
-    ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey,
+    ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey, Transport,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::conn::{ConnContext, ConnTask};
+use super::dial::Dialler;
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
-use super::socket::Sockets;
 use super::tracker::Trackers;
 use crate::metadata_store::MetadataStore;
 use crate::torrent::TorrentShared;
+use crate::transports::Transports;
 
 /// How many messages wait for the shard. Connections that find it full stop reading.
 pub(crate) const SHARD_INBOX_MESSAGES: usize = 1024;
 
 /// How many messages are taken at once.
 const MESSAGES_PER_TURN: usize = 64;
-
-/// How long a dial may take. Live peers answer within a second or three; dead ones never.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something to be looked up in the shard, now.
 pub(crate) type Question = Box<dyn FnOnce(&Shard, Time) + Send>;
@@ -49,6 +46,7 @@ pub(crate) enum ShardMessage {
     Incoming {
         torrent: TorrentKey,
         addr: SocketAddr,
+        transport: Transport,
         inbox: mpsc::Sender<ConnMessage>,
     },
     /// A torrent to take in.
@@ -84,6 +82,7 @@ pub(crate) struct NewTorrent {
     pub(crate) torrent: riverrun_swarm::AddTorrent,
     pub(crate) root: PathBuf,
     pub(crate) storage: StorageOptions,
+    pub(crate) transports: Option<Transports>,
     pub(crate) reply: oneshot::Sender<(Arc<TorrentShared>, bool)>,
 }
 
@@ -91,6 +90,7 @@ pub(crate) struct NewTorrent {
 struct Adding {
     root: PathBuf,
     storage: StorageOptions,
+    transports: Option<Transports>,
     hashes: riverrun_base::InfoHashes,
     info: Option<Arc<Info>>,
     reply: oneshot::Sender<(Arc<TorrentShared>, bool)>,
@@ -104,7 +104,7 @@ pub(crate) struct Outside {
     pub(crate) trackers: Trackers,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metadata: MetadataStore,
-    pub(crate) sockets: Sockets,
+    pub(crate) dialler: Dialler,
 }
 
 /// The task.
@@ -117,7 +117,7 @@ pub(crate) struct ShardTask {
     rng: Rng,
     adding: HashMap<u64, Adding>,
     next_request: u64,
-    incoming: HashMap<u64, mpsc::Sender<ConnMessage>>,
+    incoming: HashMap<u64, (mpsc::Sender<ConnMessage>, Transport)>,
     next_token: u64,
     torrents: HashMap<TorrentKey, Arc<TorrentShared>>,
     /// Commands of this turn, by connection; emptied by each flush, its memory kept.
@@ -203,11 +203,12 @@ impl ShardTask {
             ShardMessage::Incoming {
                 torrent,
                 addr,
+                transport,
                 inbox,
             } => {
                 let token = self.next_token;
                 self.next_token += 1;
-                self.incoming.insert(token, inbox);
+                self.incoming.insert(token, (inbox, transport));
                 self.shard.handle(
                     now,
                     Input::Incoming {
@@ -245,6 +246,7 @@ impl ShardTask {
             mut torrent,
             root,
             storage,
+            transports,
             reply,
         } = new;
         let request = self.next_request;
@@ -257,6 +259,7 @@ impl ShardTask {
             Adding {
                 root,
                 storage,
+                transports,
                 hashes,
                 info,
                 reply,
@@ -300,7 +303,7 @@ impl ShardTask {
     async fn act(&mut self, action: NetAction) {
         match action {
             NetAction::Dial {
-                torrent: _,
+                torrent,
                 conn,
                 addr,
                 info_hash,
@@ -312,7 +315,11 @@ impl ShardTask {
                     attach,
                     encrypted,
                 };
-                self.dial(conn, addr, role);
+                let wanted = self
+                    .torrents
+                    .get(&torrent)
+                    .and_then(|shared| shared.transports);
+                self.dial(conn, addr, role, wanted);
             }
             NetAction::Accept {
                 token,
@@ -338,7 +345,7 @@ impl ShardTask {
     }
 
     async fn accept(&mut self, token: u64, conn: ConnKey, attach: Box<Attach>) {
-        let Some(inbox) = self.incoming.remove(&token) else {
+        let Some((inbox, transport)) = self.incoming.remove(&token) else {
             return;
         };
         self.outside.routes.add(conn, inbox.clone());
@@ -353,28 +360,35 @@ impl ShardTask {
             let why = CloseReason::PeerClosed;
             self.shard
                 .handle(now, Input::PeerClosed { conn, why }, &mut self.out);
+            return;
         }
+        let now = self.outside.conns.clock.now();
+        self.shard
+            .handle(now, Input::Connected { conn, transport }, &mut self.out);
     }
 
-    fn dial(&mut self, conn: ConnKey, addr: SocketAddr, role: Role) {
+    fn dial(&mut self, conn: ConnKey, addr: SocketAddr, role: Role, wanted: Option<Transports>) {
         let (inbox, receiver) = mpsc::channel(CONN_INBOX_BATCHES);
         self.outside.routes.add(conn, inbox);
         let context = self.outside.conns.clone();
         let seed = self.rng.next_u64();
-        let sockets = self.outside.sockets.clone();
+        let dialler = self.outside.dialler.clone();
         tokio::spawn(async move {
-            match tokio::time::timeout(DIAL_TIMEOUT, sockets.dial(addr)).await {
-                Ok(Ok(stream)) => {
+            match dialler.dial(addr, wanted).await {
+                Ok(stream) => {
+                    let transport = stream.transport();
+                    let connected = Input::Connected { conn, transport };
+                    // If the shard is gone, the task finds out as it starts.
+                    let _ = context
+                        .shard
+                        .send(ShardMessage::Inputs(vec![connected]))
+                        .await;
                     ConnTask::dialled(context, conn, role, seed, stream, addr, receiver)
                         .run()
                         .await;
                 }
-                failed => {
-                    let text = match failed {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => "no answer".to_owned(),
-                    };
-                    let why = CloseReason::Unreachable(text);
+                Err(error) => {
+                    let why = CloseReason::Unreachable(error.to_string());
                     let _ = context.shard.send(ShardMessage::Closed { conn, why }).await;
                 }
             }
@@ -413,7 +427,8 @@ impl ShardTask {
             self.outside
                 .disk
                 .attach(torrent, adding.root.clone(), adding.storage);
-            let shared = TorrentShared::new(torrent, adding.hashes, adding.info, adding.root);
+            let mut shared = TorrentShared::new(torrent, adding.hashes, adding.info, adding.root);
+            shared.transports = adding.transports;
             self.torrents.insert(torrent, Arc::new(shared));
             for info_hash in adding.hashes.wire() {
                 self.outside.conns.directory.insert(info_hash, torrent);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use riverrun_base::{BLOCK_LEN, PieceIndex, Rng, Sha256Digest};
-use riverrun_engine::{Engine, Metainfo};
+use riverrun_engine::{Engine, Metainfo, Transports};
 use riverrun_hash::{sha1, sha256};
 use riverrun_metainfo::create::{CreateOptions, Plan, SourceFile};
 use riverrun_metainfo::{Layout, MetaVersion, merkle};
@@ -106,14 +106,20 @@ fn piece_bytes(layout: &Layout, piece: PieceIndex, root: &Path) -> Vec<u8> {
 }
 
 /// An engine on loopback with its state in `dir`.
+pub(crate) async fn engine(dir: &Path) -> Engine {
+    engine_over(dir, Transports::default()).await
+}
+
+/// The same, with connections carried by these.
 #[expect(
     clippy::print_stdout,
     reason = "the test runner shows it for a test that fails"
 )]
-pub(crate) async fn engine(dir: &Path) -> Engine {
+pub(crate) async fn engine_over(dir: &Path, transports: Transports) -> Engine {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let engine = Engine::builder(dir.join("state"))
         .listen([loopback])
+        .transports(transports)
         .start()
         .await
         .unwrap();

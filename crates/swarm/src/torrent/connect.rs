@@ -11,7 +11,7 @@ use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::bans::Culprit;
 use crate::candidates::{DialEnd, is_dialable, is_local};
-use crate::input::PeerSource;
+use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
 use crate::outbox::{Event, NetAction};
 use crate::shared::Conn;
@@ -185,6 +185,13 @@ impl Torrent {
             attach,
         });
         self.settle(cx);
+    }
+
+    /// A connection is up, carried by this.
+    pub(crate) fn connected(&mut self, conn: ConnKey, transport: Transport) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.transport = Some(transport);
+        }
     }
 
     /// Whether there is room for a peer that has dialled us; makes some if it can.

@@ -8,7 +8,7 @@ use riverrun_base::{Bitfield, BlockSpan, PieceIndex, Time};
 use riverrun_peer::{HashRequest, PeerHello};
 
 use crate::bans::Culprit;
-use crate::input::PeerSource;
+use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
 use crate::meter::Meter;
 
@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) source: PeerSource,
     /// We dialled it.
     pub(crate) is_outgoing: bool,
+    /// As far as the driver has told.
+    pub(crate) transport: Option<Transport>,
     pub(crate) since: Time,
     /// Both handshakes are through.
     pub(crate) hello: Option<Box<PeerHello>>,
@@ -109,6 +111,7 @@ impl Peer {
             addr,
             source,
             is_outgoing,
+            transport: None,
             since: now,
             hello: None,
             have: Bitfield::new(0),

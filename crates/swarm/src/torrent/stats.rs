@@ -9,7 +9,7 @@ use riverrun_tracker::TrackerUrl;
 use super::Torrent;
 use super::peers::Peer;
 use super::pieces::Pieces;
-use crate::input::{PeerSource, TorrentOptions};
+use crate::input::{PeerSource, TorrentOptions, Transport};
 use crate::key::ConnKey;
 use crate::outbox::TorrentState;
 
@@ -49,6 +49,8 @@ pub struct TorrentStats {
     pub download_rate: Rate,
     /// Connections that are up.
     pub connected: u32,
+    /// Connected peers that are reached by uTP.
+    pub utp: u32,
     /// Connections that are being dialled.
     pub dialling: u32,
     /// Connected peers that have everything.
@@ -120,6 +122,8 @@ pub struct PeerStats {
     pub source: PeerSource,
     /// We have dialled it.
     pub is_outgoing: bool,
+    /// What carries the connection, once it is up.
+    pub transport: Option<Transport>,
     /// Its id, once the handshakes are through.
     pub peer_id: Option<PeerId>,
     /// Its name and version, if it told.
@@ -183,6 +187,7 @@ impl Torrent {
             upload_rate: up,
             download_rate: down,
             connected: count(|_| true),
+            utp: count(|peer| peer.transport == Some(Transport::Utp)),
             dialling: self.peers.half_open(),
             seeds: count(Peer::is_seed),
             interested: count(|peer| peer.up.is_interested),
@@ -223,6 +228,7 @@ impl Torrent {
             addr: peer.addr,
             source: peer.source,
             is_outgoing: peer.is_outgoing,
+            transport: peer.transport,
             peer_id: peer.hello.as_ref().map(|hello| hello.peer_id),
             client: peer.hello.as_ref().and_then(|hello| hello.client.clone()),
             encryption: peer

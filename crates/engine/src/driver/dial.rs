@@ -1,0 +1,135 @@
+//! Dialling: TCP, uTP, or both against each other.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use super::socket::Sockets;
+use super::stream::PeerStream;
+use super::utp::UtpPorts;
+use crate::transports::Transports;
+
+/// How long a dial may take. Live peers answer within a second or three; dead ones never.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the first has before the second begins: most of the round trips in the world.
+const HEAD_START: Duration = Duration::from_millis(150);
+
+/// A uTP dial in a race takes no longer than three `SYN`s need, of which each is answered by whoever is there.
+const UTP_RACE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What dials.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialler {
+    pub(crate) sockets: Sockets,
+    pub(crate) utp: UtpPorts,
+    /// What is used if a torrent does not say otherwise, and the most that is.
+    pub(crate) transports: Transports,
+}
+
+impl Dialler {
+    /// Connects to a peer. In a race the loser is dropped before a word was said.
+    pub(crate) async fn dial(
+        &self,
+        addr: SocketAddr,
+        wanted: Option<Transports>,
+    ) -> io::Result<PeerStream> {
+        let transports = wanted.unwrap_or(self.transports);
+        let transports = transports.within(self.transports, self.utp.reach(addr));
+        let dial = async {
+            match transports {
+                Transports::TcpOnly => self.tcp(addr).await,
+                Transports::UtpOnly => self.utp(addr).await,
+                Transports::TcpFirst => race(self.tcp(addr), self.utp_in_race(addr)).await,
+                Transports::UtpFirst => race(self.utp_in_race(addr), self.tcp(addr)).await,
+            }
+        };
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
+        let dialled = tokio::time::timeout(DIAL_TIMEOUT, dial).await;
+        dialled.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn tcp(&self, addr: SocketAddr) -> io::Result<PeerStream> {
+        self.sockets.dial(addr).await.map(PeerStream::Tcp)
+    }
+
+    async fn utp(&self, addr: SocketAddr) -> io::Result<PeerStream> {
+        self.utp.dial(addr).await.map(PeerStream::Utp)
+    }
+
+    async fn utp_in_race(&self, addr: SocketAddr) -> io::Result<PeerStream> {
+        let dialled = tokio::time::timeout(UTP_RACE_TIMEOUT, self.utp(addr)).await;
+        dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// The first to succeed. The second begins after the head start, or when the first has failed. If both fail, the
+/// error is the first's.
+async fn race<T>(
+    first: impl Future<Output = io::Result<T>>,
+    second: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut first = pin!(first);
+    tokio::select! {
+        biased;
+        result = &mut first => {
+            return match result {
+                Ok(stream) => Ok(stream),
+                Err(error) => second.await.map_err(|_| error),
+            };
+        }
+        () = tokio::time::sleep(HEAD_START) => {}
+    }
+    let mut second = pin!(second);
+    tokio::select! {
+        biased;
+        result = &mut first => match result {
+            Ok(stream) => Ok(stream),
+            Err(error) => second.await.map_err(|_| error),
+        },
+        result = &mut second => match result {
+            Ok(stream) => Ok(stream),
+            Err(_) => first.await,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn failure(text: &str) -> io::Result<u8> {
+        Err(io::Error::other(text))
+    }
+
+    async fn after(millis: u64, result: io::Result<u8>) -> io::Result<u8> {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        result
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_to_succeed_wins_and_the_second_starts_late() {
+        let start = tokio::time::Instant::now();
+        let took = || start.elapsed().as_millis();
+        assert_eq!(race(after(100, Ok(1)), ready(Ok(2))).await.unwrap(), 1);
+        assert_eq!(took(), 100);
+        assert_eq!(race(pending(), after(20, Ok(2))).await.unwrap(), 2);
+        assert_eq!(took(), 270);
+        assert_eq!(race(after(160, Ok(1)), after(20, Ok(2))).await.unwrap(), 1);
+        // One that fails leaves the race to the other, at once.
+        assert_eq!(
+            race(after(5, failure("a")), after(5, Ok(2))).await.unwrap(),
+            2
+        );
+        assert_eq!(took(), 440);
+        assert_eq!(
+            race(after(200, Ok(1)), ready(failure("b"))).await.unwrap(),
+            1
+        );
+        let both = race(after(200, failure("a")), ready(failure("b"))).await;
+        assert_eq!(both.unwrap_err().to_string(), "a");
+    }
+}

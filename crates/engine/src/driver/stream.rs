@@ -1,0 +1,71 @@
+//! What carries a connection, TCP or uTP, with one face.
+
+use std::io::{self, IoSlice};
+
+use riverrun_swarm::Transport;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::utp::UtpStream;
+
+/// Which of both can be done now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamReady {
+    /// To read, be it the end.
+    pub(crate) read: bool,
+    /// To write, be it to learn that nobody listens.
+    pub(crate) write: bool,
+}
+
+/// A stream of bytes to a peer.
+#[derive(Debug)]
+pub(crate) enum PeerStream {
+    Tcp(TcpStream),
+    Utp(UtpStream),
+}
+
+impl PeerStream {
+    pub(crate) const fn transport(&self) -> Transport {
+        match self {
+            Self::Tcp(_) => Transport::Tcp,
+            Self::Utp(_) => Transport::Utp,
+        }
+    }
+
+    /// Small messages must not wait for an acknowledgement of the last.
+    pub(crate) fn set_nodelay(&self) {
+        if let Self::Tcp(stream) = self {
+            // Failure only costs time.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// Waits until it can be read or written, whichever is wanted; for ever if neither is.
+    pub(crate) async fn ready(&self, interest: Option<Interest>) -> io::Result<StreamReady> {
+        match (self, interest) {
+            (Self::Tcp(stream), Some(interest)) => {
+                let ready = stream.ready(interest).await?;
+                Ok(StreamReady {
+                    read: ready.is_readable() || ready.is_read_closed(),
+                    write: ready.is_writable() || ready.is_write_closed(),
+                })
+            }
+            (Self::Tcp(_), None) => std::future::pending().await,
+            (Self::Utp(stream), interest) => Ok(stream.ready(interest).await),
+        }
+    }
+
+    pub(crate) fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(out),
+            Self::Utp(stream) => stream.try_read(out),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Utp(stream) => stream.try_write_vectored(slices),
+        }
+    }
+}
