@@ -60,7 +60,7 @@ impl Default for WorldConfig {
 }
 
 /// How UDP datagrams fare between any two hosts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UdpConfig {
     /// How much longer a datagram may take than the latency says, each drawn anew: they overtake each other.
@@ -68,6 +68,19 @@ pub struct UdpConfig {
     pub jitter: Duration,
     /// How often a datagram comes twice, of 0 to 1.
     pub duplication: f64,
+    /// How long the queue before a line may be; what would wait longer is dropped.
+    #[serde(with = "seconds")]
+    pub queue_max: Duration,
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        Self {
+            jitter: Duration::ZERO,
+            duplication: 0.0,
+            queue_max: Duration::from_millis(200),
+        }
+    }
 }
 
 /// How the two ends of a connection are joined.

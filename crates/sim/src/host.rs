@@ -13,6 +13,7 @@ use crate::config::HostConfig;
 use crate::disk::{Disk, Store};
 use crate::ids::{ContentId, EndId, LineId};
 use crate::link::Gate;
+use crate::socket::Sockets;
 
 /// A host.
 pub struct Host {
@@ -44,6 +45,7 @@ pub struct Host {
     pub(crate) life: Life,
     pub(crate) tally: Tally,
     pub(crate) mischief_planned: bool,
+    pub(crate) sockets: Sockets,
 }
 
 /// A torrent of a host.
@@ -170,6 +172,7 @@ impl Host {
             life: Life::Coming,
             tally: Tally::default(),
             mischief_planned: false,
+            sockets: Sockets::default(),
             config,
         }
     }

@@ -65,6 +65,11 @@ impl Gate {
         self.rate = rate;
     }
 
+    /// How long something that comes now has to wait.
+    pub(crate) const fn wait(&self, now: Time) -> Duration {
+        self.free_at.since(now)
+    }
+
     /// Passes `len` bytes, of which the first is there at `from`; gives when the last is through.
     pub(crate) fn pass(&mut self, from: Time, len: u64) -> Time {
         let begin = from.max(self.free_at);

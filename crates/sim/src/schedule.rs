@@ -24,6 +24,8 @@ pub(crate) enum What {
     LookForSnub(EndId),
     /// A timer of a connection that runs byte by byte.
     Timer(EndId),
+    /// A socket of a host has something due.
+    Socket(HostId),
     /// Something that waits for its time.
     Pending(u32),
     /// A peer misbehaves by the clock.

@@ -12,6 +12,8 @@ pub(crate) struct Streams {
     pub(crate) packets: Rng,
     /// What disks lose and spoil.
     pub(crate) disks: Rng,
+    /// When peers come.
+    pub(crate) churn: Rng,
     /// What hostile peers do.
     pub(crate) mischief: Rng,
     /// Trackers.
@@ -27,6 +29,7 @@ impl Streams {
             hosts: stream(1),
             packets: stream(2),
             disks: stream(3),
+            churn: stream(4),
             mischief: stream(5),
             trackers: stream(6),
             pairs: stream(7).next_u64(),

@@ -70,6 +70,7 @@ impl World {
                 }
             }
             Pending::Announce(asking) => self.handle_announce(*asking),
+            Pending::Datagram(datagram) => self.datagram_comes(*datagram),
             Pending::DiskRecovers(host) => self.recover_disk(host),
             Pending::Forget(end) => self.forget(end),
             Pending::ForgetCut => self.forget_cut(),

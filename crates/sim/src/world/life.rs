@@ -13,6 +13,7 @@ use crate::host::{Conns, Life};
 use crate::ids::{ContentId, EndId, HostId};
 use crate::observe::Happening;
 use crate::schedule::What;
+use crate::socket::Sockets;
 use crate::streams::{happens, mix};
 use crate::wire::Message;
 
@@ -171,6 +172,7 @@ impl World {
         own.wakes_at = None;
         own.disk.unwritten.clear();
         own.disk.is_faulted = false;
+        own.sockets = Sockets::default();
         for torrent in &mut own.torrents {
             torrent.key = None;
             torrent.store.crash();

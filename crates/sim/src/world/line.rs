@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    fn pass_down(&mut self, host: HostId, at: Time, len: u64) -> Time {
+    pub(super) fn pass_down(&mut self, host: HostId, at: Time, len: u64) -> Time {
         let host = &mut self.hosts[host.as_usize()];
         let at = match host.line {
             Some(line) => self.lines[line.0 as usize].down.pass_through(at, len),

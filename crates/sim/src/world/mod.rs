@@ -2,6 +2,7 @@
 
 mod bytes;
 mod connect;
+mod datagrams;
 mod hear;
 mod inputs;
 mod life;
@@ -28,7 +29,7 @@ use crate::ids::{ContentId, HostId, LineId};
 use crate::link::Gate;
 use crate::observe::{Happening, Observer};
 use crate::schedule::{Schedule, Waiting, What};
-use crate::streams::Streams;
+use crate::streams::{Streams, happens};
 use crate::tracker::Tracker;
 use crate::wire::Wire;
 
@@ -128,6 +129,7 @@ enum Pending {
     },
     Announce(Box<Asking>),
     DiskRecovers(HostId),
+    Datagram(Box<datagrams::Datagram>),
     /// Nobody has heard of the other end for long.
     Forget(crate::ids::EndId),
     /// Nobody has heard anything of the other side of a split for long.
@@ -207,6 +209,28 @@ impl World {
         host
     }
 
+    /// Adds hosts that come one by one until a time, on average so many a second, independent of each other (a Poisson
+    /// process, in steps of a millisecond: nothing in it depends on a machine's logarithms).
+    pub fn add_arrivals(
+        &mut self,
+        content: ContentId,
+        config: &HostConfig,
+        per_second: f64,
+        until: Time,
+    ) -> Vec<HostId> {
+        let mut hosts = Vec::new();
+        let mut at = self.now;
+        while at < until {
+            at += Duration::from_millis(1);
+            if happens(&mut self.streams.churn, per_second / 1000.0) {
+                let mut config = config.clone();
+                config.join_at = at - Time::ZERO;
+                hosts.push(self.add_host(content, config));
+            }
+        }
+        hosts
+    }
+
     /// Adds a host without a torrent that does not join by itself.
     pub fn add_bare_host(&mut self, mut config: HostConfig) -> HostId {
         let host = HostId(index(self.hosts.len()));
@@ -277,6 +301,7 @@ impl World {
             What::LookForSnub(end) => self.look_for_snub(end),
             What::Timer(end) => self.conn_timer(end),
             What::Mischief(host) => self.mischief(host),
+            What::Socket(host) => self.sockets_due(host),
             What::Pending(index) => {
                 if let Some(pending) = self.pending.take(index) {
                     self.handle_pending(pending);

@@ -142,6 +142,10 @@ impl Arena {
         host
     }
 
+    pub(crate) const fn own_content(&self) -> ContentId {
+        self.content
+    }
+
     /// Gives this arena's torrent to a host that has none.
     pub(crate) fn give_own(&mut self, host: HostId) {
         self.world.give(host, self.content);

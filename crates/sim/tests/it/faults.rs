@@ -299,3 +299,31 @@ fn loss_and_distance_slow_a_connection_as_they_should() {
     let far = rate(0.01, 140);
     assert!((30_000..70_000).contains(&far), "{far}");
 }
+
+#[test]
+fn hosts_that_come_at_random_come_as_often_as_they_should() {
+    let content = Content::tokens(4, 1);
+    let mut world = Arena::unchecked(14, &content);
+    world.seed(RATE);
+    let mut config = HostConfig::leecher().up(RATE);
+    config.stay = Stay::AfterCompletion(0.0);
+    let until = Time::from_secs(100);
+    let own = world.own_content();
+    let hosts = world.add_arrivals(own, &config, 2.0, until);
+    assert!((160..240).contains(&hosts.len()), "{}", hosts.len());
+    world.run_until(Time::from_secs(200));
+    let joined: Vec<Time> = hosts
+        .iter()
+        .filter_map(|host| world.host(*host).tally().joined_at)
+        .collect();
+    assert_eq!(joined.len(), hosts.len());
+    let half = joined
+        .iter()
+        .filter(|at| **at < Time::from_secs(50))
+        .count();
+    assert!((hosts.len() * 2 / 5..hosts.len() * 3 / 5).contains(&half));
+    let gone = hosts
+        .iter()
+        .filter(|host| world.host(**host).life() == Life::Gone);
+    assert_eq!(gone.count(), hosts.len());
+}

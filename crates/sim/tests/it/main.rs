@@ -2,6 +2,7 @@
 
 mod arena;
 mod connections;
+mod datagrams;
 mod determinism;
 mod faults;
 mod flash_crowd;
