@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use riverrun_base::{InfoHash, PeerId, Rng};
-use riverrun_metainfo::{Info, Magnet, Metainfo, PieceHashes, PieceLayers};
+use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PieceHashes, PieceLayers};
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
-use riverrun_swarm::{Config, Event, Input, Limits, Shard};
+use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Shard};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::add::{AddTorrent, Source};
+use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
 use crate::driver::dial::Dialler;
@@ -27,6 +28,7 @@ use crate::driver::shard::{
 };
 use crate::driver::socket::{Family, Sockets};
 use crate::driver::tracker::{TrackerClient, Trackers, read_body};
+use crate::driver::udp::{DATAGRAMS_WAITING, Datagrams, Received};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
 use crate::network::{NetworkOptions, NetworkState};
@@ -54,6 +56,7 @@ pub struct EngineBuilder {
     network: NetworkOptions,
     encryption: EncryptionPolicy,
     transports: Transports,
+    dht: Option<DhtConfig>,
 }
 
 impl EngineBuilder {
@@ -106,6 +109,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Looks for peers in the distributed hash table, and is a node of it. Without this the engine is none.
+    pub fn dht(mut self, config: DhtConfig) -> Self {
+        self.dht = Some(config);
+        self
+    }
+
     /// Starts the engine. Must be called inside a tokio runtime with I/O and time.
     #[expect(
         clippy::unused_async,
@@ -118,7 +127,10 @@ impl EngineBuilder {
         // From before the first listening on, so that no change is missed.
         let changes = sockets.changes();
         let clock = Clock::start();
-        let presence = Presence::start(sockets.clone(), self.transports, clock, rng.fork())?;
+        let (intake, received) = mpsc::channel(DATAGRAMS_WAITING);
+        let intake = self.dht.is_some().then_some(intake);
+        let presence =
+            Presence::start(sockets.clone(), self.transports, intake, clock, rng.fork())?;
         let (whereabouts, utp) = (presence.whereabouts(), presence.utp());
         let (sender, inbox) = mpsc::channel(SHARD_INBOX_MESSAGES);
         let routes = Arc::new(Routes::default());
@@ -140,7 +152,8 @@ impl EngineBuilder {
             directory: Arc::new(Directory::default()),
             key_exchanges: Arc::new(KeyExchanges::new(clock.now())),
         };
-        let mut tasks = Vec::new();
+        let outside = (presence.datagrams(), received);
+        let (dht, mut tasks) = self.start_dht(clock, &sockets, outside, &sender, &mut rng);
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
         let present = presence.run(changes, conns.clone());
         tasks.push(tokio::spawn(present).abort_handle());
@@ -157,6 +170,7 @@ impl EngineBuilder {
                 utp,
                 transports: self.transports,
             },
+            dht: dht.clone(),
         };
         let shard = Shard::new(Arc::new(config), rng.next_u64());
         let task = ShardTask::new(shard, outside, inbox, disk_done, rng.next_u64());
@@ -169,6 +183,7 @@ impl EngineBuilder {
                 tasks,
                 metadata,
                 sockets,
+                dht,
             }),
             shard: sender,
             routes,
@@ -191,11 +206,39 @@ impl EngineBuilder {
         Ok(Disk::start(config, deliver, move || room.notify_waiters())?)
     }
 
+    /// The nodes of the DHT, if there are to be any.
+    fn start_dht(
+        &self,
+        clock: Clock,
+        sockets: &Sockets,
+        (datagrams, received): (Datagrams, mpsc::Receiver<Received>),
+        shard: &mpsc::Sender<ShardMessage>,
+        rng: &mut Rng,
+    ) -> (Option<DhtHandle>, Vec<AbortHandle>) {
+        let Some(config) = self.dht.clone() else {
+            return (None, Vec::new());
+        };
+        let start = DhtStart {
+            config,
+            clock,
+            sockets: sockets.clone(),
+            datagrams,
+            received,
+            state: Some(state_path(&self.state_dir)),
+            shard: Some(shard.clone()),
+            seed: rng.next_u64(),
+        };
+        let (handle, tasks) = start.start();
+        (Some(handle), tasks)
+    }
+
     fn decide_config(&self, peer_id: PeerId, tracker_key: u32, port: Option<u16>) -> Config {
         let mut config = Config::new(peer_id, tracker_key);
         config.listen_port = port.unwrap_or(0);
         config.limits = self.limits;
         config.encryption = self.encryption;
+        config.uses_dht = self.dht.is_some();
+        config.is_local_network = self.dht.as_ref().is_some_and(DhtConfig::is_local);
         if let Some(connections) = self.connections_max {
             config.connections_max = connections;
         }
@@ -207,6 +250,8 @@ impl EngineBuilder {
         config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
         config.listen_port = port;
         config.encryption = self.encryption;
+        // A node that does not answer is nothing to tell peers of.
+        config.dht_port = port.filter(|_| self.dht.as_ref().is_some_and(DhtConfig::answers));
         if self.seed.is_some() {
             rng.fill(&mut config.entropy);
         } else {
@@ -246,6 +291,7 @@ struct Inner {
     tasks: Vec<AbortHandle>,
     metadata: MetadataStore,
     sockets: Sockets,
+    dht: Option<DhtHandle>,
 }
 
 impl Drop for Inner {
@@ -270,6 +316,7 @@ impl Engine {
             network: NetworkOptions::default(),
             encryption: EncryptionPolicy::default(),
             transports: Transports::default(),
+            dht: None,
         }
     }
 
@@ -300,6 +347,7 @@ impl Engine {
             transports,
         } = add;
         let known = self.look_up(source).await?;
+        self.meet_nodes(&known);
         let torrent = riverrun_swarm::AddTorrent {
             request: 0,
             hashes: known.hashes,
@@ -323,6 +371,20 @@ impl Engine {
             shard: self.shard.clone(),
             routes: self.routes.clone(),
         })
+    }
+
+    /// A torrent names nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
+    fn meet_nodes(&self, known: &Known) {
+        let info = known.metadata.as_ref().map(|(info, _)| &**info);
+        if let Some(dht) = &self.inner.dht
+            && !known.nodes.is_empty()
+            && Discovery::Dht.allowed(info)
+        {
+            let meet = dht
+                .clone()
+                .meet(self.inner.sockets.clone(), known.nodes.clone());
+            tokio::spawn(meet);
+        }
     }
 
     async fn look_up(&self, source: Source) -> Result<Known, AddError> {
@@ -372,6 +434,11 @@ impl Engine {
         self.inner.sockets.resolve(host, port).await
     }
 
+    /// The engine's nodes of the distributed hash table, if it has any.
+    pub fn dht(&self) -> Option<&DhtHandle> {
+        self.inner.dht.as_ref()
+    }
+
     /// Limits the rates of all torrents together.
     pub async fn set_limits(&self, limits: Limits) -> Result<(), EngineStopped> {
         self.send(ShardMessage::Inputs(vec![Input::Limits(limits)]))
@@ -396,6 +463,9 @@ impl Engine {
             // In time or not: what matters, durability, is storage's own shutdown.
             let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, stopped).await;
         }
+        if let Some(dht) = &self.inner.dht {
+            dht.save().await;
+        }
         let disk = self.inner.disk.clone();
         // The disk threads finish what they have; a panic there has been reported already.
         let _ = tokio::task::spawn_blocking(move || disk.shutdown()).await;
@@ -415,6 +485,7 @@ struct Known {
     metadata: Option<(Arc<Info>, PieceHashes)>,
     trackers: Vec<Vec<String>>,
     peers: Vec<SocketAddr>,
+    nodes: Vec<HostPort>,
 }
 
 impl Known {
@@ -425,6 +496,7 @@ impl Known {
             metadata: Some((metainfo.info.clone(), hashes)),
             trackers: metainfo.trackers.clone(),
             peers: Vec::new(),
+            nodes: metainfo.nodes.clone(),
         }
     }
 
@@ -446,6 +518,7 @@ impl Known {
             metadata: None,
             trackers,
             peers,
+            nodes: magnet.nodes.clone(),
         }
     }
 }

@@ -19,6 +19,7 @@
 //! Nothing is global: two engines in one process share nothing.
 
 mod add;
+mod dht;
 mod driver;
 mod engine;
 mod error;
@@ -29,6 +30,7 @@ mod torrent;
 mod transports;
 
 pub use add::AddTorrent;
+pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
@@ -40,6 +42,12 @@ pub use transports::Transports;
 pub use riverrun_base::{
     Bitfield, ByteSize, FileIndex, InfoHash, InfoHashes, PeerId, PieceIndex, Rate, Time,
 };
+pub use riverrun_dht::{
+    Announce, BloomFilter, Contact, Family, Finding, InvalidItem, ItemName, Keypair, NodeId,
+    NodeStats, PeersQuestion, Question, Report, Signed, Stored, is_local, mutable_target,
+    torrent_pointer,
+};
+pub use riverrun_metainfo::HostPort;
 pub use riverrun_metainfo::{Info, Magnet, Metainfo};
 pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;

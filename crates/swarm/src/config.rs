@@ -10,6 +10,10 @@ use crate::input::Limits;
 
 /// The configuration of a shard.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each turns something on, on its own"
+)]
 pub struct Config {
     /// Our id, in handshakes and announces.
     pub peer_id: PeerId,
@@ -37,6 +41,10 @@ pub struct Config {
     pub dial_burst: u32,
     /// How many connections one public IP address may have to one torrent.
     pub connections_per_ip_max: u32,
+    /// Look for peers in the distributed hash table.
+    pub uses_dht: bool,
+    /// Strangers may name peers in our surroundings: the whole network is our own.
+    pub is_local_network: bool,
     /// How many peers a tracker is asked for.
     pub num_want: u32,
     /// Which piece comes next where nobody asked for an order.
@@ -87,6 +95,8 @@ impl Config {
             dials_per_second: 30,
             dial_burst: 30,
             connections_per_ip_max: 2,
+            uses_dht: false,
+            is_local_network: false,
             num_want: 100,
             picking: Picking::RarestFirst,
             limits: Limits {

@@ -30,8 +30,8 @@ pub use input::{
 };
 pub use key::{ConnKey, TorrentKey};
 pub use outbox::{
-    BlockDigests, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob, TorrentState,
-    TrackerKey,
+    BlockDigests, DhtAnnounce, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob,
+    TorrentState, TrackerKey,
 };
 pub use reason::{PickReason, SlotReason};
 pub use shard::Shard;

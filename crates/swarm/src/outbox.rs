@@ -255,6 +255,29 @@ pub enum NetAction {
         /// What to say.
         request: AnnounceRequest,
     },
+    /// Look for peers in the distributed hash table. What is found comes back as
+    /// [`Input::Found`](crate::Input::Found); an end is not reported.
+    FindPeers {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// One of its names.
+        info_hash: InfoHash,
+        /// What to tell of ourselves; `None` to tell nothing.
+        announce: Option<DhtAnnounce>,
+        /// Seeds are of no use.
+        no_seeds: bool,
+    },
+    /// There is a node of the distributed hash table.
+    MeetNode(SocketAddr),
+}
+
+/// What a torrent tells the distributed hash table of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DhtAnnounce {
+    /// Where we listen.
+    pub port: u16,
+    /// We have everything (BEP 33).
+    pub is_seed: bool,
 }
 
 /// What a torrent is doing.

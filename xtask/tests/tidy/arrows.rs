@@ -24,6 +24,7 @@ const HOUSE: &[Place] = &[
     at(2, "metainfo", &["base", "bencode", "hash"]),
     at(3, "peer", &["base", "bencode", "hash", "metainfo"]),
     at(3, "tracker", &["base", "bencode", "hash"]),
+    at(3, "dht", &["base", "bencode", "hash"]),
     at(3, "utp", &["base"]),
     at(
         4,
@@ -44,7 +45,8 @@ const HOUSE: &[Place] = &[
         6,
         "engine",
         &[
-            "base", "bencode", "hash", "metainfo", "peer", "storage", "swarm", "tracker", "utp",
+            "base", "bencode", "dht", "hash", "metainfo", "peer", "storage", "swarm", "tracker",
+            "utp",
         ],
     ),
     at(6, "trackerd", &["base", "tracker"]),

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use clap::Args;
 use riverrun_base::Rate;
 use riverrun_engine::{
-    Bind, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError, Transports,
+    Bind, DhtConfig, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError, Transports,
+    is_local,
 };
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
@@ -73,6 +74,9 @@ pub(crate) struct NetworkFlags {
     /// Do not use the distributed hash table
     #[arg(long)]
     no_dht: bool,
+    /// Enter the distributed hash table by this node, not by the public ones; repeat for several
+    #[arg(long, value_name = "HOST:PORT")]
+    dht_bootstrap: Vec<HostPort>,
     /// Do not look for peers in the local network
     #[arg(long)]
     no_lsd: bool,
@@ -98,6 +102,10 @@ impl NetworkFlags {
         }
     }
 
+    fn listen(&self) -> Vec<SocketAddr> {
+        self.listen.iter().flat_map(|addr| addr.addrs()).collect()
+    }
+
     /// The peers that were named, resolved. One that cannot be resolved is an error: it was typed.
     pub(crate) async fn resolve_peers(&self, engine: &Engine) -> Outcome<Vec<SocketAddr>> {
         let mut peers = Vec::new();
@@ -108,6 +116,25 @@ impl NetworkFlags {
             peers.extend(engine.resolve(host, *port).await.map_err(unknown)?);
         }
         Ok(peers)
+    }
+}
+
+/// The configuration of a node that begins from these nodes, or from the public ones if there are none. Where only local
+/// addresses are named, the network is one's own.
+pub(crate) fn dht_config(bootstrap: &[HostPort], listen: &[SocketAddr]) -> DhtConfig {
+    let config = if bootstrap.is_empty() {
+        DhtConfig::new()
+    } else {
+        DhtConfig::new().bootstrap(bootstrap.iter().cloned())
+    };
+    let begins = bootstrap.iter().map(HostPort::socket_addr);
+    let begins: Option<Vec<_>> = begins.collect();
+    let are_local =
+        |addrs: &[SocketAddr]| !addrs.is_empty() && addrs.iter().all(|addr| is_local(addr.ip()));
+    if are_local(listen) || begins.is_some_and(|addrs| are_local(&addrs)) {
+        config.local_network()
+    } else {
+        config
     }
 }
 
@@ -178,15 +205,17 @@ impl FromStr for DnsServer {
 
 /// Starts an engine that keeps its state in `state_dir`.
 pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Engine> {
-    Engine::builder(state_dir)
-        .listen(flags.listen.iter().flat_map(|addr| addr.addrs()))
+    let listen = flags.listen();
+    let mut builder = Engine::builder(state_dir)
+        .listen(listen.iter().copied())
         .network(flags.reach.options())
         .limits(flags.limits())
         .encryption(flags.encryption)
-        .transports(flags.transports())
-        .start()
-        .await
-        .map_err(cannot_start)
+        .transports(flags.transports());
+    if !flags.no_dht {
+        builder = builder.dht(dht_config(&flags.dht_bootstrap, &listen));
+    }
+    builder.start().await.map_err(cannot_start)
 }
 
 /// The failure for an engine that does not start, with its exit code.

@@ -8,15 +8,15 @@ use std::time::Duration;
 use riverrun_base::Rng;
 use riverrun_swarm::Input;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::conn::ConnContext;
 use super::listen;
 use super::shard::ShardMessage;
-use super::socket::{Changes, Sockets};
-use super::udp::{self, UdpPort};
+use super::socket::{Changes, Listening, Sockets};
+use super::udp::{self, Datagrams, Received, Speakers, UdpPort};
 use super::utp::{UtpPort, UtpPorts};
 use crate::error::StartError;
 use crate::network::NetworkState;
@@ -61,8 +61,11 @@ pub(crate) struct Presence {
     /// Those on which nobody accepts yet.
     listeners: Vec<TcpListener>,
     /// Beside them, those that nobody serves yet.
-    datagrams: Vec<Arc<UtpPort>>,
+    ports: Vec<(Arc<UdpPort>, Option<Arc<UtpPort>>)>,
+    /// All of them, for whoever sends.
+    datagrams: Datagrams,
     transports: Transports,
+    dht: Option<mpsc::Sender<Received>>,
     utp: UtpPorts,
     clock: Clock,
     rng: Rng,
@@ -75,6 +78,7 @@ impl Presence {
     pub(crate) fn start(
         sockets: Sockets,
         transports: Transports,
+        dht: Option<mpsc::Sender<Received>>,
         clock: Clock,
         rng: Rng,
     ) -> Result<Self, StartError> {
@@ -82,8 +86,10 @@ impl Presence {
             whereabouts: Whereabouts::new(sockets.state()),
             sockets,
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            ports: Vec::new(),
+            datagrams: Datagrams::new(),
             transports,
+            dht,
             utp: UtpPorts::default(),
             clock,
             rng,
@@ -97,26 +103,39 @@ impl Presence {
 
     /// Listens with TCP, and beside it on the same ports for datagrams.
     fn open(&mut self) -> Result<(), (SocketAddr, io::Error)> {
-        let listeners = self.sockets.listen()?;
-        let addrs: Vec<_> = listeners.iter().flat_map(TcpListener::local_addr).collect();
-        for addr in addrs.iter().filter(|_| self.transports.has_utp()) {
-            match self.sockets.datagrams(*addr).and_then(UdpPort::new) {
-                Ok(port) => {
-                    let port = UtpPort::new(port, self.clock, self.rng.next_u64());
-                    self.utp.add(port.clone());
-                    self.datagrams.push(port);
+        let listening: Vec<Listening> = self.sockets.listen()?;
+        let mut addrs = Vec::new();
+        for Listening { tcp, udp } in listening {
+            let addr = tcp.local_addr().and_then(|addr| {
+                if self.transports.has_utp() || self.dht.is_some() {
+                    self.open_port(UdpPort::new(udp)?);
                 }
-                Err(error) if self.transports.has_tcp() => {
-                    tracing::warn!(%addr, %error, "no uTP");
-                }
-                Err(error) => return Err((*addr, error)),
+                Ok(addr)
+            });
+            addrs.push(addr.map_err(|error| (SocketAddr::from(([0, 0, 0, 0], 0)), error))?);
+            if self.transports.has_tcp() {
+                self.listeners.push(tcp);
             }
         }
-        if self.transports.has_tcp() {
-            self.listeners = listeners;
-        }
+        let ports = self.ports.iter().map(|(port, _)| port.clone());
+        self.datagrams.set(ports.collect());
         self.whereabouts.set_addrs(addrs);
         Ok(())
+    }
+
+    fn open_port(&mut self, udp: UdpPort) {
+        let udp = Arc::new(udp);
+        let utp = self.transports.has_utp().then(|| {
+            let utp = UtpPort::new(udp.clone(), self.clock, self.rng.next_u64());
+            self.utp.add(utp.clone());
+            utp
+        });
+        self.ports.push((udp, utp));
+    }
+
+    /// The sockets for datagrams, now and later.
+    pub(crate) fn datagrams(&self) -> Datagrams {
+        self.datagrams.clone()
     }
 
     /// Where uTP goes out, now and later.
@@ -153,8 +172,12 @@ impl Presence {
             let seed = self.rng.next_u64();
             accepting.spawn(listen::accept_all(listener, conns.clone(), seed));
         }
-        for port in self.datagrams.drain(..) {
-            accepting.spawn(udp::serve(port, conns.clone()));
+        for (socket, (udp, utp)) in self.ports.drain(..).enumerate() {
+            let speakers = Speakers {
+                utp: utp.map(|utp| (utp, conns.clone())),
+                dht: self.dht.clone().map(|dht| (socket, dht)),
+            };
+            accepting.spawn(udp::serve(udp, speakers));
         }
     }
 
@@ -162,6 +185,7 @@ impl Presence {
     async fn move_on(&mut self, conns: &ConnContext) {
         self.whereabouts.set_addrs(Vec::new());
         self.utp.clear();
+        self.datagrams.set(Vec::new());
         tell(conns, vec![Input::Offline]).await;
         let state = self.sockets.state();
         if state == NetworkState::Online {

@@ -15,9 +15,11 @@ use riverrun_swarm::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::conn::{ConnContext, ConnTask};
+use super::dht::DhtMessage;
 use super::dial::Dialler;
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
+use crate::dht::DhtHandle;
 use crate::metadata_store::MetadataStore;
 use crate::torrent::TorrentShared;
 use crate::transports::Transports;
@@ -105,6 +107,7 @@ pub(crate) struct Outside {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metadata: MetadataStore,
     pub(crate) dialler: Dialler,
+    pub(crate) dht: Option<DhtHandle>,
 }
 
 /// The task.
@@ -341,6 +344,24 @@ impl ShardTask {
                     .trackers
                     .announce(torrent, tracker, url, request);
             }
+            NetAction::FindPeers {
+                torrent,
+                info_hash,
+                announce,
+                no_seeds,
+            } => self.tell_dht(DhtMessage::FindPeers {
+                torrent,
+                info_hash,
+                announce,
+                no_seeds,
+            }),
+            NetAction::MeetNode(addr) => self.tell_dht(DhtMessage::Meet(addr)),
+        }
+    }
+
+    fn tell_dht(&self, message: DhtMessage) {
+        if let Some(dht) = &self.outside.dht {
+            dht.tell(message);
         }
     }
 

@@ -34,6 +34,9 @@ const BACKLOG: i32 = 256;
 /// The ports that are tried in turn if the user named none (BEP 3: "downloaders will try … 6881 … to 6889").
 const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 
+/// How many ports of the system's choice are tried until one is free for connections and datagrams.
+const ANY_PORT_TRIES: u32 = 16;
+
 /// How often to look whether the addresses that we are bound to are still there. Their sockets are useless from the
 /// moment they go; this is only how soon that is said, and how soon it goes on when they are back.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
@@ -109,6 +112,12 @@ impl Sockets {
     fn allows(&self, family: Family) -> bool {
         let listen = &self.inner.listen;
         listen.is_empty() || listen.iter().any(|addr| Family::of(addr) == family)
+    }
+
+    /// Whether only this machine can be reached: all addresses where we listen are its own.
+    pub(crate) fn is_alone(&self) -> bool {
+        let listen = &self.inner.listen;
+        !listen.is_empty() && listen.iter().all(|addr| addr.ip().is_loopback())
     }
 
     /// Whether a socket of a family could be made now.
@@ -198,20 +207,20 @@ impl Sockets {
 
     /// Listens on what the user named; or, if nothing, on the usual ports of all addresses of both families. Empty
     /// if those addresses are not there now.
-    pub(crate) fn listen(&self) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-        let listeners = if self.inner.listen.is_empty() {
+    pub(crate) fn listen<T: Listen>(&self) -> Result<Vec<T>, (SocketAddr, io::Error)> {
+        let listeners: Vec<T> = if self.inner.listen.is_empty() {
             self.listen_on_a_usual_port()?
         } else {
             self.listen_where_told()?
         };
-        let port = listeners.first().and_then(|first| first.local_addr().ok());
+        let port = listeners.first().and_then(|first| first.addr().ok());
         if let Some(addr) = port {
             self.inner.port.store(addr.port(), Ordering::Relaxed);
         }
         Ok(listeners)
     }
 
-    fn listen_where_told(&self) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    fn listen_where_told<T: Listen>(&self) -> Result<Vec<T>, (SocketAddr, io::Error)> {
         let mut listeners = Vec::new();
         for addr in &self.inner.listen {
             let places = self.inner.ground.borrow().places_at(addr.ip());
@@ -220,8 +229,8 @@ impl Sockets {
                     0 => self.inner.port.load(Ordering::Relaxed),
                     port => port,
                 };
-                let listening = match listen(&place, port) {
-                    Err(_) if addr.port() == 0 => listen(&place, 0),
+                let listening = match T::listen(&place, port) {
+                    Err(_) if addr.port() == 0 => T::listen(&place, 0),
                     listening => listening,
                 };
                 match listening {
@@ -242,7 +251,7 @@ impl Sockets {
         Ok(listeners)
     }
 
-    fn listen_on_a_usual_port(&self) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    fn listen_on_a_usual_port<T: Listen>(&self) -> Result<Vec<T>, (SocketAddr, io::Error)> {
         let ground = self.inner.ground.borrow();
         let places: Vec<_> = Family::ALL
             .iter()
@@ -256,7 +265,7 @@ impl Sockets {
         let mut failure = None;
         // After the usual ports, any: a second client on a machine must work without being told.
         for port in again.into_iter().chain(DEFAULT_PORTS).chain([0]) {
-            match listen(first, port) {
+            match T::listen(first, port) {
                 Ok(listener) => return Ok(with_others(listener, others)),
                 Err(error) => failure = Some((SocketAddr::new(first.ip, port), error)),
             }
@@ -308,10 +317,7 @@ impl Sockets {
                 .next()
                 .ok_or_else(|| self.no_place(family))?;
         }
-        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_nonblocking(true)?;
-        place.hold(&socket, local.port())?;
-        UdpSocket::from_std(socket.into())
+        UdpSocket::listen(&place, local.port())
     }
 
     /// A client for trackers and torrents on the web, in one address family; `None` if the family is not used.
@@ -341,6 +347,55 @@ impl Sockets {
     }
 }
 
+/// What can be bound to a place and a port to be found there.
+pub(crate) trait Listen: Sized {
+    fn listen(place: &Place, port: u16) -> io::Result<Self>;
+    fn addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// The sockets at one address where we listen: for connections, and with the same port for datagrams.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) tcp: TcpListener,
+    pub(crate) udp: UdpSocket,
+}
+
+impl Listen for Listening {
+    /// A port of the system's choice is free for one kind of sockets as far as it knows: with another one it is tried
+    /// again.
+    fn listen(place: &Place, port: u16) -> io::Result<Self> {
+        let mut tries = if port == 0 { ANY_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let tcp = connections(place, port)?;
+            match UdpSocket::listen(place, tcp.local_addr()?.port()) {
+                Ok(udp) => return Ok(Self { tcp, udp }),
+                Err(error) if tries == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+impl Listen for UdpSocket {
+    fn listen(place: &Place, port: u16) -> io::Result<Self> {
+        let addr = SocketAddr::new(place.ip, port);
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        place.await_address(&socket)?;
+        place.hold(&socket, port)?;
+        Self::from_std(socket.into())
+    }
+
+    fn addr(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
 /// Tells of changes of the ground.
 #[derive(Debug)]
 pub(crate) struct Changes(watch::Receiver<Ground>);
@@ -356,13 +411,13 @@ impl Changes {
 }
 
 /// The other places on the same port, as far as they have it free.
-fn with_others(first: TcpListener, others: &[Place]) -> Vec<TcpListener> {
-    let port = first.local_addr().map_or(0, |addr| addr.port());
-    let twins = others.iter().flat_map(|place| listen(place, port));
+fn with_others<T: Listen>(first: T, others: &[Place]) -> Vec<T> {
+    let port = first.addr().map_or(0, |addr| addr.port());
+    let twins = others.iter().flat_map(|place| T::listen(place, port));
     std::iter::once(first).chain(twins).collect()
 }
 
-fn listen(place: &Place, port: u16) -> io::Result<TcpListener> {
+fn connections(place: &Place, port: u16) -> io::Result<TcpListener> {
     let addr = SocketAddr::new(place.ip, port);
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the last run to time out.

@@ -8,10 +8,14 @@ use std::time::Duration;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::{Interest, Ready};
 use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
 
 use super::conn::ConnContext;
 use super::listen::canonical;
 use super::utp::UtpPort;
+
+/// How many datagrams wait for the DHT's task. More are lost, as in any full queue on their way.
+pub(crate) const DATAGRAMS_WAITING: usize = 1024;
 
 /// What the kernel may hold for us, if it lets us have so much: what comes in the few milliseconds in which a
 /// busy machine does something else.
@@ -121,10 +125,114 @@ impl UdpPort {
     }
 }
 
+/// A datagram for the DHT.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// To which of our sockets, in the order of the addresses where we listen.
+    pub(crate) socket: usize,
+    pub(crate) from: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The sockets where we are now, none while there is no such place. Cheap to clone; anybody may send.
+#[derive(Clone, Debug)]
+pub(crate) struct Datagrams {
+    ports: watch::Sender<Vec<Arc<UdpPort>>>,
+}
+
+/// The sockets as they were when they were looked at last.
+#[derive(Debug)]
+pub(crate) struct DatagramSockets(watch::Receiver<Vec<Arc<UdpPort>>>);
+
+impl DatagramSockets {
+    /// Where the sockets are bound.
+    pub(crate) fn addrs(&mut self) -> Vec<SocketAddr> {
+        let ports = self.0.borrow_and_update();
+        ports.iter().map(|port| port.local_addr()).collect()
+    }
+
+    /// Waits until there are others.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody makes sockets any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Datagrams {
+    pub(crate) fn new() -> Self {
+        Self {
+            ports: watch::Sender::new(Vec::new()),
+        }
+    }
+
+    /// The sockets, and their changes.
+    pub(crate) fn sockets(&self) -> DatagramSockets {
+        DatagramSockets(self.ports.subscribe())
+    }
+
+    /// These are the sockets from now on.
+    pub(crate) fn set(&self, ports: Vec<Arc<UdpPort>>) {
+        self.ports.send_replace(ports);
+    }
+
+    /// Sends now or not at all: to the DHT a full buffer is a lost datagram like any other.
+    pub(crate) fn send(&self, socket: usize, to: SocketAddr, bytes: &[u8]) {
+        if let Some(port) = self.ports.borrow().get(socket) {
+            let _ = port.try_send(to, None, bytes, bytes.len());
+        }
+    }
+}
+
+/// Who speaks through a socket. The first byte of a datagram tells whom it is for: a message of the DHT is a dictionary
+/// and begins with `d`, which no packet of uTP does (BEP 29 has version 1 in the lower half of its first byte).
+pub(crate) struct Speakers {
+    pub(crate) utp: Option<(Arc<UtpPort>, ConnContext)>,
+    /// The number that the socket has for the DHT, and where its datagrams go.
+    pub(crate) dht: Option<(usize, mpsc::Sender<Received>)>,
+}
+
+impl Speakers {
+    fn hand_on(&self, arrived: &Arrived<'_>) {
+        if let Some((socket, dht)) = &self.dht {
+            for datagram in arrived
+                .datagrams()
+                .filter(|bytes| bytes.first() == Some(&b'd'))
+            {
+                // A full queue loses it.
+                let _ = dht.try_send(Received {
+                    socket: *socket,
+                    from: arrived.peer,
+                    bytes: datagram.to_vec(),
+                });
+            }
+        }
+        if let Some((utp, context)) = &self.utp {
+            utp.handle(arrived, context);
+        }
+    }
+
+    /// Waits until a connection found the kernel full.
+    async fn blocked(&self) {
+        match &self.utp {
+            Some((utp, _)) => utp.blocked().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Speakers {
+    /// Ends the connections of a socket that nobody serves any more.
+    fn drop(&mut self) {
+        if let Some((utp, _)) = &self.utp {
+            utp.stop();
+        }
+    }
+}
+
 /// Hands on what comes, for ever. The task is aborted with its engine.
-pub(crate) async fn serve(utp: Arc<UtpPort>, context: ConnContext) {
-    let udp = &utp.udp;
-    let _stop = StopWithTask(&utp);
+pub(crate) async fn serve(udp: Arc<UdpPort>, speakers: Speakers) {
     let mut batch = ReadBatch::new();
     let mut writes = false;
     loop {
@@ -135,16 +243,18 @@ pub(crate) async fn serve(utp: Arc<UtpPort>, context: ConnContext) {
         };
         let ready = tokio::select! {
             ready = udp.ready(interest) => ready,
-            () = utp.blocked(), if !writes => {
+            () = speakers.blocked(), if !writes => {
                 writes = true;
                 continue;
             }
         };
-        match ready.and_then(|ready| read(udp, ready, &mut batch, &utp, &context)) {
+        match ready.and_then(|ready| read(&udp, ready, &mut batch, &speakers)) {
             Ok(ready) if ready.is_writable() => {
                 // Whoever finds the kernel full again says so again.
                 writes = false;
-                utp.unblock();
+                if let Some((utp, _)) = &speakers.utp {
+                    utp.unblock();
+                }
             }
             Ok(_) => {}
             Err(error) => {
@@ -159,8 +269,7 @@ fn read(
     udp: &UdpPort,
     ready: Ready,
     batch: &mut ReadBatch,
-    utp: &Arc<UtpPort>,
-    context: &ConnContext,
+    speakers: &Speakers,
 ) -> io::Result<Ready> {
     for _ in 0..READS_PER_TURN {
         udp.try_receive(batch)?;
@@ -168,19 +277,10 @@ fn read(
             break;
         }
         for arrived in batch.arrived() {
-            utp.handle(&arrived, context);
+            speakers.hand_on(&arrived);
         }
     }
     Ok(ready)
-}
-
-/// Ends the connections of a socket that nobody serves any more.
-struct StopWithTask<'a>(&'a UtpPort);
-
-impl Drop for StopWithTask<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// Room for what one system call reads.

@@ -25,6 +25,16 @@ pub(crate) struct Published {
 impl Published {
     /// A torrent named `payload` of files with these lengths and random bytes; of one, if there is one.
     pub(crate) fn new(lens: &[u64], version: MetaVersion, seed: u64) -> Self {
+        Self::with(lens, version, seed, |_| {})
+    }
+
+    /// The same, with other options.
+    pub(crate) fn with(
+        lens: &[u64],
+        version: MetaVersion,
+        seed: u64,
+        change: impl FnOnce(&mut CreateOptions),
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let mut rng = Rng::new(seed);
         let single = lens.len() == 1;
@@ -44,6 +54,7 @@ impl Published {
         let files = files.collect();
         let mut options = CreateOptions::new(b"payload".to_vec(), version);
         options.piece_len = Some(2 * BLOCK_LEN);
+        change(&mut options);
         let metainfo = hash(
             &Plan::new(files, options).unwrap(),
             &dir.path().join("payload"),

@@ -190,6 +190,8 @@ impl World {
                 attach,
             } => self.accept(host, token, conn, attach),
             NetAction::Refuse { token, .. } => self.refuse(EndId::from_token(token)),
+            // A world has no DHT: its shards are not told to use one.
+            NetAction::FindPeers { .. } | NetAction::MeetNode(_) => {}
             NetAction::Announce {
                 torrent,
                 tracker,

@@ -425,6 +425,9 @@ impl Torrent {
     pub(super) fn announce_soon(&mut self, cx: &mut Cx<'_>) {
         self.announcer.hasten(cx.now);
         self.announce_due(cx);
+        if self.life.is_open_to_peers() {
+            self.start_dht(cx);
+        }
     }
 
     pub(super) fn add_trackers(&mut self, cx: &mut Cx<'_>, urls: Vec<String>) {

@@ -29,7 +29,8 @@ impl Torrent {
         if !source.may_serve(self.info()) {
             return;
         }
-        let near = self.peers.ready().any(|peer| is_local(peer.addr.ip()));
+        let near =
+            cx.config.is_local_network || self.peers.ready().any(|peer| is_local(peer.addr.ip()));
         for addr in addrs.iter().take(FOUND_MAX) {
             if is_dialable(*addr, source, cx.shared.own, near) {
                 self.candidates

@@ -152,6 +152,7 @@ impl Torrent {
         } else {
             self.life.phase = Phase::Metadata;
             self.start_announces(cx);
+            self.start_dht(cx);
         }
     }
 
@@ -308,6 +309,7 @@ impl Torrent {
         self.verify_padding(cx);
         self.refresh_peers(cx);
         self.start_announces(cx);
+        self.start_dht(cx);
         self.request_layers(cx);
         self.complete_if_settled(cx);
     }
@@ -398,6 +400,7 @@ impl Torrent {
         }
         let has_storage = self.life.phase != Phase::Metadata;
         self.stop_announces(cx);
+        self.stop_dht();
         self.close_peers(cx, why);
         self.life.phase = Phase::Stopping(next);
         if has_storage {

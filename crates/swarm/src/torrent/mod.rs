@@ -6,6 +6,7 @@
 mod announce;
 mod blame;
 mod connect;
+mod dht;
 mod download;
 mod hashes;
 mod lifecycle;
@@ -24,6 +25,7 @@ use riverrun_metainfo::{Info, PieceHashes};
 use riverrun_peer::{PeerCommand, PeerEvent};
 
 use self::announce::Announcer;
+use self::dht::DhtSchedule;
 use self::hashes::HashFetch;
 use self::lifecycle::Lifecycle;
 use self::metadata::MetadataFetch;
@@ -86,6 +88,7 @@ pub(crate) struct Torrent {
     choker: Choker,
     reveal: Reveal,
     announcer: Announcer,
+    dht: DhtSchedule,
     bans: Bans,
     rates: Rates,
     rng: Rng,
@@ -117,6 +120,7 @@ impl Torrent {
             choker: Choker::default(),
             reveal: Reveal::default(),
             announcer: Announcer::new(&add.trackers, hashes, &mut rng),
+            dht: DhtSchedule::default(),
             bans: Bans::default(),
             rates: Rates::default(),
             rng,
@@ -157,14 +161,14 @@ impl Torrent {
 
     /// Handles what a connection reports.
     pub(crate) fn peer_event(&mut self, cx: &mut Cx<'_>, conn: ConnKey, event: PeerEvent) {
-        if self.peers.get(conn).is_none() {
+        let Some(addr) = self.peers.get(conn).map(|peer| peer.addr) else {
             // We have closed it; its end is yet to be reported.
             return;
-        }
+        };
         match event {
             // The driver finds the torrent for an incoming connection itself.
             PeerEvent::KeyExchange | PeerEvent::Veiled(_) | PeerEvent::Handshake(_) => {}
-            PeerEvent::DhtPort(_) => {}
+            PeerEvent::DhtPort(port) => self.dht_port(cx, addr, port),
             PeerEvent::Ready(hello) => self.ready(cx, conn, hello),
             PeerEvent::Extended(hello) => self.extended(cx, conn, hello),
             PeerEvent::Choked => self.choked(cx, conn),
@@ -227,6 +231,7 @@ impl Torrent {
     /// Does what is due.
     pub(crate) fn timeout(&mut self, cx: &mut Cx<'_>) {
         self.announce_due(cx);
+        self.dht_due(cx);
         self.choke_round_due(cx);
         self.waits_over(cx);
         self.metadata_due(cx);
@@ -242,6 +247,9 @@ impl Torrent {
         let waits = self.peers.waits.first().map(|(until, _)| *until);
         [
             self.announcer
+                .next_due(self.is_short_of_peers())
+                .filter(|_| cx.shared.is_online),
+            self.dht
                 .next_due(self.is_short_of_peers())
                 .filter(|_| cx.shared.is_online),
             self.choker.next_round().filter(|_| self.life.is_running()),

@@ -20,7 +20,7 @@ pub(super) enum Ground {
 
 /// An address that sockets are bound to, and the interface that they cannot leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) ip: IpAddr,
     /// `None` if the system may not, or does not, bind sockets to interfaces: then the address has to do.
     pub(super) device: Option<Device>,
@@ -28,7 +28,7 @@ pub(super) struct Place {
 
 /// An interface. One that went and came back has another index: sockets of the first are of no use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Device {
+pub(crate) struct Device {
     pub(super) name: String,
     index: Option<u32>,
 }

@@ -26,7 +26,7 @@ const CONNECTIONS_MAX: usize = 8192;
 /// uTP over one UDP socket.
 #[derive(Debug)]
 pub(crate) struct UtpPort {
-    pub(crate) udp: UdpPort,
+    pub(crate) udp: Arc<UdpPort>,
     pub(crate) clock: Clock,
     config: UtpConfig,
     connections: Mutex<Connections>,
@@ -45,7 +45,7 @@ struct Connections {
 }
 
 impl UtpPort {
-    pub(crate) fn new(udp: UdpPort, clock: Clock, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(udp: Arc<UdpPort>, clock: Clock, seed: u64) -> Arc<Self> {
         let mut rng = Rng::new(seed);
         Arc::new(Self {
             udp,

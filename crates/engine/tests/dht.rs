@@ -1,0 +1,211 @@
+//! Engines that find each other by nothing but the distributed hash table, over loopback.
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use riverrun_engine::{
+    AddTorrent, DhtConfig, DhtNode, Engine, Finding, HostPort, InfoHashes, ItemName, Keypair,
+    NetworkOptions, PeersQuestion, Question, TorrentState, torrent_pointer,
+};
+use riverrun_metainfo::MetaVersion;
+use riverrun_metainfo::create::CreateOptions;
+use support::{Published, engine, soon};
+use tempfile::TempDir;
+use tokio::net::UdpSocket;
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn host_port(addr: SocketAddr) -> HostPort {
+    HostPort {
+        host: addr.ip().to_string(),
+        port: addr.port(),
+    }
+}
+
+/// A network of one's own that is entered by this node, if there is one.
+fn config(entry: Option<SocketAddr>) -> DhtConfig {
+    DhtConfig::new()
+        .local_network()
+        .bootstrap(entry.map(host_port))
+}
+
+fn node(entry: Option<SocketAddr>) -> DhtNode {
+    DhtNode::start(config(entry), &[LOOPBACK], NetworkOptions::default(), None).unwrap()
+}
+
+async fn engine_with_dht(dir: &Path, config: DhtConfig) -> Engine {
+    let builder = Engine::builder(dir.join("state"));
+    builder
+        .listen([LOOPBACK])
+        .dht(config)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// How many nodes an engine's nodes know together.
+async fn nodes_known(engine: &Engine) -> usize {
+    let stats = engine.dht().unwrap().stats().await.unwrap();
+    stats.iter().map(|node| node.nodes).sum()
+}
+
+async fn seed(engine: &Engine, published: &Published) {
+    let add = AddTorrent::from_metainfo(published.metainfo.clone()).dir(published.dir.path());
+    let torrent = engine.add(add).await.unwrap();
+    soon(torrent.wait_state(|state| *state == TorrentState::Seeding))
+        .await
+        .unwrap();
+}
+
+/// Waits until somebody has announced himself under this name.
+async fn announced(node: &DhtNode, hashes: InfoHashes) {
+    for hash in hashes.wire() {
+        let found = soon(async {
+            loop {
+                let question = Question::Peers(PeersQuestion::new(hash));
+                let mut search = node.handle().search(question).await.unwrap();
+                if let Some(Finding::Peers(peers)) = search.next().await {
+                    return peers;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(found.await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_and_a_node_are_enough_to_download() {
+    for version in [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid] {
+        let published = Published::new(&[300_001, 5], version, 1);
+        let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let entry = node(None);
+        let addr = entry.listen_addrs()[0];
+        let seeder = engine_with_dht(home.path(), config(Some(addr))).await;
+        seed(&seeder, &published).await;
+        let hashes = published.metainfo.info.hashes();
+        announced(&entry, hashes).await;
+
+        let leecher = engine_with_dht(other.path(), config(Some(addr))).await;
+        let add = AddTorrent::from_info_hashes(hashes).dir(other.path().join("data"));
+        let torrent = leecher.add(add).await.unwrap();
+        soon(torrent.wait_completed()).await.unwrap();
+        published.assert_copied_to(&other.path().join("data"));
+        leecher.shutdown().await;
+        seeder.shutdown().await;
+        entry.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_tell_each_other_of_their_nodes() {
+    let published = Published::new(&[50_000], MetaVersion::V1, 2);
+    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let seeder = engine_with_dht(home.path(), config(None)).await;
+    seed(&seeder, &published).await;
+    let leecher = engine_with_dht(other.path(), config(None)).await;
+    let add = AddTorrent::from_metainfo(published.metainfo.clone())
+        .dir(other.path().join("data"))
+        .peers(seeder.listen_addrs().iter().copied());
+    let torrent = leecher.add(add).await.unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    soon(async {
+        while nodes_known(&leecher).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_the_last_run_are_enough_to_begin() {
+    let home = TempDir::new().unwrap();
+    let entry = node(None);
+    let first = engine_with_dht(home.path(), config(Some(entry.listen_addrs()[0]))).await;
+    let has_nodes = async |engine: &Engine| {
+        while nodes_known(engine).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(has_nodes(&first)).await;
+    let id = first.dht().unwrap().stats().await.unwrap()[0].id;
+    first.shutdown().await;
+    let second = engine_with_dht(home.path(), config(None)).await;
+    soon(has_nodes(&second)).await;
+    assert_eq!(second.dht().unwrap().stats().await.unwrap()[0].id, id);
+}
+
+/// BEP 27, on the wire: a spy is the only node there is, so all that is asked is asked of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_datagram_names_a_private_torrent() {
+    let spy = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let home = TempDir::new().unwrap();
+    let seeder = engine_with_dht(home.path(), config(Some(spy.local_addr().unwrap()))).await;
+    let private = Published::with(
+        &[40_000],
+        MetaVersion::Hybrid,
+        3,
+        |options: &mut CreateOptions| {
+            options.private = true;
+        },
+    );
+    let public = Published::new(&[40_000], MetaVersion::V1, 4);
+    seed(&seeder, &private).await;
+    // The public one comes second: what the spy hears of it is said after all that could be said of the first.
+    seed(&seeder, &public).await;
+    let names: Vec<_> = private.metainfo.info.hashes().wire().collect();
+    let known = public.metainfo.info.hashes().primary();
+    let names_of = |bytes: &[u8], hash: [u8; 20]| bytes.windows(20).any(|part| part == hash);
+    let mut buffer = [0; 2048];
+    soon(async {
+        loop {
+            let (len, _) = spy.recv_from(&mut buffer).await.unwrap();
+            let datagram = &buffer[..len];
+            assert!(!names.iter().any(|hash| names_of(datagram, hash.0)));
+            if names_of(datagram, known.0) {
+                return;
+            }
+        }
+    })
+    .await;
+    seeder.shutdown().await;
+    while let Ok((len, _)) = spy.try_recv_from(&mut buffer) {
+        assert!(!names.iter().any(|hash| names_of(&buffer[..len], hash.0)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn items_are_put_and_found() {
+    let entry = node(None);
+    let others: Vec<_> = (0..12)
+        .map(|_| node(Some(entry.listen_addrs()[0])))
+        .collect();
+    let pair = Keypair::from_secret([7; 32]);
+    let hash = riverrun_engine::InfoHash([9; 20]);
+    let item = pair.sign(torrent_pointer(hash), Vec::new(), 1).unwrap();
+    let put = Question::Put { item, cas: None };
+    let report = soon(async {
+        loop {
+            let search = others[0].handle().search(put.clone()).await.unwrap();
+            let report = search.report().await.unwrap();
+            if report.stored > 0 {
+                return report;
+            }
+        }
+    });
+    assert_eq!(report.await.refused, 0);
+    let name = ItemName::Mutable {
+        key: pair.public(),
+        salt: Vec::new(),
+    };
+    let found = soon(others[11].handle().item(name)).await.unwrap();
+    assert_eq!(found.unwrap().info_hash(), Some(hash));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_without_a_node_is_none() {
+    let home = TempDir::new().unwrap();
+    assert!(engine(home.path()).await.dht().is_none());
+}
