@@ -51,6 +51,9 @@ pub enum PeerEvent {
         /// Its bytes, as many as the span has. Not verified.
         block: Block,
     },
+    /// A block has come that nobody waits for any more: its request was taken back, or given up. Its bytes are let
+    /// go; they were received all the same, and have used up credit.
+    Unwanted(BlockSpan),
     /// A block that was requested will not come: rejected, lost to a choke, passed over for long, or never asked
     /// for since that was not allowed any more. Every request ends in this, in [`PeerEvent::Received`], or without
     /// an event in our cancel.

@@ -126,6 +126,16 @@ impl Store {
         StorageDone::Verified(piece)
     }
 
+    /// Takes a piece for right without looking: a mistake made on purpose.
+    pub(crate) fn trust(&mut self, piece: PieceIndex) -> StorageDone {
+        let held = self.held.remove(&piece);
+        let blocks = held.iter().flatten().flatten();
+        if blocks.copied().all(|payload| payload == Payload::Right) {
+            self.written.set(piece);
+        }
+        StorageDone::Verified(piece)
+    }
+
     /// The bytes of a piece are not what they were.
     pub(crate) fn spoil(&mut self, piece: PieceIndex) {
         self.written.clear(piece);

@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_base::{Bitfield, PeerId, Time};
+use riverrun_base::{Bitfield, PeerId, PieceIndex, Time};
 use riverrun_peer::PeerConfig;
-use riverrun_swarm::{Config, ConnKey, Event, Outbox, Shard, TorrentKey, TorrentOptions};
+use riverrun_swarm::{Config, ConnKey, Event, Input, Outbox, Shard, TorrentKey, TorrentOptions};
 
 use crate::config::HostConfig;
 use crate::disk::{Disk, Store};
 use crate::ids::{ContentId, EndId, LineId};
 use crate::link::Gate;
+use crate::planted::Planted;
 use crate::socket::Sockets;
 
 /// A host.
@@ -24,6 +25,10 @@ pub struct Host {
     pub(crate) swarm_config: Arc<Config>,
     pub(crate) peer_config: Arc<PeerConfig>,
     pub(crate) out: Outbox,
+    /// What its shard wanted is being done.
+    pub(crate) is_busy: bool,
+    /// What has come meanwhile.
+    pub(crate) backlog: VecDeque<Input>,
     pub(crate) addr: SocketAddr,
     pub(crate) seed: u64,
     pub(crate) torrents: Vec<HostTorrent>,
@@ -46,6 +51,10 @@ pub struct Host {
     pub(crate) tally: Tally,
     pub(crate) mischief_planned: bool,
     pub(crate) sockets: Sockets,
+    /// A mistake that is made here on purpose.
+    pub(crate) planted: Option<Planted>,
+    /// Bytes have rotted on its disk: it may have sent them, unknowingly.
+    pub(crate) has_rotted: bool,
 }
 
 /// A torrent of a host.
@@ -151,6 +160,8 @@ impl Host {
             swarm_config: Arc::new(swarm),
             peer_config: Arc::new(peer_config),
             out: Outbox::default(),
+            is_busy: false,
+            backlog: VecDeque::new(),
             addr,
             seed,
             torrents: Vec::new(),
@@ -173,6 +184,8 @@ impl Host {
             tally: Tally::default(),
             mischief_planned: false,
             sockets: Sockets::default(),
+            planted: None,
+            has_rotted: false,
             config,
         }
     }
@@ -237,6 +250,21 @@ impl Host {
     /// The pieces of its torrent whose bytes on disk are right.
     pub fn written(&self) -> Option<&Bitfield> {
         self.torrents.first().map(|torrent| &torrent.store.written)
+    }
+
+    /// Whether what its torrent's files hold of a piece is right.
+    pub fn is_on_disk(&self, piece: PieceIndex) -> bool {
+        self.written().is_some_and(|written| written.has(piece))
+    }
+
+    /// Whether a piece is right, in its files or in memory until these can be written.
+    pub fn is_right(&self, piece: PieceIndex) -> bool {
+        self.is_on_disk(piece) || self.disk.unwritten.contains(&(0, piece))
+    }
+
+    /// Whether bytes have rotted on its disk at some time.
+    pub const fn has_rotted(&self) -> bool {
+        self.has_rotted
     }
 
     /// Whether storage has its torrent open.

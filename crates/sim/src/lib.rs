@@ -6,6 +6,8 @@
 //! [`Observer`].
 
 mod action;
+pub mod chaos;
+pub mod check;
 mod config;
 mod content;
 mod disk;
@@ -15,6 +17,7 @@ mod ids;
 mod link;
 mod manners;
 mod observe;
+mod planted;
 pub mod recording;
 mod schedule;
 mod seconds;
@@ -33,6 +36,7 @@ pub use ids::{ContentId, HostId, LineId};
 pub use link::TcpConfig;
 pub use manners::{Claims, Flood, Manners, Poison};
 pub use observe::{Happening, Observer};
+pub use planted::Planted;
 pub use socket::{Datagrams, Socket};
 pub use tracker::{Lie, TrackerConfig};
 pub use world::{Announced, Counts, Setup, World};

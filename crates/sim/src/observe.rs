@@ -204,6 +204,13 @@ pub enum Happening {
         /// What.
         event: AnnounceEvent,
     },
+    /// The bytes of a piece have rotted on a host's disk.
+    Spoiled {
+        /// Which host.
+        host: HostId,
+        /// The piece.
+        piece: PieceIndex,
+    },
     /// The network is split, or whole again.
     Split {
         /// Whether it is split now.

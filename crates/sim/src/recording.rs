@@ -402,6 +402,7 @@ fn of_one(happening: &Happening) -> Option<MomentKind> {
             peer: host.0,
             event: event.as_str().unwrap_or("again"),
         },
+        Happening::Spoiled { host, piece } => note(&format!("{piece} rots on the disk of {host}")),
         Happening::Split { is_split: true } => note("the network is split"),
         Happening::Split { is_split: false } => note("the network is whole"),
         Happening::Note { text } => note(text),

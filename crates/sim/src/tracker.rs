@@ -80,7 +80,9 @@ pub(crate) struct Tracker {
     pub(crate) url: String,
     swarms: Swarms,
     /// Down by order, beside what the configuration says.
-    pub(crate) is_down: bool,
+    is_down: bool,
+    /// It was down at some time, by order or by its configuration.
+    was_down: bool,
 }
 
 impl Tracker {
@@ -94,9 +96,21 @@ impl Tracker {
         Self {
             url: format!("http://{}.example/announce", config.name),
             swarms: Swarms::new(swarms, seed),
+            was_down: !config.down.is_empty(),
             config,
             is_down: false,
         }
+    }
+
+    /// Whether everybody has had an answer so far.
+    pub(crate) const fn was_always_up(&self) -> bool {
+        !self.was_down
+    }
+
+    /// Lets it answer nobody, or everybody again.
+    pub(crate) const fn set_down(&mut self, down: bool) {
+        self.is_down = down;
+        self.was_down |= down;
     }
 
     pub(crate) fn answers(&self, now: Time) -> bool {

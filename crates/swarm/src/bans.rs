@@ -218,6 +218,14 @@ impl Bans {
         liars
     }
 
+    /// It is known who gave the wrong blocks of a piece: nobody else is under suspicion for it any more.
+    pub(crate) fn cleared(&mut self, piece: PieceIndex) {
+        if self.failed.remove(&piece).is_some() {
+            self.order.retain(|other| *other != piece);
+            self.forgive_unsuspected();
+        }
+    }
+
     /// Whoever has part in no open failure is no suspect.
     fn forgive_unsuspected(&mut self) {
         let open: BTreeSet<_> = self
@@ -291,6 +299,17 @@ mod tests {
         assert_eq!(verdict, Verdict::Liar(culprit(1)));
         assert!(bans.ban(culprit(1)) && !bans.ban(culprit(1)));
         assert!(bans.is_banned(culprit(1)) && !bans.is_banned(culprit(2)));
+    }
+
+    #[test]
+    fn once_the_liar_is_known_nobody_else_is_under_suspicion() {
+        let mut bans = Bans::default();
+        let leaves = BlockDigests::V2(vec![Sha256Digest([1; 32]); 2]);
+        let verdict = bans.failed(PieceIndex(3), &senders(&[1, 2]), leaves);
+        assert_eq!(verdict, Verdict::Unclear);
+        assert!(bans.is_suspect(culprit(1)) && bans.is_suspect(culprit(2)));
+        bans.cleared(PieceIndex(3));
+        assert!(!bans.is_suspect(culprit(1)) && !bans.is_suspect(culprit(2)));
     }
 
     #[test]

@@ -155,7 +155,10 @@ impl Session {
                 link.out.send(Message::Cancel(span));
                 Reading::Unchanged
             }
-            Cancelled::Receiving => Reading::SkipBlock,
+            Cancelled::Receiving => {
+                link.events.push_back(PeerEvent::Unwanted(span));
+                Reading::SkipBlock
+            }
             Cancelled::Nothing => Reading::Unchanged,
         }
     }

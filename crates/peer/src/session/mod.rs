@@ -175,7 +175,10 @@ impl Session {
         }
         match self.pending.start(span) {
             Incoming::Wanted => Ok(true),
-            Incoming::Unwanted => Ok(false),
+            Incoming::Unwanted => {
+                link.events.push_back(PeerEvent::Unwanted(span));
+                Ok(false)
+            }
             Incoming::Unknown => Err(PeerMisbehaved::BlockNotRequested(span)),
         }
     }

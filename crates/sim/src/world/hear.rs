@@ -154,6 +154,7 @@ impl World {
             .is_some_and(|direct| direct.received(now, span));
         self.hosts[host.as_usize()].tally.received_bytes += u64::from(span.len);
         if !wanted {
+            self.peer_at(end, PeerEvent::Unwanted(span));
             return;
         }
         self.happen(|| Happening::Received {

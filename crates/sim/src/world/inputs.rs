@@ -1,5 +1,6 @@
 //! What reaches shards, and what they want done.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use riverrun_base::Time;
@@ -11,24 +12,45 @@ use super::{Pending, World};
 use crate::host::Life;
 use crate::ids::{EndId, HostId};
 use crate::observe::Happening;
+use crate::planted::Planted;
 use crate::schedule::What;
 
 impl World {
     /// Hands an input to a host's shard at once.
-    pub fn input(&mut self, host: HostId, input: Input) {
+    pub fn input(&mut self, host: HostId, mut input: Input) {
+        let target = self.host_mut(host);
+        if let Some(planted) = target.planted
+            && !planted.bend_input(&mut input)
+        {
+            return;
+        }
+        if target.is_busy {
+            target.backlog.push_back(input);
+        } else if self.handle(host, input) {
+            self.drain(host);
+        }
+    }
+
+    /// Lets a shard take an input; `false` if there is none.
+    fn handle(&mut self, host: HostId, input: Input) -> bool {
         let now = self.now_at(host);
         let target = &mut self.hosts[host.as_usize()];
         let Some(shard) = &mut target.shard else {
-            return;
+            return false;
         };
         self.counts.inputs += 1;
         shard.handle(now, input, &mut target.out);
-        self.drain(host);
+        true
     }
 
     /// The time as a host's clock has it.
     pub fn now_at(&self, host: HostId) -> Time {
         self.now + self.hosts[host.as_usize()].clock.ahead
+    }
+
+    /// Whether a host is suspended.
+    pub fn is_asleep(&self, host: HostId) -> bool {
+        self.asleep(host).is_some()
     }
 
     /// When something at a host is to go on, if the host is asleep.
@@ -113,6 +135,9 @@ impl World {
         let Some(shard) = &mut target.shard else {
             return;
         };
+        if target.planted == Some(Planted::NeverWakes) {
+            return;
+        }
         if shard.poll_timeout().is_some_and(|at| at <= now) {
             self.counts.inputs += 1;
             shard.handle_timeout(now, &mut target.out);
@@ -120,8 +145,22 @@ impl World {
         self.drain(host);
     }
 
-    /// Does everything that a host's shard wants done.
+    /// Does everything that a host's shard wants done. What its connections report meanwhile waits until that is done, as
+    /// it does between two tasks.
     fn drain(&mut self, host: HostId) {
+        self.host_mut(host).is_busy = true;
+        loop {
+            self.drain_once(host);
+            let Some(next) = self.host_mut(host).backlog.pop_front() else {
+                break;
+            };
+            self.handle(host, next);
+        }
+        self.host_mut(host).is_busy = false;
+        self.set_alarm(host);
+    }
+
+    fn drain_once(&mut self, host: HostId) {
         let mut out = std::mem::take(&mut self.host_mut(host).out);
         if let Some(trace) = &mut self.trace {
             trace.update(format!("{} {} {out:?}", self.now, host.0).as_bytes());
@@ -131,11 +170,25 @@ impl World {
         {
             shard.check_invariants();
         }
+        if let Some(planted) = self.host(host).planted {
+            let torrent = self.host(host).torrent();
+            planted.bend_outbox(&mut out, torrent, &self.peer_ips(host));
+        }
         if !is_empty(&out) {
             self.carry_out(host, &mut out);
         }
         self.host_mut(host).out = out;
-        self.set_alarm(host);
+    }
+
+    /// Who is at the other ends of a host's connections, those that are being dialled counted.
+    pub fn neighbours(&self, host: HostId) -> impl Iterator<Item = HostId> + '_ {
+        let conns = self.host(host).conns.iter();
+        conns.filter_map(move |(conn, _)| self.other_end(host, conn))
+    }
+
+    fn peer_ips(&self, host: HostId) -> Vec<IpAddr> {
+        let others = self.neighbours(host);
+        others.map(|other| self.host(other).addr().ip()).collect()
     }
 
     fn carry_out(&mut self, host: HostId, out: &mut Outbox) {

@@ -44,7 +44,7 @@ impl World {
             }
             Action::Tracker { index, down } => {
                 if let Some(tracker) = self.trackers.get_mut(index) {
-                    tracker.is_down = down;
+                    tracker.set_down(down);
                 }
             }
             Action::Leap(host, by) => {
@@ -170,6 +170,7 @@ impl World {
         own.shard = None;
         own.incarnation += 1;
         own.wakes_at = None;
+        own.backlog.clear();
         own.disk.unwritten.clear();
         own.disk.is_faulted = false;
         own.sockets = Sockets::default();
@@ -283,8 +284,11 @@ impl World {
     }
 
     fn spoil(&mut self, host: HostId, piece: PieceIndex) {
-        if let Some(torrent) = self.host_mut(host).torrents.first_mut() {
+        let own = self.host_mut(host);
+        if let Some(torrent) = own.torrents.first_mut() {
             torrent.store.spoil(piece);
+            own.has_rotted = true;
+            self.happen(|| Happening::Spoiled { host, piece });
         }
     }
 

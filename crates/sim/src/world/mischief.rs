@@ -73,10 +73,14 @@ impl World {
     }
 
     fn send_raw(&mut self, end: EndId, bytes: Vec<u8>) {
-        let began = self.now;
-        if !bytes.is_empty() {
-            self.send(end, Message::Bytes(Box::new(Chunk { bytes, began })));
+        if bytes.is_empty() {
+            return;
         }
+        if let Some(wire) = self.wires[end.wire()].as_deref_mut() {
+            wire.ends[end.side()].flow.send(bytes.len() as u64);
+        }
+        let began = self.now;
+        self.send(end, Message::Bytes(Box::new(Chunk { bytes, began })));
     }
 }
 

@@ -28,6 +28,7 @@ use crate::host::{Host, HostTorrent};
 use crate::ids::{ContentId, HostId, LineId};
 use crate::link::Gate;
 use crate::observe::{Happening, Observer};
+use crate::planted::Planted;
 use crate::schedule::{Schedule, Waiting, What};
 use crate::streams::{Streams, happens};
 use crate::tracker::Tracker;
@@ -443,6 +444,12 @@ impl World {
         mine.map(|(_, conn, other)| (*conn, *other))
     }
 
+    /// Whether the tracker of this URL has answered everybody so far.
+    pub fn was_always_up(&self, url: &str) -> bool {
+        let tracker = self.trackers.iter().find(|tracker| tracker.url == url);
+        tracker.is_some_and(Tracker::was_always_up)
+    }
+
     /// Who listens at an address.
     pub fn at(&self, addr: SocketAddr) -> Option<HostId> {
         self.by_addr.get(&addr).copied()
@@ -497,6 +504,12 @@ impl Setup<'_> {
         for torrent in &mut self.host.torrents {
             change(&mut torrent.options);
         }
+        self
+    }
+
+    /// Makes a mistake there on purpose.
+    pub const fn plant(self, planted: Planted) -> Self {
+        self.host.planted = Some(planted);
         self
     }
 

@@ -1,6 +1,7 @@
 //! Worlds at work: how riverrun's decisions fare in them, and that the worlds are what they should be.
 
 mod arena;
+mod chaos;
 mod connections;
 mod datagrams;
 mod determinism;

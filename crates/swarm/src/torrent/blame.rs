@@ -86,6 +86,7 @@ impl Torrent {
         if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
             picker.reject_blocks(piece, blocks);
         }
+        self.bans.cleared(piece);
         for liar in liars {
             self.ban(cx, liar);
         }

@@ -179,7 +179,7 @@ impl Torrent {
             return;
         }
         let is_suspect = self.is_suspect(conn);
-        let trusted_elsewhere = is_suspect && self.any_trusted_source();
+        let trusted_elsewhere = is_suspect && self.any_trusted_source(cx.now);
         let order = self.order(cx);
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
             return;
@@ -253,10 +253,13 @@ impl Torrent {
         }
     }
 
-    /// Whether some peer that is under no suspicion gives us blocks.
-    fn any_trusted_source(&self) -> bool {
+    /// Whether some peer that is under no suspicion gives us blocks. One that says that it has them, and answers
+    /// with silence or refusal, does not.
+    fn any_trusted_source(&self, now: Time) -> bool {
         self.peers.ready().any(|peer| {
-            !peer.down.is_choking && peer.down.wanted > 0 && !self.bans.is_suspect(peer.culprit())
+            let down = &peer.down;
+            let gives = !down.is_choking && !down.is_snubbed && down.wait_until <= now;
+            gives && down.wanted > 0 && !self.bans.is_suspect(peer.culprit())
         })
     }
 
@@ -284,6 +287,16 @@ impl Torrent {
         }
         self.abandon_if_idle(cx, conn);
         self.fill(cx, conn);
+    }
+
+    /// A block has come whose request was taken back.
+    pub(super) fn unwanted(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        peer.down.received(cx.now, span.len.into());
+        self.pay_received(cx, conn, span.len.into());
+        self.rates.wasted(span.len.into());
     }
 
     /// Hands a block on if it is wanted; whether it is.
@@ -354,7 +367,8 @@ impl Torrent {
         if !peer.down.settle(span) {
             return;
         }
-        if !peer.down.is_choking {
+        // A choke refuses everything at once; what it allows all the same, it may not refuse without being left alone.
+        if !peer.down.is_choking || peer.down.allowed.contains(&span.piece) {
             let before = peer.down.wait_until;
             peer.down.rejected(cx.now);
             let until = peer.down.wait_until;
@@ -438,7 +452,9 @@ impl Torrent {
         let Some(peer) = self.peers.get(conn) else {
             return;
         };
-        if peer.down.is_choking && peer.down.requests.is_empty() {
+        // One that refuses what it offers is not waited for either, or it could keep a piece from us for good.
+        let gives = !peer.down.is_choking && peer.down.wait_until <= cx.now;
+        if !gives && peer.down.requests.is_empty() {
             self.abandon(cx, conn);
         }
     }

@@ -181,6 +181,7 @@ impl Torrent {
             PeerEvent::Wants(span) => self.wants(cx, conn, span),
             PeerEvent::Unwants(span) => self.unwants(cx, conn, span),
             PeerEvent::Received { span, block } => self.received(cx, conn, span, block),
+            PeerEvent::Unwanted(span) => self.unwanted(cx, conn, span),
             PeerEvent::Rejected(span) => self.rejected(cx, conn, span),
             PeerEvent::Served(span) => self.served(cx, conn, span),
             PeerEvent::Window(window) => self.window(cx, conn, window),

@@ -1,0 +1,218 @@
+//! Plans drawn from a seed.
+
+use std::time::Duration;
+
+use riverrun_base::Rng;
+
+use super::{Accident, Fault, Plan};
+use crate::config::{HostConfig, Level, Nat, Start};
+use crate::manners::{Claims, Flood, Manners, Poison};
+use crate::streams::{happens, mix};
+
+/// Faults of one plan, at most.
+const FAULTS_MAX: u64 = 8;
+/// Leechers of one plan, at most.
+const LEECHERS_MAX: u64 = 8;
+/// Hostile hosts of one plan, at most.
+const HOSTILE_MAX: u64 = 3;
+
+/// What can befall a host that is not there for the others alone.
+const ACCIDENTS: [Accident; 14] = [
+    Accident::Kill,
+    Accident::PowerCut,
+    Accident::Sleep,
+    Accident::Leap,
+    Accident::Split,
+    Accident::TrackerDown,
+    Accident::DiskFails,
+    Accident::DiskFull,
+    Accident::Rot,
+    Accident::Pause,
+    Accident::Recheck,
+    Accident::Sequential,
+    Accident::UploadOnly,
+    Accident::Slow,
+];
+
+/// The plan of a seed.
+///
+/// How likely each kind of fault is, is drawn first (swarm testing, Groce et al. 2012): a world in which everything
+/// goes wrong a little hides what a world shows in which one thing goes wrong often.
+pub fn draw(seed: u64) -> Plan {
+    let mut rng = Rng::new(mix(seed));
+    let v2 = chance(&mut rng, 0.3);
+    let mut plan = Plan {
+        seed,
+        pieces: between(&mut rng, 2, 40),
+        blocks: if v2 {
+            1 << between(&mut rng, 0, 3)
+        } else {
+            between(&mut rng, 1, 8)
+        },
+        v2,
+        tcp: chance(&mut rng, 0.5),
+        heal_at: Duration::from_secs(u64::from(between(&mut rng, 30, 240))),
+        planted: None,
+        hosts: Vec::new(),
+        faults: Vec::new(),
+    };
+    draw_hosts(&mut rng, &mut plan);
+    draw_faults(&mut rng, &mut plan);
+    plan
+}
+
+fn draw_hosts(rng: &mut Rng, plan: &mut Plan) {
+    let bytes = chance(rng, 0.3);
+    let limited = chance(rng, 0.3);
+    let far = chance(rng, 0.4);
+    for _ in 0..between(rng, 1, 2) {
+        plan.hosts.push(HostConfig {
+            start: Start::Full,
+            ..host(rng, bytes, limited, far)
+        });
+    }
+    plan.hosts[0].super_seed = chance(rng, 0.15);
+    for _ in 0..=rng.next_u64() % LEECHERS_MAX {
+        let mut leecher = host(rng, bytes, limited, far);
+        leecher.join_at = Duration::from_millis(u64::from(between(rng, 0, 40_000)));
+        leecher.start = if chance(rng, 0.15) {
+            Start::Magnet
+        } else {
+            Start::Empty
+        };
+        if chance(rng, 0.2) {
+            leecher.nat = Nat::PortRestricted;
+        }
+        plan.hosts.push(leecher);
+    }
+    if chance(rng, 0.5) {
+        for _ in 0..=rng.next_u64() % HOSTILE_MAX {
+            let mut hostile = host(rng, false, false, far);
+            hostile.manners = manners(rng);
+            // Who floods is heard best by those who serve it, because it lacks something.
+            let lacks = hostile.manners.claims != Claims::Honest || hostile.manners.flood.is_some();
+            if !lacks && chance(rng, 0.7) {
+                hostile.start = Start::Full;
+            }
+            plan.hosts.push(hostile);
+        }
+    }
+}
+
+fn host(rng: &mut Rng, bytes: bool, limited: bool, far: bool) -> HostConfig {
+    let mut host = HostConfig {
+        up: Some(u64::from(between(rng, 20_000, 2_000_000))),
+        down: chance(rng, 0.5).then(|| u64::from(between(rng, 100_000, 8_000_000))),
+        ..HostConfig::default()
+    };
+    if far {
+        host.latency = Duration::from_millis(u64::from(between(rng, 1, 150)));
+        host.loss = f64::from(between(rng, 0, 20)) / 1000.0;
+    }
+    if bytes && chance(rng, 0.5) {
+        host.level = Level::Bytes;
+    }
+    if limited && chance(rng, 0.5) {
+        host.upload_limit = Some(u64::from(between(rng, 30_000, 500_000)));
+    }
+    if limited && chance(rng, 0.3) {
+        host.download_limit = Some(u64::from(between(rng, 30_000, 500_000)));
+    }
+    host.fast = !chance(rng, 0.15);
+    host.slots = chance(rng, 0.5).then(|| between(rng, 1, 6));
+    if chance(rng, 0.3) {
+        host.disk.rate = Some(u64::from(between(rng, 1_000_000, 50_000_000)));
+    }
+    host
+}
+
+fn manners(rng: &mut Rng) -> Manners {
+    let mut manners = Manners::default();
+    match rng.next_u64() % 8 {
+        0 => manners.poison = Poison::Every(between(rng, 1, 6)),
+        1 => manners.poison = Poison::Once,
+        2 => manners.mute = true,
+        3 => manners.free_rider = true,
+        4 => manners.metadata_liar = true,
+        5 => manners.claims = Claims::All,
+        6 => manners.claims = Claims::Nothing,
+        _ => {
+            manners.flood = Some(Flood {
+                every: Duration::from_millis(u64::from(between(rng, 200, 5000))),
+                requests: between(rng, 0, 30),
+                haves: between(rng, 0, 30),
+                garbage: chance(rng, 0.2),
+            });
+        }
+    }
+    manners
+}
+
+fn draw_faults(rng: &mut Rng, plan: &mut Plan) {
+    let kinds = 1 + rng.next_u64() % 4;
+    let kinds: Vec<Accident> = (0..kinds)
+        .filter_map(|_| rng.choose(&ACCIDENTS).copied())
+        .collect();
+    let heal = u32::try_from(plan.heal_at.as_millis()).unwrap_or(u32::MAX);
+    for _ in 0..rng.next_u64() % (FAULTS_MAX + 1) {
+        let Some(what) = rng.choose(&kinds).copied() else {
+            return;
+        };
+        let at = between(rng, 100, heal - 100);
+        let lasts = between(rng, 10, (heal - at).clamp(11, 120_000));
+        // What rots at the first seed may be lost to all.
+        let first = u32::from(what == Accident::Rot);
+        plan.faults.push(Fault {
+            at: Duration::from_millis(at.into()),
+            lasts: Duration::from_millis(lasts.into()),
+            host: between(rng, first, u32::try_from(plan.hosts.len()).unwrap_or(1) - 1),
+            what,
+        });
+    }
+    draw_departure(rng, plan);
+}
+
+/// One who is not needed may leave for good.
+fn draw_departure(rng: &mut Rng, plan: &mut Plan) {
+    let hosts = u32::try_from(plan.hosts.len()).unwrap_or(1);
+    if chance(rng, 0.3) && hosts > 2 {
+        plan.faults.push(Fault {
+            at: plan.heal_at / 2,
+            lasts: Duration::ZERO,
+            host: between(rng, 1, hosts - 1),
+            what: Accident::Leave,
+        });
+    }
+}
+
+/// A number from `low` to `high`, both included.
+fn between(rng: &mut Rng, low: u32, high: u32) -> u32 {
+    let span = u64::from(high.saturating_sub(low)) + 1;
+    low + u32::try_from(rng.next_u64() % span).unwrap_or(0)
+}
+
+fn chance(rng: &mut Rng, probability: f64) -> bool {
+    happens(rng, probability)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_one_plan_and_another_seed_another() {
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn every_accident_is_drawn_by_some_seed() {
+        let drawn: Vec<Accident> = (0..300)
+            .flat_map(|seed| draw(seed).faults)
+            .map(|fault| fault.what)
+            .collect();
+        for accident in ACCIDENTS {
+            assert!(drawn.contains(&accident), "{accident:?}");
+        }
+    }
+}

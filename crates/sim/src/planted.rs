@@ -1,0 +1,235 @@
+//! Faults planted in a client on purpose, to show that the checkers see them.
+//!
+//! Each stands for a mistake that somebody could make in storage, in the decisions, or in what joins them. The
+//! decisions themselves stay as they are: what they hear and what they want done is bent on the way.
+
+use std::net::IpAddr;
+
+use riverrun_base::Bitfield;
+use riverrun_peer::{PeerCommand, PeerEvent};
+use riverrun_swarm::{
+    ConnKey, Event, Input, NetAction, Outbox, StorageDone, StorageJob, TorrentKey,
+};
+use riverrun_tracker::AnnounceEvent;
+use serde::{Deserialize, Serialize};
+
+/// A mistake of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Planted {
+    /// Takes every piece for right.
+    SkipsHashCheck,
+    /// Claims pieces in the journal before they are synced.
+    ClaimsBeforeSync,
+    /// Writes and never syncs, nor claims.
+    NeverSyncs,
+    /// Takes a write that failed for one that did not.
+    IgnoresWriteErrors,
+    /// Believes on start that every byte is there.
+    BelievesAllIsThere,
+    /// Finds every piece right when it checks.
+    ChecksNothing,
+    /// Does not notice that its disk works again.
+    MissesRecovery,
+    /// Does not notice that a check is through.
+    MissesCheckEnd,
+    /// Does not notice that a piece was wrong.
+    MissesFailure,
+    /// Does not notice that a piece was right.
+    MissesVerified,
+    /// Does not hear that it is unchoked.
+    MissesUnchokes,
+    /// Does not hear that requests were turned down.
+    MissesRejections,
+    /// Does not hear what peers have.
+    MissesHaves,
+    /// Does not hear that connections have ended.
+    MissesEnds,
+    /// Does not hear what trackers answer.
+    MissesAnnounces,
+    /// Never chokes anybody.
+    NeverChokes,
+    /// Never unchokes anybody.
+    NeverUnchokes,
+    /// Never says that it is interested.
+    NeverInterested,
+    /// Does not ask for blocks that it means to ask for.
+    NeverRequests,
+    /// Reads for a peer whatever it asks for.
+    ServesAnything,
+    /// Bans the next best peer when a piece is wrong.
+    BansInnocents,
+    /// Does not ban.
+    NeverBans,
+    /// Sends without regard to limits.
+    IgnoresUploadLimit,
+    /// Receives without regard to limits.
+    IgnoresDownloadLimit,
+    /// Says everything six times to trackers.
+    RepeatsAnnounces,
+    /// Leaves trackers without a word.
+    NeverSaysGoodbye,
+    /// Never wakes up by itself.
+    NeverWakes,
+    /// Breaks an assertion when a piece is wrong.
+    Panics,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 28] = [
+        Self::SkipsHashCheck,
+        Self::ClaimsBeforeSync,
+        Self::NeverSyncs,
+        Self::IgnoresWriteErrors,
+        Self::BelievesAllIsThere,
+        Self::ChecksNothing,
+        Self::MissesRecovery,
+        Self::MissesCheckEnd,
+        Self::MissesFailure,
+        Self::MissesVerified,
+        Self::MissesUnchokes,
+        Self::MissesRejections,
+        Self::MissesHaves,
+        Self::MissesEnds,
+        Self::MissesAnnounces,
+        Self::NeverChokes,
+        Self::NeverUnchokes,
+        Self::NeverInterested,
+        Self::NeverRequests,
+        Self::ServesAnything,
+        Self::BansInnocents,
+        Self::NeverBans,
+        Self::IgnoresUploadLimit,
+        Self::IgnoresDownloadLimit,
+        Self::RepeatsAnnounces,
+        Self::NeverSaysGoodbye,
+        Self::NeverWakes,
+        Self::Panics,
+    ];
+
+    /// Bends an input; whether it is heard at all.
+    ///
+    /// # Panics
+    ///
+    /// If that is the mistake.
+    pub(crate) fn bend_input(self, input: &mut Input) -> bool {
+        match input {
+            Input::Peer { event, .. } => self.hears(event),
+            Input::PeerClosed { .. } => self != Self::MissesEnds,
+            Input::Announced { .. } => self != Self::MissesAnnounces,
+            Input::Storage { done, .. } => self.bend_done(done),
+            _ => true,
+        }
+    }
+
+    fn hears(self, event: &PeerEvent) -> bool {
+        !matches!(
+            (self, event),
+            (Self::MissesUnchokes, PeerEvent::Unchoked)
+                | (Self::MissesRejections, PeerEvent::Rejected(_))
+                | (Self::MissesHaves, PeerEvent::Has(_))
+        )
+    }
+
+    fn bend_done(self, done: &mut StorageDone) -> bool {
+        match (self, &mut *done) {
+            (Self::BelievesAllIsThere, StorageDone::Opened { have, .. }) => {
+                *have = Bitfield::full(have.len());
+            }
+            (Self::ChecksNothing, StorageDone::Checked { ok, .. }) => *ok = true,
+            (Self::Panics, StorageDone::Failed { piece, .. }) => {
+                panic!("{piece} is wrong, which cannot be");
+            }
+            (Self::MissesRecovery, StorageDone::Recovered)
+            | (Self::MissesCheckEnd, StorageDone::CheckEnded)
+            | (Self::MissesFailure, StorageDone::Failed { .. })
+            | (Self::MissesVerified, StorageDone::Verified(_)) => return false,
+            _ => {}
+        }
+        true
+    }
+
+    /// Bends what a shard wants done for its torrent. `others` are addresses of its peers.
+    pub(crate) fn bend_outbox(
+        self,
+        out: &mut Outbox,
+        torrent: Option<TorrentKey>,
+        others: &[IpAddr],
+    ) {
+        let served = self.bend_commands(out);
+        if let Some(torrent) = torrent {
+            let jobs = served
+                .into_iter()
+                .map(|(conn, span)| (torrent, StorageJob::Read { conn, span }));
+            out.storage.extend(jobs);
+        }
+        self.bend_events(out, others);
+        self.bend_net(out);
+    }
+
+    fn bend_commands(self, out: &mut Outbox) -> Vec<(ConnKey, riverrun_base::BlockSpan)> {
+        let mut served = Vec::new();
+        out.peers
+            .retain_mut(|(conn, command)| match (self, command) {
+                (Self::NeverChokes, PeerCommand::Choke)
+                | (Self::NeverUnchokes, PeerCommand::Unchoke)
+                | (Self::NeverInterested, PeerCommand::Interested)
+                | (Self::NeverRequests, PeerCommand::Request(_)) => false,
+                (Self::ServesAnything, PeerCommand::Reject(span)) => {
+                    served.push((*conn, *span));
+                    false
+                }
+                (Self::IgnoresUploadLimit, PeerCommand::Credit(credit)) => {
+                    credit.send_bytes = None;
+                    true
+                }
+                (Self::IgnoresDownloadLimit, PeerCommand::Credit(credit)) => {
+                    credit.receive_bytes = None;
+                    true
+                }
+                _ => true,
+            });
+        served
+    }
+
+    fn bend_events(self, out: &mut Outbox, others: &[IpAddr]) {
+        match self {
+            Self::NeverBans => {
+                let stays = |event: &Event| !matches!(event, Event::PeerBanned { .. });
+                out.events.retain(stays);
+            }
+            Self::BansInnocents => {
+                let failed = out.events.iter().find_map(|event| match event {
+                    Event::PieceFailed { torrent, .. } => Some(*torrent),
+                    _ => None,
+                });
+                if let (Some(torrent), Some(ip)) = (failed, others.first()) {
+                    let ip = *ip;
+                    out.events.push(Event::PeerBanned { torrent, ip });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn bend_net(self, out: &mut Outbox) {
+        let is_goodbye = |action: &NetAction| {
+            matches!(action, NetAction::Announce { request, .. }
+                if request.event == AnnounceEvent::Stopped)
+        };
+        match self {
+            Self::NeverSaysGoodbye => out.net.retain(|action| !is_goodbye(action)),
+            Self::RepeatsAnnounces => {
+                let is_announce =
+                    |action: &&NetAction| matches!(action, NetAction::Announce { .. });
+                let announces: Vec<_> = out.net.iter().filter(is_announce).cloned().collect();
+                for _ in 0..5 {
+                    out.net.extend(announces.iter().cloned());
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Random worlds with random faults, those that failed once, and mistakes planted to see that the checkers bite.
+
+use riverrun_sim::Planted;
+use riverrun_sim::chaos::{self, Plan};
+use riverrun_sim::check::{Property, Violation};
+
+use crate::say;
+
+/// How many seeds the test command runs.
+const SEEDS: u64 = 300;
+/// Within how many seeds a planted mistake has to be seen.
+const SEEDS_TO_CATCH: u64 = 120;
+
+#[test]
+fn nothing_that_goes_wrong_makes_a_sound_client_do_wrong() {
+    let failed: Vec<u64> = (0..SEEDS).filter(|seed| fails(*seed)).collect();
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
+}
+
+/// Whether a seed's world goes wrong; says how to see it again, and what is left of it when made smaller.
+fn fails(seed: u64) -> bool {
+    let plan = chaos::draw(seed);
+    let Some(first) = plan.run().violations.into_iter().next() else {
+        return false;
+    };
+    say(&format!(
+        "seed {seed}: {first}\n  see it again: riverrun simulate chaos --seed {seed}"
+    ));
+    let (smaller, _) = chaos::shrink(&plan, first.property);
+    say(&toml::to_string(&smaller).expect("a plan is plain data"));
+    true
+}
+
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    let plans = [
+        (
+            "late-blocks-under-a-download-limit",
+            include_str!("../regressions/late-blocks-under-a-download-limit.toml"),
+        ),
+        (
+            "refusals-of-what-is-claimed",
+            include_str!("../regressions/refusals-of-what-is-claimed.toml"),
+        ),
+        (
+            "requests-to-a-closing-connection",
+            include_str!("../regressions/requests-to-a-closing-connection.toml"),
+        ),
+        (
+            "one-wrong-block-of-a-v2-piece",
+            include_str!("../regressions/one-wrong-block-of-a-v2-piece.toml"),
+        ),
+    ];
+    for (name, text) in plans {
+        let plan: Plan = toml::from_str(text).expect("a plan");
+        let violations = plan.run().violations;
+        assert_eq!(violations, [], "{name}");
+    }
+}
+
+#[test]
+fn a_seed_is_one_run_of_chaos() {
+    for seed in [3, 9, 28] {
+        let [one, other] = [(); 2].map(|()| chaos::draw(seed).run());
+        assert_eq!(one, other, "seed {seed}");
+    }
+    assert_ne!(chaos::draw(3).run().trace, chaos::draw(9).run().trace);
+}
+
+#[test]
+fn every_planted_mistake_is_caught() {
+    let mut missed = Vec::new();
+    for planted in Planted::ALL {
+        match caught(planted) {
+            Some((seed, first)) => say(&format!("{planted:?}, seed {seed}: {first}")),
+            None => missed.push(planted),
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?} went unseen");
+}
+
+fn caught(planted: Planted) -> Option<(u64, Violation)> {
+    let run = |seed| {
+        Plan {
+            planted: Some(planted),
+            ..chaos::draw(seed)
+        }
+        .run()
+    };
+    let first = |seed| Some((seed, run(seed).violations.into_iter().next()?));
+    (0..SEEDS_TO_CATCH).find_map(first)
+}
+
+#[test]
+fn a_failing_plan_is_made_smaller_and_still_fails() {
+    let plan = Plan {
+        planted: Some(Planted::NeverUnchokes),
+        ..chaos::draw(0)
+    };
+    let (smaller, outcome) = chaos::shrink(&plan, Property::Completion);
+    let told = |violation: &Violation| violation.property == Property::Completion;
+    assert!(outcome.violations.iter().any(told));
+    assert_eq!(
+        (smaller.pieces, smaller.hosts.len(), smaller.faults.len()),
+        (2, 2, 0)
+    );
+}
