@@ -8,9 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use riverrun_base::{PeerId, PieceIndex, Sha1Digest, Sha256Digest};
+use riverrun_base::{Nearness, PeerId, PieceIndex, Sha1Digest, Sha256Digest};
 
-use crate::candidates::is_local;
 use crate::key::ConnKey;
 use crate::outbox::BlockDigests;
 
@@ -36,7 +35,7 @@ impl Culprit {
         let ip = ip.to_canonical();
         Self {
             ip,
-            peer_id: peer_id.filter(|_| is_local(ip)),
+            peer_id: peer_id.filter(|_| Nearness::is_local(ip)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use riverrun_base::{Rng, Time};
+use riverrun_base::{Nearness, Rng, Time};
 use riverrun_metainfo::Info;
 
 use crate::input::PeerSource;
@@ -105,14 +105,6 @@ const fn share_of(source: PeerSource) -> usize {
     }
 }
 
-/// Whether an address is one of this machine or its surroundings, where many peers may share it.
-pub(crate) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
-}
-
 /// Whether an address may be dialled at all. `near` says that peers in our surroundings are known to be in this
 /// swarm, so that strangers may name more of them.
 pub(crate) fn is_dialable(
@@ -124,10 +116,7 @@ pub(crate) fn is_dialable(
     let ip = addr.ip().to_canonical();
     let is_own =
         addr.port() == own.listen_port && (own.external_ip == Some(ip) || ip.is_loopback());
-    let is_host = match ip {
-        IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && ip.octets()[0] != 0,
-        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
-    };
+    let is_host = Nearness::of(ip).is_some();
     let is_trusted = match source {
         PeerSource::User | PeerSource::Incoming => true,
         PeerSource::Tracker => ip.is_loopback(),
@@ -135,7 +124,11 @@ pub(crate) fn is_dialable(
     };
     let port_ok = addr.port() >= 1024 || matches!(addr.port(), 80 | 443) || is_trusted;
     let strangers = matches!(source, PeerSource::Dht | PeerSource::Exchange);
-    addr.port() != 0 && !is_own && is_host && port_ok && (near || !strangers || !is_local(ip))
+    addr.port() != 0
+        && !is_own
+        && is_host
+        && port_ok
+        && (near || !strangers || !Nearness::is_local(ip))
 }
 
 impl Candidates {
@@ -162,7 +155,7 @@ impl Candidates {
             return false;
         }
         let ip = addr.ip();
-        let crowded = !is_local(ip)
+        let crowded = !Nearness::is_local(ip)
             && self
                 .by_ip
                 .get(&ip)
@@ -172,7 +165,7 @@ impl Candidates {
             return false;
         }
         *self.per_source.entry(source).or_default() += 1;
-        if !is_local(ip) {
+        if !Nearness::is_local(ip) {
             self.by_ip.entry(ip).or_default().candidates += 1;
         }
         let rank = rank(addr, own, rng);

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use riverrun_base::{Bitfield, InfoHash, Time};
+use riverrun_base::{Bitfield, InfoHash, Nearness, Time};
 use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, EncryptionPolicy, PeerCommand, PeerHello};
 
 use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::bans::Culprit;
-use crate::candidates::{DialEnd, is_dialable, is_local};
+use crate::candidates::{DialEnd, is_dialable};
 use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
 use crate::outbox::{Event, NetAction};
@@ -29,8 +29,11 @@ impl Torrent {
         if !source.may_serve(self.info()) {
             return;
         }
-        let near =
-            cx.config.is_local_network || self.peers.ready().any(|peer| is_local(peer.addr.ip()));
+        let near = cx.config.is_local_network
+            || self
+                .peers
+                .ready()
+                .any(|peer| Nearness::is_local(peer.addr.ip()));
         for addr in addrs.iter().take(FOUND_MAX) {
             if is_dialable(*addr, source, cx.shared.own, near) {
                 self.candidates
@@ -207,7 +210,7 @@ impl Torrent {
             return Err(CloseReason::Banned);
         }
         let of_ip = self.peers.of_ip(addr.ip());
-        if !is_local(addr.ip()) && of_ip >= cx.config.connections_per_ip_max as usize {
+        if !Nearness::is_local(addr.ip()) && of_ip >= cx.config.connections_per_ip_max as usize {
             return Err(CloseReason::Duplicate);
         }
         let full = self.peers.len() >= self.options.connections_max as usize
