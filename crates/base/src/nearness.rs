@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub enum Nearness {
     /// This machine.
     Machine,
-    /// The same cable or radio (169.254/16, fe80::/10). Clouds answer there with a machine's secrets.
+    /// The same cable or radio (`169.254/16`, `fe80::/10`). Clouds answer there with a machine's secrets.
     Link,
     /// The same private network, or the provider's (RFC 1918, RFC 4193, RFC 6598).
     Network,

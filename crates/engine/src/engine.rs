@@ -27,8 +27,9 @@ use crate::driver::shard::{
     self, DiskMessage, NewTorrent, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
 };
 use crate::driver::socket::{Family, Sockets};
-use crate::driver::tracker::{TrackerClient, Trackers, read_body};
+use crate::driver::tracker::{TrackerClient, Trackers};
 use crate::driver::udp::{DATAGRAMS_WAITING, Datagrams, Received};
+use crate::driver::web::{Author, Web, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
 use crate::network::{NetworkOptions, NetworkState};
@@ -402,17 +403,13 @@ impl Engine {
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, AddError> {
         let mut failure = "no address in a family that we use".to_owned();
         for family in Family::ALL {
-            let Some(client) = self
-                .inner
-                .sockets
-                .web(family)
-                .map_err(|error| fetch_error(url, error.to_string()))?
-            else {
-                continue;
-            };
-            match client.get(url).send().await {
-                Ok(response) => return read_torrent(url, response).await,
-                Err(error) => failure = error.to_string(),
+            match Web::new(&self.inner.sockets)
+                .get(family, url, Author::User)
+                .await
+            {
+                Some(Ok(response)) => return read_torrent(url, response).await,
+                Some(Err(error)) => failure = error.to_string(),
+                None => {}
             }
         }
         Err(fetch_error(url, failure))

@@ -20,6 +20,7 @@
 
 mod add;
 mod dht;
+mod authorities;
 mod driver;
 mod engine;
 mod error;
@@ -31,6 +32,7 @@ mod transports;
 
 pub use add::AddTorrent;
 pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
+pub use authorities::{Authorities, InvalidAuthorities};
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};

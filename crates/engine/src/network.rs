@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::authorities::Authorities;
+
 /// The longest name of an interface on Linux, in bytes (`IFNAMSIZ` with its zero).
 const INTERFACE_NAME_LEN_MAX: usize = 15;
 
@@ -18,6 +20,8 @@ pub struct NetworkOptions {
     pub bind: Vec<Bind>,
     /// The name servers to ask when bound, instead of the system's.
     pub dns: Vec<SocketAddr>,
+    /// Whom to trust with certificates beside the system's authorities.
+    pub authorities: Authorities,
 }
 
 impl NetworkOptions {
@@ -30,6 +34,12 @@ impl NetworkOptions {
     /// Asks these name servers when bound.
     pub fn dns(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.dns.extend(servers);
+        self
+    }
+
+    /// Trusts these authorities beside the system's.
+    pub fn authorities(mut self, authorities: Authorities) -> Self {
+        self.authorities = authorities;
         self
     }
 }

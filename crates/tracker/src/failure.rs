@@ -48,9 +48,12 @@ pub enum TrackerFailure {
     /// It did not answer in time.
     #[error("the tracker did not answer")]
     TimedOut,
-    /// It could not be reached: no such name, no connection, no valid certificate.
+    /// It could not be reached: no such name, no connection.
     #[error("the tracker could not be reached: {0}")]
     Unreachable(String),
+    /// It does not prove who it is: its certificate is not right.
+    #[error("the tracker is not trusted: {0}")]
+    Untrusted(String),
     /// Its URL is of a kind that we do not speak, or may not be asked for this.
     #[error("the tracker cannot be used: {0}")]
     Unsupported(String),

@@ -10,6 +10,19 @@ use url::{Host, Url};
 /// The longest URL that is accepted, in bytes. Private trackers' URLs with their keys have some hundred.
 const URL_LEN_MAX: usize = 4096;
 
+/// What an announce says over HTTP, and no tracker's URL may say for it; libtorrent has the same list.
+const ANNOUNCE_ARGUMENTS: [&str; 9] = [
+    "info_hash",
+    "peer_id",
+    "port",
+    "uploaded",
+    "downloaded",
+    "left",
+    "corrupt",
+    "event",
+    "key",
+];
+
 /// A text that is no tracker's announce URL.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -157,6 +170,17 @@ impl TrackerUrl {
         &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }
 
+    /// Whether the URL has arguments of an announce already, so that ours would not be the only ones: a URL like
+    /// that is made to say something else than an announce, maybe to somebody who is no tracker.
+    pub fn has_announce_arguments(&self) -> bool {
+        let mut names = self.url.query_pairs().map(|(name, _)| name);
+        names.any(|name| {
+            ANNOUNCE_ARGUMENTS
+                .iter()
+                .any(|argument| name.eq_ignore_ascii_case(argument))
+        })
+    }
+
     /// The query, without its question mark.
     pub(crate) fn query(&self) -> Option<&str> {
         self.url.query()
@@ -192,6 +216,15 @@ impl fmt::Debug for TrackerUrl {
 mod tests {
     use super::TrackerScheme::{Http, Https, Udp, Wss};
     use super::*;
+
+    #[test]
+    fn a_url_with_arguments_of_an_announce_is_known() {
+        let check = |text: &str| TrackerUrl::parse(text).unwrap().has_announce_arguments();
+        assert!(!check("http://a.example/announce"));
+        assert!(!check("http://a.example/announce?passkey=1&uid=2"));
+        assert!(check("http://a.example/announce?x=1&Event=stopped"));
+        assert!(check("http://a.example/announce?info%5fhash=1"));
+    }
 
     #[test]
     fn urls_of_trackers_are_read() {

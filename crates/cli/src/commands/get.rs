@@ -83,7 +83,7 @@ async fn download(
     screen: &mut Screen,
 ) -> Outcome {
     let mut interrupts = Interrupts::listen()?;
-    let engine = transfer::start(&args.network, &around.state_dir()?).await?;
+    let engine = transfer::start(&args.network, around).await?;
     let mut progress = Progress::new(screen);
     let transfer = transfer(
         args,

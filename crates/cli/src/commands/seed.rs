@@ -84,7 +84,7 @@ async fn serve(
     screen: &mut Screen,
 ) -> Outcome {
     let mut interrupts = Interrupts::listen()?;
-    let engine = transfer::start(&args.network, &around.state_dir()?).await?;
+    let engine = transfer::start(&args.network, around).await?;
     let mut progress = Progress::new(screen);
     let outcome = seed_all(args, seeded, &engine, &mut interrupts, &mut progress).await;
     transfer::leave(engine, outcome, &mut interrupts).await

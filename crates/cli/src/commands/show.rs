@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Ou
         }
     };
     if args.scrape {
-        return scrape::run(hashes, &trackers, args.reach.options(), screen);
+        return scrape::run(hashes, &trackers, args.reach.options(around)?, screen);
     }
     Ok(())
 }

@@ -2,20 +2,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use riverrun_base::Rate;
 use riverrun_engine::{
-    Bind, DhtConfig, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError, Transports,
-    is_local,
+    Authorities, Bind, DhtConfig, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError,
+    Transports, is_local,
 };
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::screen::Surroundings;
 
 /// Flags that bound where anything may be sent, of all commands that use the network.
 #[derive(Args, Clone, Debug)]
@@ -27,13 +28,22 @@ pub(crate) struct ReachFlags {
     /// Ask this name server, not the system's, when bound; repeat for several
     #[arg(long, value_name = "ADDR")]
     dns: Vec<DnsServer>,
+    /// Trust the certificate authorities in this PEM file too, beside the system's
+    #[arg(long, value_name = "FILE")]
+    tracker_ca: Option<PathBuf>,
 }
 
 impl ReachFlags {
-    pub(crate) fn options(&self) -> NetworkOptions {
-        NetworkOptions::default()
+    pub(crate) fn options(&self, around: &Surroundings) -> Outcome<NetworkOptions> {
+        let options = NetworkOptions::default()
             .bind(self.bind.iter().cloned())
-            .dns(self.dns.iter().map(|server| server.0))
+            .dns(self.dns.iter().map(|server| server.0));
+        let Some(file) = &self.tracker_ca else {
+            return Ok(options);
+        };
+        let text = std::fs::read(around.path(file)).map_err(|e| Failure::io(file, e))?;
+        let bad = |error| Failure::new(ExitCode::Config, error).about(file.display());
+        Ok(options.authorities(Authorities::from_pem(&text).map_err(bad)?))
     }
 }
 
@@ -203,12 +213,12 @@ impl FromStr for DnsServer {
     }
 }
 
-/// Starts an engine that keeps its state in `state_dir`.
-pub(crate) async fn start(flags: &NetworkFlags, state_dir: &Path) -> Outcome<Engine> {
+/// Starts an engine from flags.
+pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcome<Engine> {
     let listen = flags.listen();
-    let mut builder = Engine::builder(state_dir)
+    let mut builder = Engine::builder(around.state_dir()?)
         .listen(listen.iter().copied())
-        .network(flags.reach.options())
+        .network(flags.reach.options(around)?)
         .limits(flags.limits())
         .encryption(flags.encryption)
         .transports(flags.transports());

@@ -17,6 +17,7 @@ mod clients;
 mod creation;
 mod endings;
 mod hostile;
+mod https;
 mod kills;
 mod payload;
 mod riverrun;

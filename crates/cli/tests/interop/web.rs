@@ -8,6 +8,8 @@ use std::net::{TcpListener, TcpStream};
 pub(crate) enum Answer {
     /// A whole response with this status and body.
     Body(u16, Vec<u8>),
+    /// Sends everybody to this URL.
+    Redirect(String),
     /// Bytes that are no HTTP.
     Raw(&'static [u8]),
     /// Closes without a word.
@@ -38,6 +40,13 @@ fn respond(mut stream: TcpStream, answer: &Answer) -> std::io::Result<Option<Tcp
         Answer::Raw(bytes) => {
             read_request(&mut stream)?;
             stream.write_all(bytes)?;
+        }
+        Answer::Redirect(url) => {
+            read_request(&mut stream)?;
+            write!(
+                stream,
+                "HTTP/1.1 302 X\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )?;
         }
         Answer::Body(status, body) => {
             read_request(&mut stream)?;

@@ -18,3 +18,4 @@ pub(crate) mod tracker;
 pub(crate) mod udp;
 pub(crate) mod udp_tracker;
 pub(crate) mod utp;
+pub(crate) mod web;

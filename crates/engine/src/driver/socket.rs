@@ -24,9 +24,10 @@ use tokio::sync::watch;
 use self::dns::Resolver;
 use self::ground::{Ground, Place};
 use self::web::WebClients;
+use super::web::Reach;
 use crate::network::{NetworkOptions, NetworkState};
 
-pub(crate) use self::web::ClientError;
+pub(crate) use self::web::{ClientError, TIMEOUT as HTTP_TIMEOUT};
 
 /// The kernel's queue of connections not yet accepted.
 const BACKLOG: i32 = 256;
@@ -53,10 +54,7 @@ impl Family {
     pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     pub(crate) const fn of(addr: &SocketAddr) -> Self {
-        match addr {
-            SocketAddr::V4(_) => Self::V4,
-            SocketAddr::V6(_) => Self::V6,
-        }
+        Self::of_ip(addr.ip())
     }
 
     pub(crate) const fn of_ip(ip: IpAddr) -> Self {
@@ -320,14 +318,19 @@ impl Sockets {
         UdpSocket::listen(&place, local.port())
     }
 
-    /// A client for trackers and torrents on the web, in one address family; `None` if the family is not used.
-    pub(crate) fn web(&self, family: Family) -> Result<Option<reqwest::Client>, ClientError> {
+    /// A client for trackers and torrents on the web, in one address family; `None` if the family is not used. It
+    /// follows no redirects: [`Web`](super::web::Web) does, with rules.
+    pub(crate) fn web(
+        &self,
+        family: Family,
+        reach: Reach,
+    ) -> Result<Option<reqwest::Client>, ClientError> {
         if !self.allows(family) {
             return Ok(None);
         }
         let place = self.inner.ground.borrow().place(family);
         place
-            .map(|place| self.inner.web.client(self, &place))
+            .map(|place| self.inner.web.client(self, &place, reach))
             .transpose()
     }
 

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use reqwest::StatusCode;
-use riverrun_base::InfoHash;
+use riverrun_base::{InfoHash, Nearness};
 use riverrun_swarm::{Input, TorrentKey, TrackerKey};
 use riverrun_tracker::{
-    AnnounceRequest, AnnounceResponse, InvalidReply, ScrapeCounts, ScrapeResponse, TrackerFailure,
-    TrackerHost, TrackerScheme, TrackerUrl, http,
+    AnnounceRequest, AnnounceResponse, ScrapeCounts, ScrapeResponse, TrackerFailure, TrackerHost,
+    TrackerScheme, TrackerUrl, http,
 };
 use tokio::sync::mpsc;
 
@@ -15,11 +15,20 @@ use super::clock::Clock;
 use super::shard::ShardMessage;
 use super::socket::{Family, Sockets};
 use super::udp_tracker::UdpTrackers;
+use super::web::{Author, Reach, Web, answered_from, read_body};
 use crate::error::StartError;
 use crate::network::{NetworkOptions, NetworkState};
 
 /// The longest body that is read, before and after decompression.
-pub(crate) const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What an HTTP tracker has sent.
+struct Page {
+    status: StatusCode,
+    /// How far away it is.
+    from: Option<Nearness>,
+    body: Vec<u8>,
+}
 
 /// Asks trackers for the shard.
 #[derive(Clone, Debug)]
@@ -79,7 +88,8 @@ impl TrackerClient {
 
     pub(crate) fn start(clock: Clock, seed: u64, sockets: Sockets) -> Result<Self, StartError> {
         for family in Family::ALL {
-            sockets.web(family).map_err(StartError::Http)?;
+            let made = sockets.web(family, Reach::Machine);
+            made.map_err(StartError::Http)?;
         }
         Ok(Self {
             udp: UdpTrackers::start(clock, seed, sockets.clone()),
@@ -111,16 +121,16 @@ impl TrackerClient {
         let target = http::scrape_url(url, &[info_hash]).ok_or_else(no_scrape)?;
         // What one family says the other would say too: the second is asked only if the first does not answer.
         let mut failure = self.no_client();
-        for client in Family::ALL
-            .into_iter()
-            .filter_map(|family| self.web(family, url))
-        {
-            match fetch(client, &target)
-                .await
-                .and_then(|(status, body)| answer_or_status(http::parse_scrape(&body), status))
-            {
-                Ok(answer) => return Ok(answer),
-                Err(error) => failure = error,
+        for family in Family::ALL {
+            match self.fetch(family, url, &target).await {
+                Some(Ok(page)) => {
+                    match answer_or_status(http::parse_scrape(&page.body), page.status) {
+                        Ok(answer) => return Ok(answer),
+                        Err(error) => failure = error,
+                    }
+                }
+                Some(Err(error)) => failure = error,
+                None => {}
             }
         }
         Err(failure)
@@ -142,32 +152,29 @@ impl TrackerClient {
         Err(failure)
     }
 
+    /// The addresses of a UDP tracker that may be asked.
     async fn resolve(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerFailure> {
         let port = url.port();
-        match url.host() {
-            TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
+        let mut found = match url.host() {
+            TrackerHost::Ip(ip) => vec![SocketAddr::new(*ip, port)],
             TrackerHost::Name(name) => self
                 .sockets
                 .resolve(name, port)
                 .await
-                .map_err(|error| TrackerFailure::Unreachable(error.to_string())),
-        }
-    }
-
-    /// The client that reaches a tracker in a family, if there is one.
-    fn web(&self, family: Family, url: &TrackerUrl) -> Option<reqwest::Client> {
-        let fits = match url.host() {
-            TrackerHost::Ip(ip) => Family::of_ip(*ip) == family,
-            TrackerHost::Name(_) => true,
+                .map_err(|error| TrackerFailure::Unreachable(error.to_string()))?,
         };
-        if !fits {
-            return None;
+        let may_ask = |addr: &SocketAddr| {
+            Nearness::of(addr.ip()).is_some_and(|nearness| nearness != Nearness::Link)
+        };
+        let forbidden = found.iter().find(|addr| !may_ask(addr)).copied();
+        found.retain(may_ask);
+        match forbidden {
+            Some(addr) if found.is_empty() => {
+                let message = format!("its url leads to {}, which is never asked", addr.ip());
+                Err(TrackerFailure::Unreachable(message))
+            }
+            _ => Ok(found),
         }
-        let client = self.sockets.web(family);
-        client.unwrap_or_else(|error| {
-            tracing::warn!(%error, "no HTTP client can be made");
-            None
-        })
     }
 
     /// What is said if there is no client in any family.
@@ -196,9 +203,48 @@ impl TrackerClient {
         request: &AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
         let target = http::announce_url(url, request);
-        let [v4, v6] = Family::ALL.map(|family| self.web(family, url));
-        let (v4, v6) = tokio::join!(ask_client(v4, &target), ask_client(v6, &target));
+        let (v4, v6) = tokio::join!(
+            self.ask_family(Family::V4, url, &target),
+            self.ask_family(Family::V6, url, &target)
+        );
         join_answers([v4, v6].into_iter().flatten()).unwrap_or_else(|| Err(self.no_client()))
+    }
+
+    async fn ask_family(
+        &self,
+        family: Family,
+        url: &TrackerUrl,
+        target: &str,
+    ) -> Option<Result<AnnounceResponse, TrackerFailure>> {
+        let read = |page: Page| {
+            let mut answer = answer_or_status(http::parse_announce(&page.body), page.status)?;
+            keep_dialable(&mut answer.peers, page.from);
+            Ok(answer)
+        };
+        Some(self.fetch(family, url, target).await?.and_then(read))
+    }
+
+    /// Asks an HTTP tracker in one family, unless that is not used.
+    async fn fetch(
+        &self,
+        family: Family,
+        url: &TrackerUrl,
+        target: &str,
+    ) -> Option<Result<Page, TrackerFailure>> {
+        if url.has_announce_arguments() {
+            let why = "its url brings arguments of an announce".to_owned();
+            return Some(Err(TrackerFailure::Unsupported(why)));
+        }
+        let response = Web::new(&self.sockets)
+            .get(family, target, Author::Stranger)
+            .await?;
+        let page = async {
+            let response = response?;
+            let (status, from) = (response.status(), answered_from(&response));
+            let body = read_body(response, HTTP_BODY_BYTES_MAX).await?;
+            Ok(Page { status, from, body })
+        };
+        Some(page.await)
     }
 
     async fn ask_udp(
@@ -209,40 +255,16 @@ impl TrackerClient {
         let addrs = self.resolve(url).await?;
         let first_of = |is_family: fn(&SocketAddr) -> bool| addrs.iter().copied().find(is_family);
         let (v4, v6) = (first_of(SocketAddr::is_ipv4), first_of(SocketAddr::is_ipv6));
-        let (v4, v6) = tokio::join!(
-            self.udp.announce(v4, url, request),
-            self.udp.announce(v6, url, request)
-        );
+        let ask = async |endpoint: Option<SocketAddr>| {
+            let mut answer = self.udp.announce(endpoint, url, request).await?;
+            if let (Ok(answer), Some(endpoint)) = (&mut answer, endpoint) {
+                keep_dialable(&mut answer.peers, Nearness::of(endpoint.ip()));
+            }
+            Some(answer)
+        };
+        let (v4, v6) = tokio::join!(ask(v4), ask(v6));
         join_answers([v4, v6].into_iter().flatten()).unwrap_or_else(|| Err(no_family()))
     }
-}
-
-async fn ask_client(
-    client: Option<reqwest::Client>,
-    target: &str,
-) -> Option<Result<AnnounceResponse, TrackerFailure>> {
-    Some(ask_one(client?, target).await)
-}
-
-async fn ask_one(
-    client: reqwest::Client,
-    target: &str,
-) -> Result<AnnounceResponse, TrackerFailure> {
-    let (status, body) = fetch(client, target).await?;
-    answer_or_status(http::parse_announce(&body), status)
-}
-
-async fn fetch(
-    client: reqwest::Client,
-    target: &str,
-) -> Result<(StatusCode, Vec<u8>), TrackerFailure> {
-    let response = client
-        .get(target)
-        .send()
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let status = response.status();
-    Ok((status, read_body(response, HTTP_BODY_BYTES_MAX).await?))
 }
 
 /// Trackers send their failure reason with any status; without one the status is all there is.
@@ -266,36 +288,16 @@ fn no_family() -> TrackerFailure {
     TrackerFailure::Unsupported("no address in a family that we use".to_owned())
 }
 
-/// A whole body, of at most `limit` bytes.
-pub(crate) async fn read_body(
-    mut response: reqwest::Response,
-    limit: usize,
-) -> Result<Vec<u8>, TrackerFailure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| unreachable(&error))?
-    {
-        let actual = body.len() + chunk.len();
-        if actual > limit {
-            return Err(InvalidReply::TooLong { actual, limit }.into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn unreachable(error: &reqwest::Error) -> TrackerFailure {
-    if error.is_timeout() {
-        return TrackerFailure::TimedOut;
-    }
-    // The outer error repeats the URL, which may hold a secret key; the innermost says what happened.
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    TrackerFailure::Unreachable(cause.to_string())
+/// Peers that a tracker may send us to: none of this machine but from a tracker on it, and none of the link from
+/// outside. Those of private networks stay, since a swarm behind one router may have a tracker outside.
+fn keep_dialable(peers: &mut Vec<SocketAddr>, tracker: Option<Nearness>) {
+    let tracker = tracker.unwrap_or(Nearness::World);
+    peers.retain(|peer| match Nearness::of(peer.ip()) {
+        None => false,
+        Some(Nearness::Machine) => tracker == Nearness::Machine,
+        Some(Nearness::Link) => tracker != Nearness::World,
+        Some(Nearness::Network | Nearness::World) => true,
+    });
 }
 
 /// One answer out of those of both families: peers of both, all else of the first. An error counts only if
@@ -345,6 +347,27 @@ mod tests {
             tracker_id: None,
             warning: None,
         }
+    }
+
+    #[test]
+    fn only_a_tracker_on_this_machine_names_peers_on_it() {
+        let kept = |tracker| {
+            let mut peers = [
+                "127.0.0.1:1",
+                "[fe80::1]:2",
+                "10.0.0.1:3",
+                "1.1.1.1:4",
+                "0.0.0.0:5",
+            ]
+            .map(|peer| peer.parse().unwrap())
+            .to_vec();
+            keep_dialable(&mut peers, tracker);
+            peers.iter().map(SocketAddr::port).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(Some(Nearness::Machine)), [1, 2, 3, 4]);
+        assert_eq!(kept(Some(Nearness::Network)), [2, 3, 4]);
+        assert_eq!(kept(Some(Nearness::World)), [3, 4]);
+        assert_eq!(kept(None), [3, 4]);
     }
 
     #[test]

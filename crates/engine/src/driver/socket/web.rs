@@ -9,15 +9,13 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::ground::Place;
 use super::{Family, Sockets};
+use crate::driver::web::{Reach, WebError};
 
-/// A request must have been answered within this time.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// A request, with all its redirects, must have been answered within this time.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connecting must not take longer than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Redirects that are followed; more is a loop.
-const REDIRECTS_MAX: usize = 5;
 
 /// Idle connections are kept this long: trackers are asked every half hour, and keep none open for us.
 const IDLE: Duration = Duration::from_secs(20);
@@ -25,11 +23,13 @@ const IDLE: Duration = Duration::from_secs(20);
 /// A client could not be built: no TLS roots, as a rule.
 pub(crate) type ClientError = reqwest::Error;
 
-/// A client a family, made when first needed: reading the roots of trust takes a while.
+/// A client for each family and [`Reach`], made when first needed: reading the roots of trust takes a while.
 #[derive(Debug, Default)]
 pub(super) struct WebClients {
-    clients: Mutex<[Option<(Place, reqwest::Client)>; 2]>,
+    clients: Mutex<Slots>,
 }
+
+type Slots = [[Option<(Place, reqwest::Client)>; Reach::ALL.len()]; 2];
 
 impl WebClients {
     /// The client that speaks from `place`.
@@ -37,37 +37,59 @@ impl WebClients {
         &self,
         sockets: &Sockets,
         place: &Place,
+        reach: Reach,
     ) -> Result<reqwest::Client, ClientError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut clients[usize::from(place.ip.is_ipv6())];
+        let slot = &mut clients[usize::from(place.ip.is_ipv6())][reach as usize];
         if let Some((_, client)) = slot.as_ref().filter(|(held, _)| held == place) {
             return Ok(client.clone());
         }
-        let client = build(sockets, place)?;
+        let client = build(sockets, place, reach)?;
         *slot = Some((place.clone(), client.clone()));
         Ok(client)
     }
 
     /// Lets go of all, with the connections that they keep open.
     pub(super) fn clear(&self) {
-        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = [None, None];
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = Slots::default();
     }
 }
 
-fn build(sockets: &Sockets, place: &Place) -> Result<reqwest::Client, ClientError> {
-    let family = Family::of_ip(place.ip);
-    let sockets = Unowned(Arc::downgrade(&sockets.inner), family);
+fn build(sockets: &Sockets, place: &Place, reach: Reach) -> Result<reqwest::Client, ClientError> {
+    let resolver = Arc::new(Unowned {
+        sockets: Arc::downgrade(&sockets.inner),
+        family: Family::of_ip(place.ip),
+        reach,
+    });
+    let builder = || bare(place, resolver.clone());
+    let extra = || {
+        sockets
+            .inner
+            .options
+            .authorities
+            .certificates
+            .iter()
+            .cloned()
+    };
+    // A machine without a single authority has no TLS, or only that of our user's; plain HTTP and all else work.
+    builder()
+        .tls_certs_merge(extra())
+        .build()
+        .or_else(|_| builder().tls_certs_only(extra()).build())
+}
+
+fn bare(place: &Place, resolver: Arc<Unowned>) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("riverrun/", env!("CARGO_PKG_VERSION")))
         .local_address(place.ip)
-        .dns_resolver(Arc::new(sockets))
+        .dns_resolver(resolver)
         // Never one from the environment: a BitTorrent client must not go where its user did not send it.
         .no_proxy()
         .timeout(TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE)
-        .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX));
-    bind_device(builder, place).build()
+        .redirect(reqwest::redirect::Policy::none());
+    bind_device(builder, place)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -84,11 +106,15 @@ fn bind_device(builder: reqwest::ClientBuilder, _: &Place) -> reqwest::ClientBui
 }
 
 /// The way to resolve names for a client that the sockets themselves keep: it must not keep them.
-struct Unowned(std::sync::Weak<super::Inner>, Family);
+struct Unowned {
+    sockets: std::sync::Weak<super::Inner>,
+    family: Family,
+    reach: Reach,
+}
 
 impl Resolve for Unowned {
     fn resolve(&self, name: Name) -> Resolving {
-        let (inner, family) = (self.0.upgrade(), self.1);
+        let (inner, family, reach) = (self.sockets.upgrade(), self.family, self.reach);
         Box::pin(async move {
             let gone = || io::Error::other("the engine has stopped");
             let sockets = Sockets {
@@ -98,10 +124,14 @@ impl Resolve for Unowned {
             // The client has one source address, so that the other family cannot be reached from it.
             found.retain(|addr: &SocketAddr| Family::of(addr) == family);
             if found.is_empty() {
-                return Err(io::Error::other("no address in a family that we use").into());
+                return Err(WebError::NoAddress.into());
             }
-            let found: Addrs = Box::new(found.into_iter());
-            Ok(found)
+            let forbidden = found.iter().find(|addr| !reach.allows(addr.ip())).copied();
+            found.retain(|addr| reach.allows(addr.ip()));
+            match forbidden {
+                Some(addr) if found.is_empty() => Err(reach.forbid(addr.ip()).into()),
+                _ => Ok(Box::new(found.into_iter()) as Addrs),
+            }
         })
     }
 }
