@@ -246,7 +246,7 @@ impl TorrentHandle {
         }
     }
 
-    /// Hashes everything that is on disk again.
+    /// Hashes everything that is on disk again. A stopped torrent does so too, and stays stopped.
     pub async fn recheck(&self) -> Result<(), EngineStopped> {
         self.command(TorrentCommand::Recheck).await
     }

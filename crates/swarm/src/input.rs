@@ -188,7 +188,7 @@ pub enum TorrentCommand {
     Stop,
     /// Stop and forget; ends with [`Event::Removed`](crate::Event::Removed). Files stay.
     Remove,
-    /// Hash everything that is on disk again.
+    /// Hash everything that is on disk again. A torrent that rests does so, and rests again.
     Recheck,
     /// Set the files' priorities.
     Priorities(Vec<Priority>),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use riverrun_base::{PieceIndex, Time};
 use riverrun_sim::{Action, Content, HostConfig, HostId, Manners};
-use riverrun_swarm::{Input, Priority, TorrentCommand, TorrentOptions, TorrentState};
+use riverrun_swarm::{Event, Input, Priority, TorrentCommand, TorrentOptions, TorrentState};
 
 use crate::arena::Arena;
 
@@ -194,6 +194,38 @@ fn a_recheck_believes_only_the_disk() {
     world.run_until(Time::from_secs(2));
     assert_eq!(world.have(seed), 15);
     assert_eq!(world.state(seed), TorrentState::Downloading);
+}
+
+#[test]
+fn a_stopped_torrent_is_checked_and_stays_stopped() {
+    let content = Content::tokens(16, 4);
+    let mut world = Arena::new(8, &content);
+    let seed = world.seed(RATE);
+    world.run_until(Time::from_secs(1));
+    world.command(seed, TorrentCommand::Stop);
+    world.run_until(Time::from_secs(2));
+    assert_eq!(world.state(seed), TorrentState::Stopped);
+    let lost = PieceIndex(3);
+    world.act(Action::Spoil(seed, lost));
+    world.command(seed, TorrentCommand::Recheck);
+    assert_ne!(world.state(seed), TorrentState::Stopped);
+    world.run_until(Time::from_secs(5));
+    assert_eq!(world.state(seed), TorrentState::Stopped);
+    let events = world.events(seed).iter();
+    let checked: Vec<_> = events
+        .filter_map(|event| match event {
+            Event::Checked { piece, ok, .. } => Some((*piece, *ok)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(checked.len(), 16);
+    assert!(checked.iter().all(|(piece, ok)| *ok == (*piece != lost)));
+    // Told to run while it is checked, it runs.
+    world.command(seed, TorrentCommand::Recheck);
+    world.command(seed, TorrentCommand::Start);
+    world.run_until(Time::from_secs(9));
+    assert_eq!(world.state(seed), TorrentState::Downloading);
+    assert_eq!(world.have(seed), 15);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!    │                                    └────────────────────────┘
 //!    └── Stopping ←─stop, remove── any of them
 //! ```
+//! A torrent that is checked while it is stopped goes the way to Checking, and from there to Stopping.
 //! A fault of storage is beside that, and goes by itself.
 
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) struct Lifecycle {
     reported: Option<TorrentState>,
     /// [`Event::Completed`] was told since the torrent runs.
     is_completed: bool,
+    /// It is not to run: it was stopped when its check was asked for.
+    only_checks: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Rest,
+    Check,
     Start,
     Vanish,
 }
@@ -140,8 +144,14 @@ impl Torrent {
     pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
         match self.life.phase {
             Phase::Stopped => {}
-            Phase::Stopping(Next::Rest) => {
+            Phase::Stopping(Next::Rest | Next::Check) => {
                 self.life.phase = Phase::Stopping(Next::Start);
+                return;
+            }
+            Phase::Opening | Phase::Checking if self.life.only_checks => {
+                // It runs when it is checked.
+                self.life.only_checks = false;
+                self.rates.start_session();
                 return;
             }
             _ => return,
@@ -223,6 +233,11 @@ impl Torrent {
             &self.file_priorities(meta.info.layout()),
         );
         self.pieces = Some(Pieces::new(have, priorities));
+        let unchecked = if self.life.only_checks {
+            Bitfield::full(count)
+        } else {
+            unchecked
+        };
         if unchecked.none() {
             self.run(cx);
         } else {
@@ -239,9 +254,23 @@ impl Torrent {
     }
 
     pub(super) fn recheck(&mut self, cx: &mut Cx<'_>) {
-        if !self.life.is_running() {
-            return;
+        match self.life.phase {
+            Phase::Running => self.check_again(cx),
+            Phase::Stopped => self.check_stopped(cx),
+            Phase::Stopping(Next::Rest) => self.life.phase = Phase::Stopping(Next::Check),
+            _ => {}
         }
+    }
+
+    /// Checks everything, and stops again.
+    fn check_stopped(&mut self, cx: &mut Cx<'_>) {
+        if self.meta.is_some() {
+            self.life.only_checks = true;
+            self.open(cx);
+        }
+    }
+
+    fn check_again(&mut self, cx: &mut Cx<'_>) {
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
             return;
         };
@@ -297,8 +326,10 @@ impl Torrent {
     }
 
     pub(super) fn check_ended(&mut self, cx: &mut Cx<'_>) {
-        if self.life.phase == Phase::Checking {
-            self.run(cx);
+        match self.life.phase {
+            Phase::Checking if self.life.only_checks => self.stop(cx),
+            Phase::Checking => self.run(cx),
+            _ => {}
         }
     }
 
@@ -422,11 +453,13 @@ impl Torrent {
         };
         self.pieces = None;
         self.life.fault = None;
+        self.life.only_checks = false;
         self.life.phase = Phase::Stopped;
         self.fetch = super::MetadataFetch::default();
         self.hash_fetch = super::HashFetch::default();
         match next {
             Next::Rest => {}
+            Next::Check => self.check_stopped(cx),
             Next::Start => self.start(cx),
             Next::Vanish => {
                 self.life.reported = Some(TorrentState::Stopped);
