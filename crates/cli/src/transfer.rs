@@ -12,7 +12,8 @@ pub(crate) use watch::{Ending, Feed, SeedGoal, Watched, storage_failure, watch};
 
 use riverrun_engine::Engine;
 
-use crate::failure::Outcome;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
 use crate::signals::{Interrupt, Interrupts, runtime};
 
 pub(crate) use progress::joined;
@@ -33,8 +34,17 @@ pub(crate) async fn leave(
     interrupts: &mut Interrupts,
 ) -> Outcome {
     let second = interrupts.finish(engine.shutdown()).await.err();
-    match second.or(outcome?) {
+    match second.or(outcome.map_err(unread)?) {
         None => Ok(()),
         Some(interrupt) => Err(interrupt.into_failure()),
     }
+}
+
+/// A reader of events that leaves is no failure of its own, but a transfer that ends for it has not reached its end.
+fn unread(failure: Failure) -> Failure {
+    if failure.code != ExitCode::Ok {
+        return failure;
+    }
+    Failure::say(ExitCode::Incomplete, "nobody reads the events any more")
+        .hint("the same command goes on where it was")
 }

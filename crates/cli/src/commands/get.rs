@@ -9,6 +9,7 @@ use clap::Args;
 use riverrun_base::InfoHashes;
 use riverrun_engine::{AddError, AddTorrent, Engine, Magnet, TorrentHandle};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
@@ -93,18 +94,8 @@ async fn download(
         &mut interrupts,
         &mut progress,
     )
-    .await
-    .map_err(unread);
+    .await;
     transfer::leave(engine, transfer, &mut interrupts).await
-}
-
-/// A reader of events that leaves is no failure of its own, but "done" would be a lie.
-fn unread(failure: Failure) -> Failure {
-    if failure.code != ExitCode::Ok {
-        return failure;
-    }
-    Failure::say(ExitCode::Incomplete, "nobody reads the events any more")
-        .hint("the same command goes on where it was")
 }
 
 async fn transfer(
@@ -142,7 +133,7 @@ struct Taken {
     failure: Option<Failure>,
 }
 
-/// Adds each source. One that fails is told, and does not harm the others.
+/// Adds all sources side by side. One that is slow or fails does not harm the others.
 async fn take_in(
     args: &Get,
     sources: Vec<Source>,
@@ -150,12 +141,19 @@ async fn take_in(
     engine: &Engine,
     progress: &mut Progress<'_>,
 ) -> Outcome<Taken> {
-    let peers = args.network.resolve_peers(engine).await?;
+    let named = args.network.resolve_peers(engine);
+    let peers = in_time(args.timeout, "--peer", named).await?;
     let dir = around.path(&args.output);
-    let mut taken = Taken::default();
+    let mut adding = JoinSet::new();
     for source in sources {
         let is_known = matches!(source, Source::Torrent(Torrent::File(_)));
-        let torrent = match add(source, args, &dir, &peers, engine).await {
+        let (args, dir, peers, engine) = (args.clone(), dir.clone(), peers.clone(), engine.clone());
+        adding.spawn(async move { (add(source, &args, &dir, &peers, &engine).await, is_known) });
+    }
+    let mut taken = Taken::default();
+    while let Some(added) = adding.join_next().await {
+        let (added, is_known) = added.map_err(|error| Failure::new(ExitCode::Other, error))?;
+        let torrent = match added {
             Ok(torrent) => torrent,
             Err(failure) => {
                 let failure = progress.failure(failure);
@@ -186,20 +184,30 @@ async fn add(
         .into_add(&args.select)?
         .dir(dir)
         .peers(peers.iter().copied());
-    let adding = engine.add(configure(add, args));
-    let wrong = |error: AddError| match error {
-        AddError::Metainfo(_) => cannot_add(error).about(&what),
-        error => cannot_add(error),
+    let adding = async {
+        let added = engine.add(configure(add, args)).await;
+        added.map_err(|error| match error {
+            AddError::Metainfo(_) => cannot_add(error).about(&what),
+            error => cannot_add(error),
+        })
     };
-    let Some(Span(time)) = args.timeout else {
-        return adding.await.map_err(wrong);
+    in_time(args.timeout, &what, adding).await
+}
+
+/// Does something that asks others, within the time that the user gives it.
+async fn in_time<T>(
+    time: Option<Span>,
+    what: &str,
+    work: impl Future<Output = Outcome<T>>,
+) -> Outcome<T> {
+    let Some(Span(time)) = time else {
+        return work.await;
     };
     let late = |_| {
         let message = format!("{what}: no answer after {}", transfer::duration(time));
         Failure::say(ExitCode::Network, message)
     };
-    let added = tokio::time::timeout(time, adding).await.map_err(late)?;
-    added.map_err(wrong)
+    tokio::time::timeout(time, work).await.map_err(late)?
 }
 
 fn configure(mut add: AddTorrent, args: &Get) -> AddTorrent {

@@ -215,7 +215,8 @@ fn eta(left_bytes: u64, rate: Rate) -> String {
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{:.1} s", time.as_secs_f64()),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
@@ -230,6 +231,7 @@ mod tests {
     #[test]
     fn times_have_two_units_at_most() {
         let check = |seconds, text| assert_eq!(duration(Duration::from_secs(seconds)), text);
+        assert_eq!(duration(Duration::from_millis(34)), "34 ms");
         check(3, "3.0 s");
         check(59, "59 s");
         check(61, "1 min 1 s");

@@ -128,6 +128,11 @@ impl Watched {
         }
     }
 
+    /// It is downloading now.
+    fn begins(&mut self) {
+        self.downloading_since.get_or_insert_with(Instant::now);
+    }
+
     fn is_over(&self) -> bool {
         self.outcome.is_some()
     }
@@ -189,6 +194,12 @@ pub(crate) async fn watch(
                 // A listener that lags misses talk; what counts is asked for at each tick.
                 if let Ok(event) = event {
                     note_event(&mut torrents, &event, progress)?;
+                    let completed = matches!(event, Event::Completed { .. })
+                        .then(|| running(&mut torrents, event.torrent()))
+                        .flatten();
+                    if let Some(watched) = completed {
+                        follow(watched, ending, progress).await?;
+                    }
                 }
             }
             Ok(()) = feed.network.changed() => {
@@ -218,6 +229,13 @@ fn note_network(state: &NetworkState, progress: &mut Progress<'_>) -> Outcome {
     Ok(())
 }
 
+/// The torrent of a key, unless it is over.
+fn running(torrents: &mut [Watched], key: TorrentKey) -> Option<&mut Watched> {
+    torrents
+        .iter_mut()
+        .find(|watched| watched.torrent.key() == key && !watched.is_over())
+}
+
 /// Brings the screen up to date with one torrent, and sees whether it is over.
 async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'_>) -> Outcome {
     let stats = match watched.torrent.stats().await {
@@ -230,7 +248,7 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
     };
     watched.had_peers |= stats.connected > 0;
     if stats.state == TorrentState::Downloading {
-        watched.downloading_since.get_or_insert_with(Instant::now);
+        watched.begins();
     }
     progress.update(&mut watched.line, &watched.torrent, &stats)?;
     // With nothing selected yet, nothing is wanted, and that would be complete.
@@ -397,6 +415,10 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
     };
     let name = watched.torrent.name();
     match event {
+        Event::State {
+            state: TorrentState::Downloading,
+            ..
+        } => watched.begins(),
         Event::Metadata { info, .. } => {
             let event =
                 json!({ "event": "metadata", "name": info.name(), "bytes": info.raw().len() });

@@ -123,10 +123,46 @@ fn ctrl_c_ends_even_a_fetch_that_hangs() {
     let scene = Scene::set(Shape::Single, "--v1");
     let url = format!("http://{}/payload.torrent", serve(Answer::Silence));
     let (_seeder, honest) = scene.seed(SLOWLY);
-    let mut ours = scene.get(&[scene.torrent(), &url, "--peer", &honest]);
+    // A source that hangs does not hold up the next.
+    let mut ours = scene.get(&[&url, scene.torrent(), "--peer", &honest]);
     ours.wait_for("added");
     ours.signal(Signal::INT);
     let since = Instant::now();
     ours.end().assert(130, &[]);
     assert!(since.elapsed() < LEAVE_TIME_MAX, "{:?}", since.elapsed());
+}
+
+#[test]
+fn a_reader_that_leaves_ends_seeding_before_its_goal() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let dir = scene.payload.parent().to_str().unwrap();
+    let args = [
+        "--json",
+        "seed",
+        scene.torrent(),
+        "-o",
+        dir,
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut child = command(&scene.home(), &args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    assert!(stderr.contains("nobody reads the events"), "{stderr}");
+}
+
+#[test]
+fn a_short_download_tells_how_long_it_took() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let (_seeder, honest) = scene.seed("1GiB");
+    let mut ours = scene.get(&[scene.torrent(), "--peer", &honest]);
+    let done = ours.wait_for("done");
+    assert!(done["seconds"].as_f64() > Some(0.0), "{done}");
+    ours.end().assert(0, &[]);
 }
