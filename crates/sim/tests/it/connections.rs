@@ -1,6 +1,7 @@
 //! Who is connected to whom, and how many.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
 use riverrun_peer::{CloseReason, EncryptionPolicy};
@@ -171,4 +172,27 @@ fn a_torrent_that_breaks_leaves_the_others_alone() {
     assert_eq!(stats.state, TorrentState::Stopped);
     assert_eq!(world.torrent(host), healthy);
     world.run_to_completion(&[host], Time::from_secs(60));
+}
+
+#[test]
+fn the_end_of_a_connection_tells_all_that_came_through_it() {
+    let content = Content::tokens(40, 16);
+    let mut world = Arena::new(4, &content);
+    let seed = world.seed(RATE);
+    let leech = world.leech(RATE);
+    world.run_to_completion(&[leech], Time::from_secs(600));
+    world.run_for(Duration::from_mins(1));
+    let [sent, received] = [seed, leech].map(|host| {
+        let through = world.events(host).iter().filter_map(|event| match event {
+            Event::PeerDisconnected {
+                uploaded_bytes,
+                downloaded_bytes,
+                ..
+            } => Some(uploaded_bytes + downloaded_bytes),
+            _ => None,
+        });
+        through.sum::<u64>()
+    });
+    let len = content.info().layout().payload_len();
+    assert_eq!((sent, received), (len, len));
 }
