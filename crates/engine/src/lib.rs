@@ -19,8 +19,8 @@
 //! Nothing is global: two engines in one process share nothing.
 
 mod add;
-mod dht;
 mod authorities;
+mod dht;
 mod driver;
 mod engine;
 mod error;
@@ -31,8 +31,8 @@ mod torrent;
 mod transports;
 
 pub use add::AddTorrent;
-pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
 pub use authorities::{Authorities, InvalidAuthorities};
+pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
