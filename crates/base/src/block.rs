@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where connections get memory for payload.
 pub trait Blocks: Send + Sync {
-    /// A block of `len` zeroed bytes, or `None` if the budget has no room: stop reading until it has.
+    /// A block of `len` bytes, whatever they are, or `None` if the budget has no room: stop reading until it has.
     fn allocate(&self, len: usize) -> Option<BlockMut>;
 }
 
 /// A block being filled. Becomes a [`Block`] by [`BlockMut::freeze`].
 pub struct BlockMut {
     bytes: Box<[u8]>,
-    /// Held for its drop: it pays back the budget.
-    _charge: Charge,
+    /// To be paid back.
+    pool: Option<Arc<PoolShared>>,
 }
 
 impl BlockMut {
@@ -23,7 +23,7 @@ impl BlockMut {
     pub fn unbudgeted(len: usize) -> Self {
         Self {
             bytes: vec![0; len].into(),
-            _charge: Charge { pool: None, len: 0 },
+            pool: None,
         }
     }
 
@@ -64,7 +64,7 @@ impl Block {
     pub fn unbudgeted(bytes: &[u8]) -> Self {
         Self(Arc::new(BlockMut {
             bytes: bytes.into(),
-            _charge: Charge { pool: None, len: 0 },
+            pool: None,
         }))
     }
 }
@@ -94,23 +94,53 @@ pub struct BlockPool {
 struct PoolShared {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
+    stock: Arc<dyn Stock>,
     on_room: Box<dyn Fn() + Send + Sync>,
 }
 
-/// What a block owes its pool, paid back on drop.
-struct Charge {
-    pool: Option<Arc<PoolShared>>,
-    len: usize,
+/// Where the memory of blocks comes from and goes to. One that keeps some saves the allocator, and the zeroing, for
+/// each block.
+pub trait Stock: Send + Sync {
+    /// Memory for so many bytes, whatever they are.
+    fn take(&self, len: usize) -> Box<[u8]>;
+    /// Memory that is not needed any more.
+    fn put(&self, bytes: Box<[u8]>);
+    /// Nothing is in use: no great need of what is kept.
+    fn rest(&self);
+}
+
+/// The allocator's memory, nothing kept.
+struct Allocator;
+
+impl Stock for Allocator {
+    fn take(&self, len: usize) -> Box<[u8]> {
+        vec![0; len].into()
+    }
+
+    fn put(&self, _: Box<[u8]>) {}
+
+    fn rest(&self) {}
 }
 
 impl BlockPool {
     /// A pool of at most `limit_bytes`. `on_room` is called, on the thread that frees a block, whenever the
     /// memory in use falls through three quarters of the limit: the moment to read again.
     pub fn new(limit_bytes: usize, on_room: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::with_stock(limit_bytes, Arc::new(Allocator), on_room)
+    }
+
+    /// The same with memory from `stock`. What that keeps does not count against the limit: it is of blocks that were
+    /// in use at some time, so both together are never more than was in use at most.
+    pub fn with_stock(
+        limit_bytes: usize,
+        stock: Arc<dyn Stock>,
+        on_room: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let on_room = Box::new(on_room);
         let shared = PoolShared {
             limit_bytes,
             used_bytes: AtomicUsize::new(0),
+            stock,
             on_room,
         };
         Self {
@@ -137,13 +167,9 @@ impl Blocks for BlockPool {
             .used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
             .ok()?;
-        let charge = Charge {
-            pool: Some(self.shared.clone()),
-            len,
-        };
         Some(BlockMut {
-            bytes: vec![0; len].into(),
-            _charge: charge,
+            bytes: self.shared.stock.take(len),
+            pool: Some(self.shared.clone()),
         })
     }
 }
@@ -159,13 +185,19 @@ impl fmt::Debug for BlockPool {
     }
 }
 
-impl Drop for Charge {
+impl Drop for BlockMut {
     fn drop(&mut self) {
         let Some(pool) = &self.pool else { return };
-        let before = pool.used_bytes.fetch_sub(self.len, Ordering::Relaxed);
+        let bytes = std::mem::take(&mut self.bytes);
+        let len = bytes.len();
+        pool.stock.put(bytes);
+        let before = pool.used_bytes.fetch_sub(len, Ordering::Relaxed);
         let low_water = pool.limit_bytes / 4 * 3;
-        if before > low_water && before - self.len <= low_water {
+        if before > low_water && before - len <= low_water {
             (pool.on_room)();
+        }
+        if before == len {
+            pool.stock.rest();
         }
     }
 }

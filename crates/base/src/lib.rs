@@ -16,7 +16,7 @@ mod time;
 mod units;
 
 pub use bitfield::{Bitfield, InvalidBitfield};
-pub use block::{Block, BlockMut, BlockPool, Blocks};
+pub use block::{Block, BlockMut, BlockPool, Blocks, Stock};
 pub use bucket::TokenBucket;
 pub use digest::{ParseDigestError, Sha1Digest, Sha256Digest};
 pub use id::{InfoHash, InfoHashes, PeerId};

@@ -4,7 +4,7 @@
 //! the root: an implementation follows no symbolic link below it. Errors are the operating system's, so that
 //! whoever reports them can say what it says.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +75,8 @@ pub(crate) trait RawFile: Send + Sync {
     fn stat(&self) -> io::Result<FileStat>;
     /// Reads as much as there is, up to the length of `bytes`; less only at the end of the file.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads into one part after the other; may read less than there is, as one call of the kernel does.
+    fn read_vectored_at(&self, parts: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize>;
     /// These bytes will be read soon: a disk may begin, without being waited for.
     fn expect(&self, offset: u64, len: u64);
     /// Writes some of the bytes: at least one, or it is an error.

@@ -19,6 +19,9 @@ pub struct StorageConfig {
     pub sync_bytes: u64,
     /// How long to wait before something that failed is tried again.
     pub retry_interval: Duration,
+    /// How long a piece that was received may wait to be hashed together with others. Only pieces that come several
+    /// in that time wait at all.
+    pub gather_interval: Duration,
     /// Files open for reading at a time.
     pub open_files_max: usize,
     /// Where the journals of claims are: a directory, made if need be.
@@ -32,10 +35,11 @@ impl StorageConfig {
         Self {
             disk_threads: 2,
             hash_threads: cores,
-            cache_bytes: 128 << 20,
+            cache_bytes: 56 << 20,
             sync_interval: Duration::from_secs(5),
             sync_bytes: 64 << 20,
             retry_interval: Duration::from_secs(5),
+            gather_interval: Duration::from_millis(30),
             open_files_max: 256,
             journal_dir,
         }

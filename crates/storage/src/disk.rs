@@ -16,17 +16,19 @@ use crate::cache::Whereabouts;
 use crate::config::{StorageConfig, StorageOptions};
 use crate::fault::show;
 use crate::file_pool::FilePool;
+use crate::gather::{Gather, Received};
 use crate::ground::{Ground, Site};
 use crate::hashing::HashTask;
 use crate::lane::Lane;
 use crate::os::OsBackend;
 use crate::owners::Owners;
 use crate::reading::{ReadTask, Room};
+use crate::stock::Spare;
 use crate::torrent::{Op, Schedule, State, Torrent};
 
 /// The least memory for payload: two dozen blocks that come and eight that go.
 pub const CACHE_BYTES_MIN: usize = 512 << 10;
-/// Reads that may wait; what is past that is refused, as a disk that is so far behind answers nobody in time.
+/// Runs of reads that may wait; what is past that is refused, as a disk that is so far behind answers nobody in time.
 const READS_WAITING_MAX: usize = 16 * 1024;
 /// How often to look whether all is closed.
 const CLOSE_LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -89,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) config: StorageConfig,
     torrents: RwLock<HashMap<TorrentKey, Arc<Torrent>>>,
     pub(crate) hashing: Lane<HashTask>,
+    pub(crate) gather: Gather,
     pub(crate) reading: Lane<ReadTask>,
     pub(crate) writing: Lane<Arc<Torrent>>,
     /// Blocks that come.
@@ -226,6 +229,15 @@ impl Drop for Running {
     }
 }
 
+/// What comes of some jobs.
+#[derive(Default)]
+struct Answers {
+    /// What can be said at once.
+    now: Vec<Completion>,
+    /// Blocks to be read by one task, as long as they lie in a row.
+    run: Option<ReadTask>,
+}
+
 impl Shared {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
@@ -242,15 +254,23 @@ impl Shared {
             journal_dir: config.journal_dir.clone(),
         };
         let on_read_room = room.clone();
+        let gather_interval = config.gather_interval;
         Self {
             ground,
             config,
             torrents: RwLock::default(),
             hashing: Lane::default(),
+            gather: Gather::new(gather_interval, budget * 3 / 8),
             reading: Lane::default(),
             writing: Lane::default(),
-            blocks: Arc::new(BlockPool::new(budget / 4 * 3, on_room)),
-            read_blocks: BlockPool::new(budget / 4, move || on_read_room.tell()),
+            blocks: Arc::new(BlockPool::with_stock(
+                budget / 4 * 3,
+                Arc::new(Spare::default()),
+                on_room,
+            )),
+            read_blocks: BlockPool::with_stock(budget / 4, Arc::new(Spare::default()), move || {
+                on_read_room.tell();
+            }),
             room,
             closed: (Mutex::new(()), Condvar::new()),
             completions,
@@ -273,15 +293,15 @@ impl Shared {
     }
 
     pub(crate) fn submit(&self, jobs: &mut Vec<(TorrentKey, StorageJob)>) {
-        let mut out = Vec::new();
+        let mut answers = Answers::default();
         for (key, job) in jobs.drain(..) {
             let torrent = self.torrents().get(&key).cloned();
             match torrent {
-                Some(torrent) => self.take(&torrent, job, &mut out),
-                None => refuse(key, &job, &mut out),
+                Some(torrent) => self.take(&torrent, job, &mut answers),
+                None => refuse(key, &job, &mut answers.now),
             }
         }
-        self.emit(out);
+        self.give(answers);
         self.relieve();
     }
 
@@ -298,7 +318,26 @@ impl Shared {
         }
     }
 
-    fn take(&self, torrent: &Arc<Torrent>, job: StorageJob, out: &mut Vec<Completion>) {
+    /// Says what can be said now, and gives the last run of reads to the readers.
+    fn give(&self, mut answers: Answers) {
+        self.read_later(&mut answers);
+        self.emit(answers.now);
+    }
+
+    /// Gives the run of reads to the readers.
+    fn read_later(&self, answers: &mut Answers) {
+        let Some(run) = answers.run.take() else {
+            return;
+        };
+        if let Err(run) = self.reading.push_bounded(run, READS_WAITING_MAX) {
+            let key = run.torrent.site.torrent;
+            let fault = || refused("too many reads wait for the disk");
+            let failed = |span: &BlockSpan| read_failed(key, run.conn, *span, fault());
+            answers.now.extend(run.spans.iter().map(failed));
+        }
+    }
+
+    fn take(&self, torrent: &Arc<Torrent>, job: StorageJob, answers: &mut Answers) {
         let mut state = torrent.state();
         let schedule = match job {
             StorageJob::Open { info, wanted } => state.agenda.push(Op::Open {
@@ -314,7 +353,8 @@ impl Shared {
                 };
                 let blocks = state.cache.judge(&layout, piece);
                 let ticket = state.agenda.take_ticket();
-                return self.hashing.push(HashTask::Judge {
+                drop(state);
+                return self.gather(Received {
                     torrent: torrent.clone(),
                     ticket,
                     piece,
@@ -324,7 +364,7 @@ impl Shared {
             }
             StorageJob::Discard(piece) => return state.cache.remove(piece),
             StorageJob::Read { conn, span } => {
-                return self.read(torrent, &mut state, (conn, span), out);
+                return self.read(torrent, &mut state, (conn, span), answers);
             }
             StorageJob::HashLeaves {
                 conn,
@@ -367,9 +407,9 @@ impl Shared {
         torrent: &Arc<Torrent>,
         state: &mut State,
         (conn, span): (ConnKey, BlockSpan),
-        out: &mut Vec<Completion>,
+        answers: &mut Answers,
     ) {
-        let key = torrent.site.torrent;
+        let (key, out) = (torrent.site.torrent, &mut answers.now);
         let is_ours = state.verified.has(span.piece)
             && state.layout.as_ref().is_some_and(|it| it.contains(span));
         if !is_ours {
@@ -386,18 +426,10 @@ impl Shared {
                 state.delayed_reads.push((conn, span));
             }
             Whereabouts::Disk => {
-                let task = ReadTask {
-                    torrent: torrent.clone(),
-                    conn,
-                    span,
-                };
-                if self.reading.push_bounded(task, READS_WAITING_MAX).is_err() {
-                    out.push(read_failed(
-                        key,
-                        conn,
-                        span,
-                        refused("too many reads wait for the disk"),
-                    ));
+                let run = answers.run.as_mut();
+                if !run.is_some_and(|run| run.extend(torrent, conn, span)) {
+                    self.read_later(answers);
+                    answers.run = Some(ReadTask::new(torrent, conn, span));
                 }
             }
             Whereabouts::OnTheWay => {
@@ -418,12 +450,12 @@ impl Shared {
             .delayed_reads
             .extract_if(.., |(_, span)| span.piece == piece)
             .collect();
-        let mut out = Vec::new();
+        let mut answers = Answers::default();
         for read in due {
-            self.read(torrent, &mut state, read, &mut out);
+            self.read(torrent, &mut state, read, &mut answers);
         }
         drop(state);
-        self.emit(out);
+        self.give(answers);
     }
 
     /// Writes blocks of unfinished pieces early when memory runs short, so that pieces can go on to be finished.

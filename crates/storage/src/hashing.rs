@@ -1,6 +1,7 @@
 //! Threads that hash pieces: those that were received, from memory, and those to be checked, from disk.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex};
 use riverrun_metainfo::{Layout, PieceHash};
@@ -10,20 +11,15 @@ use riverrun_swarm::{BlockDigests, ConnKey, StorageDone};
 use crate::abreast::{self, Group, Slab};
 use crate::cache::{Blocks, Slot};
 use crate::disk::{Completion, Shared, read_failed};
+use crate::gather::{Received, When};
 use crate::judge::{Digests, Hashed, PieceHasher, ZEROS, is_right};
 use crate::span::{ReadError, Stored, read_span};
 use crate::torrent::{Op, Schedule, Torrent};
 
 /// Something to hash. What is being hashed holds a ticket, for which a close waits.
 pub(crate) enum HashTask {
-    /// A piece that was received.
-    Judge {
-        torrent: Arc<Torrent>,
-        ticket: u64,
-        piece: PieceIndex,
-        expected: PieceHash,
-        blocks: Blocks,
-    },
+    /// Pieces that were received, as they were gathered.
+    Judge,
     /// The blocks of a verified piece.
     Leaves {
         torrent: Arc<Torrent>,
@@ -48,16 +44,7 @@ impl Shared {
     /// Does a task; `slab` is memory for what is read.
     pub(crate) fn hash(&self, task: HashTask, slab: &mut Slab) {
         match task {
-            HashTask::Judge {
-                torrent,
-                ticket,
-                piece,
-                expected,
-                blocks,
-            } => {
-                self.guard(&torrent, || self.judge(&torrent, piece, expected, blocks));
-                self.return_ticket(&torrent, ticket);
-            }
+            HashTask::Judge => self.judge_gathered(),
             HashTask::Leaves {
                 torrent,
                 ticket,
@@ -81,15 +68,52 @@ impl Shared {
         self.schedule(torrent, schedule);
     }
 
-    fn judge(&self, torrent: &Arc<Torrent>, piece: PieceIndex, hash: PieceHash, blocks: Blocks) {
-        let Some(layout) = torrent.state().layout.clone() else {
+    /// A piece is whole: it will be hashed now, or soon together with others.
+    pub(crate) fn gather(&self, received: Received) {
+        match self.gather.add(Instant::now(), received) {
+            When::Now => self.hashing.push(HashTask::Judge),
+            When::At(when) => self.hashing.push_at(when, HashTask::Judge),
+            When::AsPlanned => {}
+        }
+    }
+
+    fn judge_gathered(&self) {
+        let (pieces, more) = self.gather.take();
+        if more {
+            self.hashing.push(HashTask::Judge);
+        }
+        let mut found: Vec<Option<Hashed>> = pieces.iter().map(|_| None).collect();
+        if let [first, _, ..] = &pieces[..] {
+            // Whatever comes of it: those that have nothing found for them are hashed by themselves.
+            self.guard(&first.torrent, || hash_received(&pieces, &mut found));
+        }
+        for (received, found) in pieces.into_iter().zip(found) {
+            let (torrent, ticket) = (received.torrent.clone(), received.ticket);
+            self.guard(&torrent, || self.judge(received, found));
+            self.return_ticket(&torrent, ticket);
+        }
+    }
+
+    /// Says whether a piece is right, from what was found by hashing it if it was hashed already.
+    fn judge(&self, received: Received, found: Option<Hashed>) {
+        let Received {
+            torrent,
+            piece,
+            expected: hash,
+            blocks,
+            ..
+        } = received;
+        let (torrent, Some(layout)) = (&torrent, torrent.state().layout.clone()) else {
             return;
         };
-        let mut hasher = PieceHasher::of(&hash);
-        let read = self.visit(torrent, &layout, piece, &blocks, &mut |blocks| {
-            hasher.update(blocks);
+        let found = found.or_else(|| {
+            let mut hasher = PieceHasher::of(&hash);
+            let take = &mut |blocks: &[&[u8]]| hasher.update(blocks);
+            let read = self.visit(torrent, &layout, piece, &blocks, take);
+            read.is_ok().then(|| hasher.finish())
         });
-        if read.is_ok() && is_complete(&layout, piece, &blocks) && is_right(&hash, &hasher.finish())
+        if is_complete(&layout, piece, &blocks)
+            && found.is_some_and(|found| is_right(&hash, &found))
         {
             return self.pass(torrent, piece, hash, blocks);
         }
@@ -326,6 +350,33 @@ impl Shared {
             done,
         }]);
     }
+}
+
+/// Hashes pieces that are in memory side by side.
+fn hash_received(pieces: &[Received], found: &mut [Option<Hashed>]) {
+    let blocks: Vec<Option<Vec<&[u8]>>> = pieces.iter().map(in_memory).collect();
+    let whole: Vec<usize> = (0..pieces.len()).filter(|n| blocks[*n].is_some()).collect();
+    let hasher = |n: &usize| PieceHasher::of(&pieces[*n].expected);
+    let mut hashers: Vec<PieceHasher> = whole.iter().map(hasher).collect();
+    let blocks: Vec<&[&[u8]]> = blocks.iter().flatten().map(Vec::as_slice).collect();
+    PieceHasher::update_many(&mut hashers.iter_mut().collect::<Vec<_>>(), &blocks);
+    for (n, hasher) in whole.into_iter().zip(hashers) {
+        found[n] = Some(hasher.finish());
+    }
+}
+
+/// The blocks of a piece, if none was written early.
+fn in_memory(received: &Received) -> Option<Vec<&[u8]>> {
+    let layout = received.torrent.state().layout.clone()?;
+    let block = |(index, slot)| match slot {
+        &Slot::Disk => None,
+        Slot::Memory(block) => Some(&**block),
+        Slot::Empty => {
+            let span = layout.span(received.piece, index)?;
+            Some(&ZEROS[..span.len as usize])
+        }
+    };
+    (0..).zip(&received.blocks).map(block).collect()
 }
 
 /// Whether all blocks are there that are not padding.

@@ -19,6 +19,7 @@ mod disk;
 mod fault;
 mod file_pool;
 mod files;
+mod gather;
 mod ground;
 mod hashing;
 mod journal;
@@ -30,6 +31,7 @@ mod pass;
 mod reading;
 mod recent;
 mod span;
+mod stock;
 mod survey;
 #[cfg(test)]
 mod tests;

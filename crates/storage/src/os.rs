@@ -5,7 +5,7 @@
 //! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` would, on every kernel and inside every sandbox.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZero;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -132,6 +132,12 @@ impl RawFile for OsFile {
             }
         }
         Ok(done)
+    }
+
+    fn read_vectored_at(&self, parts: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::io::preadv(&self.0, parts, offset)
+        })?)
     }
 
     fn expect(&self, offset: u64, len: u64) {

@@ -1,6 +1,6 @@
 //! Threads that read blocks for connections.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +14,45 @@ use crate::fault::show;
 use crate::span::{ReadError, read_span};
 use crate::torrent::{Op, Torrent};
 
-/// A block to be read.
+/// Blocks to be read for one connection, in a row in one piece.
 pub(crate) struct ReadTask {
     pub(crate) torrent: Arc<Torrent>,
     pub(crate) conn: ConnKey,
-    pub(crate) span: BlockSpan,
+    /// At least one.
+    pub(crate) spans: Vec<BlockSpan>,
+}
+
+/// The most blocks that are read by one call. With more, the answer to the first would wait.
+const RUN_BLOCKS_MAX: usize = 16;
+
+impl ReadTask {
+    pub(crate) fn new(torrent: &Arc<Torrent>, conn: ConnKey, span: BlockSpan) -> Self {
+        Self {
+            torrent: torrent.clone(),
+            conn,
+            spans: vec![span],
+        }
+    }
+
+    /// Takes a block in if it is the next of this row.
+    pub(crate) fn extend(
+        &mut self,
+        torrent: &Arc<Torrent>,
+        conn: ConnKey,
+        span: BlockSpan,
+    ) -> bool {
+        let is_next = self.spans.last().is_some_and(|last| {
+            last.piece == span.piece && last.offset.checked_add(last.len) == Some(span.offset)
+        });
+        let fits = is_next
+            && self.conn == conn
+            && self.spans.len() < RUN_BLOCKS_MAX
+            && Arc::ptr_eq(&self.torrent, torrent);
+        if fits {
+            self.spans.push(span);
+        }
+        fits
+    }
 }
 
 /// Where readers wait for memory.
@@ -64,37 +98,74 @@ impl Shared {
     /// Reads until the lane is closed.
     pub(crate) fn read_loop(&self) {
         while let Some(task) = self.reading.pop() {
-            self.read_block(&task);
+            self.read_row(&task);
         }
     }
 
-    pub(crate) fn read_block(&self, task: &ReadTask) {
-        let ReadTask {
-            torrent,
-            conn,
-            span,
-        } = task;
-        let Some(layout) = torrent.state().layout.clone() else {
+    pub(crate) fn read_row(&self, task: &ReadTask) {
+        let Some(layout) = task.torrent.state().layout.clone() else {
             return;
         };
-        let Some(mut bytes) = self.wait_for_block(span.len) else {
-            return;
-        };
-        let mut open = |index| self.open(torrent, &layout, index);
-        let completion = match read_span(&layout, *span, &mut bytes, &mut open) {
+        let mut spans = &task.spans[..];
+        while let Some((first, rest)) = spans.split_first() {
+            let Some(block) = self.wait_for_block(first.len) else {
+                return;
+            };
+            // As many more as there is memory for now.
+            let more = rest
+                .iter()
+                .map_while(|span| self.read_blocks.allocate(span.len as usize));
+            let mut blocks: Vec<BlockMut> = std::iter::once(block).chain(more).collect();
+            let (now, later) = spans.split_at(blocks.len());
+            let read = self.read_run(task, &layout, now, &mut blocks);
+            let read = now.iter().zip(blocks).zip(read);
+            let answers =
+                read.map(|((span, block), read)| self.answer(task, &layout, *span, block, read));
+            self.emit(answers.collect());
+            spans = later;
+        }
+    }
+
+    /// Reads blocks that lie in a row: by one call if they are of one file.
+    fn read_run(
+        &self,
+        task: &ReadTask,
+        layout: &Layout,
+        spans: &[BlockSpan],
+        blocks: &mut [BlockMut],
+    ) -> Vec<Result<(), ReadError>> {
+        let mut open = |index| self.open(&task.torrent, layout, index);
+        if spans.len() > 1 && read_in_a_row(layout, spans, blocks, &mut open) {
+            return spans.iter().map(|_| Ok(())).collect();
+        }
+        let read =
+            |(span, block): (&BlockSpan, &mut BlockMut)| read_span(layout, *span, block, &mut open);
+        spans.iter().zip(blocks).map(read).collect()
+    }
+
+    fn answer(
+        &self,
+        task: &ReadTask,
+        layout: &Layout,
+        span: BlockSpan,
+        block: BlockMut,
+        read: Result<(), ReadError>,
+    ) -> Completion {
+        let ReadTask { torrent, conn, .. } = task;
+        let key = torrent.site.torrent;
+        match read {
             // It may have been withdrawn while it was read.
             Ok(()) if torrent.state().verified.has(span.piece) => Completion::Serve {
                 conn: *conn,
-                span: *span,
-                block: bytes.freeze(),
+                span,
+                block: block.freeze(),
             },
-            Ok(()) => read_failed(torrent.site.torrent, *conn, *span, withdrawn()),
+            Ok(()) => read_failed(key, *conn, span, withdrawn()),
             Err(error) => {
-                let fault = self.blame(torrent, &layout, span.piece, &error);
-                read_failed(torrent.site.torrent, *conn, *span, fault)
+                let fault = self.blame(torrent, layout, span.piece, &error);
+                read_failed(key, *conn, span, fault)
             }
-        };
-        self.emit(vec![completion]);
+        }
     }
 
     /// What a failed read means. A piece that is not on the disk any more is lost; a disk that is not there will be
@@ -167,6 +238,33 @@ impl Shared {
             }
         }
     }
+}
+
+/// Reads blocks that lie in a row if they are of one file; whether that was done. Whatever is not as it should be is
+/// left to reads of single blocks, which say what it is.
+fn read_in_a_row(
+    layout: &Layout,
+    spans: &[BlockSpan],
+    blocks: &mut [BlockMut],
+    open: &mut dyn FnMut(FileIndex) -> io::Result<Arc<dyn RawFile>>,
+) -> bool {
+    let row = BlockSpan {
+        len: spans.iter().map(|span| span.len).sum(),
+        ..spans[0]
+    };
+    let mut slices = layout.slices(row);
+    let (Some(slice), None) = (slices.next(), slices.next()) else {
+        return false;
+    };
+    if layout.files()[slice.file.as_usize()].is_pad() {
+        return false;
+    }
+    let mut parts: Vec<IoSliceMut<'_>> = blocks
+        .iter_mut()
+        .map(|block| IoSliceMut::new(block))
+        .collect();
+    let read = open(slice.file).and_then(|file| file.read_vectored_at(&mut parts, slice.offset));
+    read.is_ok_and(|count| count == row.len as usize)
 }
 
 /// Whether the error is of the data, not of the moment.

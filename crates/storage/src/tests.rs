@@ -7,3 +7,4 @@ pub(crate) mod memory;
 mod passes;
 mod real;
 mod rig;
+mod together;

@@ -41,6 +41,8 @@ impl Rig {
     ) -> Self {
         let mut config = StorageConfig::new(PathBuf::from("/state"));
         config.hash_threads = 2;
+        // The test says when.
+        config.gather_interval = Duration::ZERO;
         set(&mut config);
         let done = Arc::new(Mutex::new(Vec::new()));
         let sink = done.clone();
@@ -84,7 +86,7 @@ impl Rig {
                 .shared
                 .reading
                 .try_pop(self.now)
-                .map(|task| self.shared.read_block(&task))
+                .map(|task| self.shared.read_row(&task))
                 .is_some(),
             _ => self
                 .shared
