@@ -1,4 +1,5 @@
-//! Chores of the workspace: `cargo xtask ci` runs all that must pass before a change lands.
+//! Chores of the workspace: `cargo xtask ci` runs all that must pass before a change lands, `cargo xtask bench`
+//! measures the program beside others (see `bench/run`).
 //!
 //! The rules themselves are ordinary tests in `tests/tidy`, so that `cargo test --workspace` knows them too.
 
@@ -6,12 +7,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask ci";
+const USAGE: &str = "usage: cargo xtask ci | bench [FLAGS]";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ci"] => ci(),
+        ["bench", ref flags @ ..] => bench(flags),
         _ => bail!("{USAGE}"),
     }
 }
@@ -39,6 +41,20 @@ fn ci() -> Result<()> {
     }
     cargo(&["test", "--workspace", "--doc"], &[])?;
     cargo(&["nextest", "run", "--workspace"], &[])
+}
+
+/// Measures the program beside others, and writes `docs/bench.md`.
+fn bench(flags: &[&str]) -> Result<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/run");
+    let status = Command::new("python3")
+        .arg(script)
+        .args(flags)
+        .status()
+        .context("cannot run python3")?;
+    if !status.success() {
+        bail!("bench/run: {status}");
+    }
+    Ok(())
 }
 
 fn has_nextest() -> bool {
