@@ -19,6 +19,7 @@ mod manners;
 mod observe;
 mod planted;
 pub mod recording;
+pub mod report;
 mod schedule;
 mod seconds;
 mod socket;

@@ -65,6 +65,28 @@ pub enum HaveAtStart {
     All(&'static str),
 }
 
+impl PeerCard {
+    /// The pieces that it had at first, of so many.
+    pub fn first_pieces(&self, pieces: u32) -> Vec<u32> {
+        match &self.have_at_start {
+            HaveAtStart::All(_) => (0..pieces).collect(),
+            HaveAtStart::Pieces(list) => list
+                .iter()
+                .copied()
+                .filter(|piece| *piece < pieces)
+                .collect(),
+        }
+    }
+
+    /// Whether it had all of so many pieces at first.
+    pub fn had_all(&self, pieces: u32) -> bool {
+        match &self.have_at_start {
+            HaveAtStart::All(_) => true,
+            HaveAtStart::Pieces(list) => list.len() >= pieces as usize,
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Moment {
@@ -157,6 +179,8 @@ pub enum Detail {
     /// Every moment.
     #[default]
     Moments,
+    /// Who comes, goes, is complete, and has which piece; the rest as sums per second.
+    Pieces,
     /// Who comes, goes and is complete; the rest as sums per second.
     Seconds,
 }
@@ -305,9 +329,10 @@ impl Observer for Recorder {
         }
         self.meet(world);
         for happening in happenings {
-            if self.detail == Detail::Seconds {
+            if self.detail != Detail::Moments {
                 self.sum(world, happening);
-                if !is_of_life(happening) {
+                let is_piece = self.detail == Detail::Pieces && is_of_pieces(happening);
+                if !is_piece && !is_of_life(happening) {
                     continue;
                 }
             }
@@ -330,6 +355,14 @@ const fn is_of_life(happening: &Happening) -> bool {
             | Happening::Completed { .. }
             | Happening::Banned { .. }
             | Happening::Note { .. }
+    )
+}
+
+/// Whether a happening tells of a whole piece.
+const fn is_of_pieces(happening: &Happening) -> bool {
+    matches!(
+        happening,
+        Happening::Verified { .. } | Happening::Failed { .. }
     )
 }
 
