@@ -20,6 +20,7 @@ mod observe;
 mod planted;
 pub mod recording;
 pub mod report;
+pub mod scenario;
 mod schedule;
 mod seconds;
 mod socket;
