@@ -10,6 +10,7 @@ mod man;
 mod scrape;
 mod seed;
 mod show;
+mod simulate;
 mod tracker;
 mod verify;
 
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Tracker(tracker::Tracker),
     /// Watch a folder spread from one peer to all, on this machine
     Demo(demo::Demo),
+    /// Run a swarm under a virtual clock, and see what comes of it
+    Simulate(simulate::Simulate),
     /// Print the completions of a shell to stdout
     Completions(completions::Completions),
     /// Write the manual pages into a directory
@@ -60,6 +63,7 @@ pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) 
         Command::Seed(args) => seed::run(&args, around, screen),
         Command::Tracker(args) => tracker::run(&args, screen),
         Command::Demo(args) => demo::run(&args, around, screen),
+        Command::Simulate(args) => simulate::run_command(&args, around, screen),
         Command::Completions(args) => completions::run(&args, screen),
         Command::Man(args) => man::run(&args, around, screen),
     }

@@ -53,7 +53,7 @@ const HOUSE: &[Place] = &[
     at(
         7,
         "cli",
-        &["base", "engine", "metainfo", "storage", "trackerd"],
+        &["base", "engine", "metainfo", "sim", "storage", "trackerd"],
     ),
 ];
 

@@ -9,4 +9,5 @@ mod help;
 mod magnet;
 mod run;
 mod show;
+mod simulate;
 mod torrents;

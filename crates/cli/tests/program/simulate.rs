@@ -1,0 +1,144 @@
+//! `riverrun simulate`.
+
+use crate::run::Program;
+
+const SMALL: &str = r#"
+title = "A <small> swarm"
+limit = 60.0
+content = { pieces = 4, piece_size = "64KiB" }
+
+[[hosts]]
+name = "S"
+start = "full"
+up = "1MB"
+
+[[hosts]]
+name = "peer"
+count = 3
+up = "1MB"
+
+[[expect]]
+metric = "complete"
+min = 3
+"#;
+
+fn dir(scenario: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("small.toml"), scenario).unwrap();
+    dir
+}
+
+#[test]
+fn a_scenario_is_told_step_by_step() {
+    let dir = dir(SMALL);
+    let ran = Program::new(&["simulate", "worked-example"]).run_in(dir.path());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("Round 1: S hands piece "),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout
+            .contains("three different pieces, not three copies of one"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stderr.contains("How four pieces become four copies"),
+        "{}",
+        ran.stderr
+    );
+    let again = Program::new(&["simulate", "worked-example"]).run_in(dir.path());
+    assert_eq!(ran.stdout, again.stdout, "one seed is one run");
+}
+
+#[test]
+fn a_file_gives_a_page_that_needs_nothing_else() {
+    let dir = dir(SMALL);
+    let ran = Program::new(&["simulate", "small.toml", "--report", "out.html"]).run_in(dir.path());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let page = std::fs::read_to_string(dir.path().join("out.html")).unwrap();
+    assert!(page.contains("<h1>A &lt;small&gt; swarm</h1>"));
+    assert!(page.contains("riverrun simulate small.toml --seed 1"));
+    assert!(!page.contains(" src="));
+}
+
+#[test]
+fn many_seeds_give_a_distribution() {
+    let dir = dir(SMALL);
+    let ran =
+        Program::new(&["simulate", "small.toml", "--seed", "5", "--seeds", "3"]).run_in(dir.path());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("over 3 seeds"), "{}", ran.stdout);
+    let slowest = ran
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("slowest "))
+        .expect("a line");
+    assert_eq!(slowest.split_whitespace().count(), 4, "{slowest}");
+}
+
+#[test]
+fn events_are_json_one_a_line() {
+    let dir = dir(SMALL);
+    let ran =
+        Program::new(&["simulate", "small.toml", "--seeds", "2", "--json"]).run_in(dir.path());
+    let events: Vec<serde_json::Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["run", "run", "done"]);
+    assert_eq!(events[0]["figures"]["complete"], 3.0);
+    assert_eq!(events[0]["seed"], 1);
+}
+
+#[test]
+fn what_is_not_as_expected_fails_with_the_command_that_shows_it() {
+    let dir = dir(&SMALL.replace("min = 3", "min = 4"));
+    let ran = Program::new(&["simulate", "small.toml", "--seed", "9"]).run_in(dir.path());
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains("seed 9: complete is 3.000, not at least 4"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("riverrun simulate small.toml --seed 9"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_bad_scenario_is_told_with_its_line() {
+    let dir = dir(&SMALL.replace("count = 3", "conut = 3"));
+    let ran = Program::new(&["simulate", "small.toml"]).run_in(dir.path());
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr.contains("conut"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("line 13"), "{}", ran.stderr);
+    let ran = Program::new(&["simulate", "nothing"]).run_in(dir.path());
+    assert_eq!(ran.code, 5);
+    assert!(ran.stderr.contains("--list"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_list_names_what_comes_with_the_program() {
+    let dir = dir(SMALL);
+    let ran = Program::new(&["simulate", "--list"]).run_in(dir.path());
+    assert_eq!(ran.code, 0);
+    assert!(
+        ran.stdout
+            .lines()
+            .any(|line| line.starts_with("worked-example ")),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.lines().count() >= 9);
+}
