@@ -6,6 +6,7 @@ use std::sync::Arc;
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, InfoHashes, PieceIndex};
 use riverrun_metainfo::Info;
 
+use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
 
 /// An instruction to one connection.
@@ -63,6 +64,8 @@ pub enum PeerCommand {
     RequestMetadata(u32),
     /// We upload only from now on (BEP 21), or no longer.
     UploadOnly(bool),
+    /// Tell the peer of others (BEP 11), if it wants to hear of them.
+    Exchange(Box<PeerExchange>),
     /// More payload may be sent and received, beside what earlier credit left over.
     Credit(Credit),
     /// Send what is due no more; end the connection.

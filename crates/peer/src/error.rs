@@ -73,6 +73,9 @@ pub enum PeerMisbehaved {
     /// A hash message on a connection without v2, or hashes that were not requested.
     #[error("hashes that were not requested")]
     HashesNotRequested,
+    /// It tells of other peers again and again.
+    #[error("a flood of peer exchange")]
+    ExchangeFlood,
     /// An extended message that cannot be read.
     #[error("extended message: {0}")]
     Extended(&'static str),

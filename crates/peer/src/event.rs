@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sha1Digest};
 
+use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
 use crate::mse::Encryption;
 
@@ -86,6 +87,8 @@ pub enum PeerEvent {
     },
     /// A piece of the metadata that was requested will not come.
     MetadataRejected(u32),
+    /// The peer tells of others (BEP 11); at most about once a minute.
+    Exchange(Box<PeerExchange>),
     /// The UDP port of the peer's DHT node (BEP 5).
     DhtPort(u16),
 }
@@ -117,6 +120,8 @@ pub struct PeerHello {
     pub ipv6: Option<Ipv6Addr>,
     /// It uploads only (BEP 21).
     pub upload_only: bool,
+    /// It would rather have connections encrypted.
+    pub prefers_encryption: bool,
 }
 
 /// What both sides of a connection can do.
@@ -136,6 +141,8 @@ pub struct Features {
     pub metadata: bool,
     /// The peer understands `lt_donthave` (BEP 54).
     pub dont_have: bool,
+    /// The peer wants to hear of others (BEP 11).
+    pub exchange: bool,
     /// The peer runs a DHT node (BEP 5).
     pub dht: bool,
 }

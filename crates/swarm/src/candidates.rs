@@ -84,8 +84,12 @@ struct IpRecord {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Candidates {
     known: BTreeMap<SocketAddr, Candidate>,
-    /// Those in [`State::Ready`]: the fewest failures first, then by rank.
-    ready: BTreeSet<(u8, u32, SocketAddr)>,
+    /// Those in [`State::Ready`], apart by [how far their source is trusted](trust): the fewest failures first, then by
+    /// rank. They are dialled in turns, so that strangers, who choose what they name, cannot keep those away whom a
+    /// tracker names.
+    ready: [BTreeSet<(u8, u32, SocketAddr)>; 2],
+    /// Whose turn it is.
+    turn: usize,
     /// Those in [`State::Waiting`].
     waiting: BTreeSet<(Time, SocketAddr)>,
     /// Public addresses only.
@@ -102,6 +106,14 @@ const fn share_of(source: PeerSource) -> usize {
         PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => CANDIDATES_MAX,
         PeerSource::Dht => CANDIDATES_MAX / 2,
         PeerSource::Exchange | PeerSource::Local => CANDIDATES_MAX / 4,
+    }
+}
+
+/// Where addresses of a source stand in [`Candidates::ready`]: before or behind others that anybody may have named.
+const fn trust(source: PeerSource) -> usize {
+    match source {
+        PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => 0,
+        PeerSource::Dht | PeerSource::Exchange | PeerSource::Local => 1,
     }
 }
 
@@ -146,11 +158,16 @@ impl Candidates {
         rng: &mut Rng,
     ) -> bool {
         let addr = canonical(addr);
-        if let Some(known) = self.known.get_mut(&addr) {
+        if let Some(known) = self.known.get(&addr) {
             // Trust grows: a tracker that names an address that a stranger named vouches for it.
-            if source < known.source {
-                move_count(&mut self.per_source, known.source, source);
-                known.source = source;
+            let (before, state) = (known.source, known.state);
+            if source < before {
+                move_count(&mut self.per_source, before, source);
+                self.set_state(addr, State::Busy);
+                if let Some(known) = self.known.get_mut(&addr) {
+                    known.source = source;
+                }
+                self.set_state(addr, state);
             }
             return false;
         }
@@ -178,7 +195,7 @@ impl Candidates {
             is_plain: false,
         };
         self.known.insert(addr, candidate);
-        self.ready.insert((0, rank, addr));
+        self.ready[trust(source)].insert((0, rank, addr));
         self.dry = None;
         true
     }
@@ -225,7 +242,8 @@ impl Candidates {
         }
         let waiting = self.waiting.iter().next_back().map(|(_, addr)| *addr);
         let worst = waiting.or_else(|| {
-            let (_, _, addr) = self.ready.last()?;
+            let [trusted, strange] = &self.ready;
+            let (_, _, addr) = strange.last().or_else(|| trusted.last())?;
             (self.known[addr].source >= source).then_some(*addr)
         });
         worst.inspect(|addr| self.remove(*addr)).is_some()
@@ -253,8 +271,11 @@ impl Candidates {
         };
         match candidate.state {
             State::Ready => {
-                self.ready
-                    .remove(&(candidate.failures, candidate.rank, addr));
+                self.ready[trust(candidate.source)].remove(&(
+                    candidate.failures,
+                    candidate.rank,
+                    addr,
+                ));
             }
             State::Waiting(until) => {
                 self.waiting.remove(&(until, addr));
@@ -264,8 +285,8 @@ impl Candidates {
         candidate.state = state;
         match state {
             State::Ready => {
-                self.ready
-                    .insert((candidate.failures, candidate.rank, addr));
+                let place = (candidate.failures, candidate.rank, addr);
+                self.ready[trust(candidate.source)].insert(place);
                 self.dry = None;
             }
             State::Waiting(until) => {
@@ -291,9 +312,16 @@ impl Candidates {
             let is_free = record.blocked_until <= now && record.busy < PER_IP_MAX;
             is_free && !(skip_seeds && self.known[addr].is_seed)
         };
-        let found = self.ready.iter().map(|(_, _, addr)| *addr).find(usable);
+        let best = |turn: usize| {
+            self.ready[turn]
+                .iter()
+                .map(|(_, _, addr)| *addr)
+                .find(usable)
+        };
+        let found = best(self.turn).or_else(|| best(1 - self.turn));
         self.dry = found.is_none().then_some(skip_seeds);
         let addr = found?;
+        self.turn = 1 - trust(self.known[&addr].source);
         self.set_state(addr, State::Busy);
         if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
             record.busy += 1;
@@ -308,7 +336,7 @@ impl Candidates {
 
     /// Whether some address may be ready to be dialled.
     pub(crate) fn has_next(&self, skip_seeds: bool) -> bool {
-        !self.is_dry(skip_seeds) && !self.ready.is_empty()
+        !self.is_dry(skip_seeds) && self.ready.iter().any(|ready| !ready.is_empty())
     }
 
     fn is_dry(&self, skip_seeds: bool) -> bool {
@@ -441,10 +469,8 @@ impl Candidates {
             match candidate.state {
                 State::Ready => {
                     ready += 1;
-                    assert!(
-                        self.ready
-                            .contains(&(candidate.failures, candidate.rank, *addr))
-                    );
+                    let place = (candidate.failures, candidate.rank, *addr);
+                    assert!(self.ready[trust(candidate.source)].contains(&place));
                 }
                 State::Waiting(until) => {
                     waiting += 1;
@@ -453,7 +479,8 @@ impl Candidates {
                 State::Busy | State::Unwelcome => {}
             }
         }
-        assert_eq!((ready, waiting), (self.ready.len(), self.waiting.len()));
+        let in_ready: usize = self.ready.iter().map(BTreeSet::len).sum();
+        assert_eq!((ready, waiting), (in_ready, self.waiting.len()));
         assert_eq!(self.per_source.values().sum::<usize>(), self.known.len());
         assert!(self.known.len() <= CANDIDATES_MAX);
     }

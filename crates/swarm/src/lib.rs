@@ -10,6 +10,7 @@ mod candidates;
 mod choker;
 mod config;
 mod discovery;
+mod exchange;
 mod input;
 mod key;
 mod limits;

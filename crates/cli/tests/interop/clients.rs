@@ -84,11 +84,19 @@ impl Client {
     ) -> Running {
         fs::create_dir_all(dir).unwrap();
         fs::create_dir_all(home).unwrap();
-        let mut command = match self {
+        let command = match self {
             Self::Aria2 => aria2(demand, part, source, dir),
             Self::Transmission => transmission(demand, part, source, dir, home),
-            Self::Libtorrent => libtorrent(demand, part, source, dir),
+            Self::Libtorrent => {
+                let mut command = libtorrent(part, source, dir, free_port());
+                command.env("LT_PEER_ENCRYPTION", format!("{demand:?}"));
+                command
+            }
         };
+        self.spawn(command, home)
+    }
+
+    fn spawn(self, mut command: Command, home: &Path) -> Running {
         command.env("HOME", home).current_dir(home);
         let log = fs::File::create(home.join("log")).unwrap();
         command.stderr(log.try_clone().unwrap());
@@ -182,7 +190,7 @@ pub(crate) fn libtorrent_script() -> PathBuf {
 }
 
 /// A port that was free a moment ago. These clients cannot tell which one they got if asked for any.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
         .local_addr()
@@ -260,14 +268,53 @@ fn transmission(demand: Demand, part: Part, source: &str, dir: &Path, home: &Pat
     command
 }
 
-fn libtorrent(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
+/// A libtorrent that knows one peer at most, of these ports of loopback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    pub(crate) port: u16,
+    peer: Option<u16>,
+    is_slow: bool,
+}
+
+impl Spot {
+    pub(crate) const fn at(port: u16) -> Self {
+        Self {
+            port,
+            peer: None,
+            is_slow: false,
+        }
+    }
+
+    pub(crate) const fn knowing(mut self, port: u16) -> Self {
+        self.peer = Some(port);
+        self
+    }
+
+    /// Moves so few bytes a second that it is of no use to anybody.
+    pub(crate) const fn slow(mut self) -> Self {
+        self.is_slow = true;
+        self
+    }
+
+    pub(crate) fn start(self, part: Part, source: &str, dir: &Path, home: &Path) -> Running {
+        fs::create_dir_all(dir).unwrap();
+        fs::create_dir_all(home).unwrap();
+        let mut command = libtorrent(part, source, dir, self.port);
+        command.args(self.peer.map(|peer| peer.to_string()));
+        if self.is_slow {
+            command.env("LT_PEER_RATE", "4096");
+        }
+        Client::Libtorrent.spawn(command, home)
+    }
+}
+
+fn libtorrent(part: Part, source: &str, dir: &Path, port: u16) -> Command {
     let mut command = Command::new(python().unwrap());
     let part = if part == Part::Seed { "seed" } else { "leech" };
     command
         .arg(libtorrent_script())
         .args([part, source])
         .arg(dir)
-        .arg(free_port().to_string())
-        .env("LT_PEER_ENCRYPTION", format!("{demand:?}"));
+        .arg(port.to_string());
     command
 }

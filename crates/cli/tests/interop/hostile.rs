@@ -14,6 +14,9 @@ use crate::scene::Scene;
 /// Where liars live: a ban is of an address, and the honest peer has another.
 const LIARS: &str = "127.0.0.2";
 
+/// Has the program dial in the clear, which is all that the peers here understand.
+const IN_THE_CLEAR: [&str; 2] = ["--encryption", "off"];
+
 /// Accepts connections for ever and plays `script` with each; gives the address.
 fn play(script: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) -> String {
     let listener = TcpListener::bind((LIARS, 0)).unwrap();
@@ -96,9 +99,8 @@ fn check_noise(version: &str) {
     let scene = Scene::set(Shape::Single, version);
     let liar = sends_noise(3_000_017_u32.div_ceil(65_536));
     let (_seeder, honest) = scene.seed("1MiB");
-    let ended = scene
-        .get(&[scene.torrent(), "--peer", &liar, "--peer", &honest])
-        .end();
+    let peers = [scene.torrent(), "--peer", &liar, "--peer", &honest];
+    let ended = scene.get(&[&peers[..], &IN_THE_CLEAR].concat()).end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     scene.assert_taken();
     assert_eq!(banned(&ended), [LIARS], "{}", ended.stderr);
@@ -188,6 +190,7 @@ fn check_words(version: &str) {
     let (_seeder, honest) = scene.seed("3MiB");
     let liars = liars();
     let mut args = vec![scene.torrent()];
+    args.extend(IN_THE_CLEAR);
     for liar in liars.iter().chain([&honest]) {
         args.extend(["--peer", liar]);
     }
@@ -249,6 +252,8 @@ fn metadata_that_makes_no_torrent_is_told_at_once() {
     let hash = riverrun_hash::sha1(info).to_string();
     let scene = Scene::set(Shape::Single, "--v1");
     let link = format!("magnet:?xt=urn:btih:{hash}");
-    let ended = scene.get(&[&link, "--peer", &has_metadata(info)]).end();
+    let liar = has_metadata(info);
+    let args = [&link, "--peer", &liar];
+    let ended = scene.get(&[&args[..], &IN_THE_CLEAR].concat()).end();
     ended.assert(4, &[&hash, "makes no torrent"]);
 }

@@ -5,7 +5,7 @@
 
 seed and leech print one word a line: "ready" once the session runs with its data checked, "done" once
 complete; they end when standard input does. LT_PEER_ENCRYPTION, if set, is "Handshake" or "Stream": how much has to be
-encrypted. create prints the info dictionary's hashes, v1 then v2, "-"
+encrypted. LT_PEER_RATE, if set, is how many bytes a second it moves at most. create prints the info dictionary's hashes, v1 then v2, "-"
 for none.
 """
 
@@ -62,6 +62,10 @@ def transfer(role, source, directory, port, peer_port):
     added.flags &= ~lt.torrent_flags.auto_managed
     added.flags &= ~lt.torrent_flags.paused
     torrent = peer.add_torrent(added)
+    rate = int(os.environ.get("LT_PEER_RATE", 0))
+    if rate:
+        torrent.set_upload_limit(rate)
+        torrent.set_download_limit(rate)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     said_ready = is_flushing = False

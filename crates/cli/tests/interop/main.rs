@@ -16,6 +16,7 @@ mod bad_trackers;
 mod clients;
 mod creation;
 mod endings;
+mod exchange;
 mod hostile;
 mod https;
 mod kills;

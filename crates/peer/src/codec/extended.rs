@@ -11,6 +11,7 @@ use crate::error::PeerMisbehaved;
 /// most widespread library, so that its captures and seeds read alike.
 pub(crate) mod id {
     pub(crate) const HANDSHAKE: u8 = 0;
+    pub(crate) const EXCHANGE: u8 = 1;
     pub(crate) const METADATA: u8 = 2;
     pub(crate) const UPLOAD_ONLY: u8 = 3;
     pub(crate) const DONT_HAVE: u8 = 7;
@@ -36,15 +37,27 @@ pub(crate) struct OurHandshake<'a> {
     pub(crate) metadata_len: Option<u32>,
     pub(crate) upload_only: bool,
     pub(crate) your_ip: Option<IpAddr>,
+    /// We tell and are told of other peers (BEP 11).
+    pub(crate) exchange: bool,
+    /// We would rather have connections encrypted.
+    pub(crate) prefers_encryption: bool,
 }
 
 impl OurHandshake<'_> {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
-        writer.dict().key(b"m").dict();
+        writer.dict();
+        if self.prefers_encryption {
+            writer.key(b"e").uint(1);
+        }
+        writer.key(b"m").dict();
         writer.key(b"lt_donthave").uint(id::DONT_HAVE.into());
         writer.key(b"upload_only").uint(id::UPLOAD_ONLY.into());
-        writer.key(b"ut_metadata").uint(id::METADATA.into()).end();
+        writer.key(b"ut_metadata").uint(id::METADATA.into());
+        if self.exchange {
+            writer.key(b"ut_pex").uint(id::EXCHANGE.into());
+        }
+        writer.end();
         if let Some(len) = self.metadata_len {
             writer.key(b"metadata_size").uint(len.into());
         }
@@ -81,6 +94,7 @@ pub(crate) struct TheirHandshake {
     pub(crate) ipv4: Option<Ipv4Addr>,
     pub(crate) ipv6: Option<Ipv6Addr>,
     pub(crate) upload_only: Option<bool>,
+    pub(crate) prefers_encryption: Option<bool>,
 }
 
 /// The ids under which the peer takes extended messages; 0 is "not any more".
@@ -89,6 +103,7 @@ pub(crate) struct TheirIds {
     pub(crate) metadata: Option<u8>,
     pub(crate) upload_only: Option<u8>,
     pub(crate) dont_have: Option<u8>,
+    pub(crate) exchange: Option<u8>,
 }
 
 impl TheirIds {
@@ -97,6 +112,7 @@ impl TheirIds {
         self.metadata = other.metadata.or(self.metadata);
         self.upload_only = other.upload_only.or(self.upload_only);
         self.dont_have = other.dont_have.or(self.dont_have);
+        self.exchange = other.exchange.or(self.exchange);
     }
 }
 
@@ -124,6 +140,7 @@ impl TheirHandshake {
             ipv6: octets(b"ipv6")
                 .and_then(|octets| <[u8; 16]>::try_from(octets).ok().map(Into::into)),
             upload_only: upload_only.map(|flag| flag != 0),
+            prefers_encryption: get(b"e").and_then(|e| e.as_int()).map(|e| e != 0),
         })
     }
 }
@@ -138,6 +155,7 @@ fn their_ids(dict: &Dict<'_, '_>) -> TheirIds {
         metadata: id(b"ut_metadata"),
         upload_only: id(b"upload_only"),
         dont_have: id(b"lt_donthave"),
+        exchange: id(b"ut_pex"),
     }
 }
 
@@ -190,6 +208,8 @@ mod tests {
             metadata_len: Some(31235),
             upload_only: true,
             your_ip: Some("::ffff:10.1.2.3".parse().unwrap()),
+            exchange: true,
+            prefers_encryption: true,
         };
         let theirs = parse(&ours.encode());
         let expected = TheirHandshake {
@@ -197,6 +217,7 @@ mod tests {
                 metadata: Some(id::METADATA),
                 upload_only: Some(id::UPLOAD_ONLY),
                 dont_have: Some(id::DONT_HAVE),
+                exchange: Some(id::EXCHANGE),
             },
             client: Some("riverrun 0.1".into()),
             listen_port: Some(6881),
@@ -206,6 +227,7 @@ mod tests {
             ipv4: None,
             ipv6: None,
             upload_only: Some(true),
+            prefers_encryption: Some(true),
         };
         assert_eq!(theirs, expected);
         let quiet = OurHandshake::default().encode();

@@ -71,6 +71,12 @@ impl Session {
             }
             PeerCommand::RequestMetadata(piece) => self.request_metadata(piece, link),
             PeerCommand::UploadOnly(upload_only) => self.set_upload_only(upload_only, link),
+            PeerCommand::Exchange(exchange) => {
+                if let Some(id) = self.ids.exchange.filter(|id| *id != 0) {
+                    let payload = &exchange.encode();
+                    link.out.send(Message::Extended { id, payload });
+                }
+            }
             // The connection's own, or too late.
             PeerCommand::ExchangeKeys | PeerCommand::Unveil(_) | PeerCommand::Attach(_) => {}
             PeerCommand::Credit(_) | PeerCommand::Close(_) => {}

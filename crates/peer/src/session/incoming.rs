@@ -7,6 +7,7 @@ use crate::codec::extended::{TheirHandshake, id as extended_id};
 use crate::codec::message::Message;
 use crate::error::PeerMisbehaved;
 use crate::event::PeerEvent;
+use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
 use crate::metadata::MetadataMessage;
 use crate::their_pieces::{Change, Claim};
@@ -215,6 +216,7 @@ impl Session {
         match id {
             extended_id::HANDSHAKE => self.handle_handshake(payload, link),
             extended_id::METADATA => self.handle_metadata(payload, link),
+            extended_id::EXCHANGE => self.handle_exchange(now, payload, link),
             extended_id::UPLOAD_ONLY => {
                 self.handle_upload_only(payload, link);
                 Ok(())
@@ -231,6 +233,7 @@ impl Session {
         let hello = &mut self.hello;
         hello.features.metadata = self.ids.metadata.is_some_and(|id| id != 0);
         hello.features.dont_have = self.ids.dont_have.is_some_and(|id| id != 0);
+        hello.features.exchange = self.ids.exchange.is_some_and(|id| id != 0);
         hello.client = theirs.client.or(hello.client.take());
         hello.listen_port = theirs.listen_port.or(hello.listen_port);
         hello.request_queue_max = theirs.request_queue_max.or(hello.request_queue_max);
@@ -239,6 +242,9 @@ impl Session {
         hello.ipv4 = theirs.ipv4.or(hello.ipv4);
         hello.ipv6 = theirs.ipv6.or(hello.ipv6);
         hello.upload_only = theirs.upload_only.unwrap_or(hello.upload_only);
+        hello.prefers_encryption = theirs
+            .prefers_encryption
+            .unwrap_or(hello.prefers_encryption);
         if let Some(max) = theirs.request_queue_max {
             self.window.set_peer_queue_max(max);
         }
@@ -294,6 +300,20 @@ impl Session {
                     link.events.push_back(PeerEvent::MetadataRejected(piece));
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn handle_exchange(
+        &mut self,
+        now: Time,
+        payload: &[u8],
+        link: &mut Link,
+    ) -> Result<(), PeerMisbehaved> {
+        // Of a private torrent nobody was asked to tell; what comes all the same is not read (BEP 27).
+        if self.ours.exchange && self.exchange.admit(now)? {
+            let exchange = Box::new(PeerExchange::parse(payload)?);
+            link.events.push_back(PeerEvent::Exchange(exchange));
         }
         Ok(())
     }

@@ -22,10 +22,11 @@ use crate::config::PeerConfig;
 use crate::credit::Balance;
 use crate::error::PeerMisbehaved;
 use crate::event::{Features, PeerEvent, PeerHello};
+use crate::exchange::ExchangePace;
 use crate::handshake::Agreed;
 use crate::hash_exchange::HashExchange;
 use crate::metadata::MetadataExchange;
-use crate::mse::Encryption;
+use crate::mse::{Encryption, EncryptionPolicy};
 use crate::pending::{Incoming, Pending};
 use crate::serve::Serving;
 use crate::their_pieces::{Claim, TheirPieces};
@@ -66,16 +67,23 @@ pub(crate) struct Session {
     serving: Serving,
     metadata: MetadataExchange,
     hashes: HashExchange,
+    exchange: ExchangePace,
 }
 
 /// What our extended handshakes say of this connection.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of its own BEP"
+)]
 struct Ours {
     dialed: bool,
     /// We show no pieces, and must not look like one that has all it wants (BEP 16).
     hidden: bool,
     upload_only: bool,
     your_ip: Option<IpAddr>,
+    /// We tell of other peers, and want to hear of them.
+    exchange: bool,
 }
 
 /// Who wants something of whom.
@@ -118,6 +126,7 @@ impl Session {
                 // Who has no metadata is to be given it before anybody hangs up for want of a use.
                 upload_only: attach.upload_only && count.is_some(),
                 your_ip: attach.your_ip,
+                exchange: !attach.private,
             },
             info: attach.info,
             ids: TheirIds::default(),
@@ -131,6 +140,7 @@ impl Session {
             serving: Serving::new(config.request_queue_max),
             metadata: MetadataExchange::default(),
             hashes: HashExchange::default(),
+            exchange: ExchangePace::default(),
             config,
         };
         link.events
@@ -350,6 +360,8 @@ impl Session {
             metadata_len: metadata_len.and_then(|len| u32::try_from(len).ok()),
             upload_only: self.ours.upload_only && !self.ours.hidden,
             your_ip: self.ours.your_ip,
+            exchange: self.ours.exchange,
+            prefers_encryption: self.config.encryption != EncryptionPolicy::Off,
         };
         let (id, payload) = (extended_id::HANDSHAKE, &ours.encode());
         link.out.send(Message::Extended { id, payload });
@@ -396,5 +408,6 @@ const fn hello(
         ipv4: None,
         ipv6: None,
         upload_only: false,
+        prefers_encryption: false,
     }
 }

@@ -1,7 +1,9 @@
 //! Every message, both ways, between two connections.
 
+use std::time::Duration;
+
 use riverrun_base::{PieceIndex, Sha256Digest};
-use riverrun_peer::{Hashes, PeerCommand};
+use riverrun_peer::{Contact, Hashes, PeerCommand, PeerExchange, PeerMisbehaved};
 
 use crate::pair::Pair;
 use crate::raw::{ALL, FAST, NOTHING, Victim, extended, message, numbers};
@@ -202,6 +204,52 @@ fn several_haves_leave_together_and_a_piece_lost_again_is_not_told() {
     );
     victim.does(PeerCommand::DontHave(PieceIndex(3)));
     assert_eq!(victim.sent_bytes(), extended(9, &[0, 0, 0, 3]));
+}
+
+/// A minute apart, as [`Pair::pass`] has it.
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn exchange() -> PeerExchange {
+    let contact = |n| Contact::new(([203, 0, 113, n], 6881).into());
+    PeerExchange {
+        added: (1..4).map(contact).collect(),
+        dropped: vec![([203, 0, 113, 9], 6881).into()],
+    }
+}
+
+#[test]
+fn other_peers_are_told_of_and_heard_of_once_a_minute() {
+    let info = torrent(Kind::V1, 10);
+    let mut pair = Pair::new(v1_hash(&info), attach(&info, &[1]), attach(&info, &[1]));
+    pair.settle();
+    let command = PeerCommand::Exchange(Box::new(exchange()));
+    for _ in 0..2 {
+        pair.dialer_does(command.clone());
+        let heard = format!("Exchange({:?})", exchange());
+        assert_eq!(pair.listener.take_news(), [heard]);
+        pair.dialer_does(command.clone());
+        assert!(pair.listener.take_news().is_empty(), "too soon");
+        pair.pass(MINUTE);
+    }
+    (0..7).for_each(|_| _ = pair.dialer_does(command.clone()));
+    assert_eq!(pair.listener.error, Some(PeerMisbehaved::ExchangeFlood));
+}
+
+#[test]
+fn a_private_torrent_neither_tells_nor_hears_of_other_peers() {
+    let info = torrent(Kind::V1, 10);
+    let private = |have: &[u32]| riverrun_peer::Attach {
+        private: true,
+        ..attach(&info, have)
+    };
+    let mut pair = Pair::new(v1_hash(&info), private(&[1]), attach(&info, &[1]));
+    pair.settle();
+    let command = PeerCommand::Exchange(Box::new(exchange()));
+    pair.listener_does(command.clone()).dialer_does(command);
+    assert!(pair.dialer.take_news().is_empty());
+    let mut victim = Victim::new(ALL, v1_hash(&info), private(&[1]));
+    victim.says(&extended(1, b"garbage")).unwrap();
+    assert!(victim.news().is_empty());
 }
 
 #[test]

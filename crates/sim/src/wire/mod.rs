@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, BlockSpan, InfoHash, PieceIndex, Time};
-use riverrun_peer::{HashRequest, Hashes};
+use riverrun_peer::{HashRequest, Hashes, PeerExchange};
 use riverrun_swarm::ConnKey;
 
 use self::bytes::BytesEnd;
@@ -93,6 +93,7 @@ pub(crate) enum Message {
     Metadata(Box<MetadataPiece>),
     RejectMetadata(u32),
     UploadOnly,
+    Exchange(Box<PeerExchange>),
     /// Of a connection that runs byte by byte.
     Bytes(Box<Chunk>),
     Closed,
@@ -133,6 +134,8 @@ impl Message {
             Self::RequestHashes(_) | Self::RejectHashes(_) => 53,
             Self::Hashes(hashes) => 53 + 32 * hashes.hashes.len(),
             Self::RequestMetadata(_) | Self::RejectMetadata(_) | Self::UploadOnly => 30,
+            // Mostly IPv4: six bytes and one of flags.
+            Self::Exchange(told) => 40 + 7 * told.added.len() + 6 * told.dropped.len(),
             Self::Metadata(piece) => 50 + piece.bytes.len(),
             Self::Block(_) | Self::Bytes(_) | Self::Closed => 0,
         };

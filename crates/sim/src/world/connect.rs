@@ -318,6 +318,7 @@ impl World {
                 v2: content.info().hashes().v2().is_some(),
                 metadata: true,
                 dont_have: true,
+                exchange: !content.info().is_private(),
                 dht: false,
             },
             client: None,
@@ -329,6 +330,7 @@ impl World {
             ipv4: None,
             ipv6: None,
             upload_only,
+            prefers_encryption: false,
         }
     }
 

@@ -164,6 +164,7 @@ impl World {
                 direct.upload_only = upload_only;
                 Message::UploadOnly
             }
+            PeerCommand::Exchange(told) => Message::Exchange(told),
             PeerCommand::Credit(credit) => {
                 direct.grant(credit.send_bytes, credit.receive_bytes);
                 return self.resume(end);

@@ -161,6 +161,38 @@ fn the_peers_of_highest_priority_come_first() {
 }
 
 #[test]
+fn what_strangers_name_is_dialled_in_turns_with_what_trackers_name() {
+    let mut book = Candidates::default();
+    for n in 1..50_u8 {
+        add(
+            &mut book,
+            &format!("203.0.{n}.5:6881"),
+            PeerSource::Exchange,
+        );
+    }
+    for n in 1..5_u8 {
+        add(
+            &mut book,
+            &format!("198.51.{n}.5:6881"),
+            PeerSource::Tracker,
+        );
+    }
+    // A tracker vouches for what a stranger named before.
+    add(&mut book, "203.0.7.5:6881", PeerSource::Tracker);
+    book.check_invariants();
+    let order = std::iter::from_fn(|| book.next(Time::ZERO, false));
+    let sources: Vec<_> = order.map(|(_, source)| source).collect();
+    assert_eq!(sources.len(), 53);
+    let trusted = |sources: &[PeerSource]| {
+        let trackers = sources
+            .iter()
+            .filter(|source| **source == PeerSource::Tracker);
+        trackers.count()
+    };
+    assert_eq!(trusted(&sources[..10]), 5, "{sources:?}");
+}
+
+#[test]
 fn strangers_get_only_their_share_of_the_book() {
     let mut book = Candidates::default();
     for n in 0..4000_u32 {

@@ -258,6 +258,7 @@ impl Torrent {
             addr,
         });
         self.learn_listen_addr(cx, conn);
+        self.begin_exchange(cx, conn);
         self.limit_peer(cx, conn);
         self.part_if_useless(cx, conn);
         self.request_metadata(cx, conn);
@@ -322,6 +323,7 @@ impl Torrent {
         };
         peer.hello = Some(hello);
         self.learn_listen_addr(cx, conn);
+        self.begin_exchange(cx, conn);
         self.part_if_useless(cx, conn);
         self.request_metadata(cx, conn);
     }
@@ -398,6 +400,7 @@ impl Torrent {
         self.drop_requests(cx, conn);
         self.metadata_peer_gone(cx, conn);
         self.hashes_peer_gone(cx, conn);
+        self.exchanger.gone(conn);
         let Some(peer) = self.peers.remove(conn) else {
             return;
         };

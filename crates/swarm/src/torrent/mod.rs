@@ -8,6 +8,7 @@ mod blame;
 mod connect;
 mod dht;
 mod download;
+mod exchange;
 mod hashes;
 mod lifecycle;
 mod metadata;
@@ -37,6 +38,7 @@ use crate::bans::Bans;
 use crate::candidates::Candidates;
 use crate::choker::Choker;
 use crate::config::Config;
+use crate::exchange::Exchanger;
 use crate::input::{AddTorrent, TorrentCommand, TorrentOptions};
 use crate::key::{ConnKey, TorrentKey};
 use crate::outbox::{Event, NetAction, Outbox, StorageDone, StorageJob};
@@ -89,6 +91,7 @@ pub(crate) struct Torrent {
     reveal: Reveal,
     announcer: Announcer,
     dht: DhtSchedule,
+    exchanger: Exchanger,
     bans: Bans,
     rates: Rates,
     rng: Rng,
@@ -121,6 +124,7 @@ impl Torrent {
             reveal: Reveal::default(),
             announcer: Announcer::new(&add.trackers, hashes, &mut rng),
             dht: DhtSchedule::default(),
+            exchanger: Exchanger::default(),
             bans: Bans::default(),
             rates: Rates::default(),
             rng,
@@ -199,6 +203,7 @@ impl Torrent {
                 self.metadata_came(cx, conn, piece, total_len, bytes);
             }
             PeerEvent::MetadataRejected(piece) => self.metadata_rejected(cx, conn, piece),
+            PeerEvent::Exchange(heard) => self.exchange_came(cx, conn, *heard),
         }
         self.settle(cx);
     }
@@ -237,6 +242,7 @@ impl Torrent {
         self.waits_over(cx);
         self.metadata_due(cx);
         self.hashes_due(cx);
+        self.exchange_due(cx);
         self.settle(cx);
     }
 
@@ -258,6 +264,7 @@ impl Torrent {
             self.next_dial(cx),
             self.fetch.next_due(),
             self.hash_fetch.next_due(),
+            self.exchanger.next_due(),
         ]
         .into_iter()
         .flatten()
