@@ -21,6 +21,7 @@ use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
 use crate::driver::dial::Dialler;
 use crate::driver::listen::{Directory, KeyExchanges};
+use crate::driver::lsd::LocalDiscovery;
 use crate::driver::presence::{Presence, Whereabouts};
 use crate::driver::routes::Routes;
 use crate::driver::shard::{
@@ -29,6 +30,7 @@ use crate::driver::shard::{
 use crate::driver::socket::{Family, Sockets};
 use crate::driver::tracker::{TrackerClient, Trackers};
 use crate::driver::udp::{DATAGRAMS_WAITING, Datagrams, Received};
+use crate::driver::utp::UtpPorts;
 use crate::driver::web::{Author, Web, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::metadata_store::MetadataStore;
@@ -58,6 +60,7 @@ pub struct EngineBuilder {
     encryption: EncryptionPolicy,
     transports: Transports,
     dht: Option<DhtConfig>,
+    local_discovery: bool,
 }
 
 impl EngineBuilder {
@@ -101,6 +104,13 @@ impl EngineBuilder {
     /// What carries connections, and what we listen for. A torrent may wish for less, not for more.
     pub fn transports(mut self, transports: Transports) -> Self {
         self.transports = transports;
+        self
+    }
+
+    /// Whether peers are looked for in the local network (BEP 14), on each interface where the engine listens but
+    /// loopback. Not, if not set.
+    pub fn local_discovery(mut self, on: bool) -> Self {
+        self.local_discovery = on;
         self
     }
 
@@ -158,19 +168,19 @@ impl EngineBuilder {
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
         let present = presence.run(changes, conns.clone());
         tasks.push(tokio::spawn(present).abort_handle());
+        let discovery = LocalDiscovery::new(sockets.clone(), whereabouts.clone(), conns.clone());
+        let cookie = self.local_discovery.then(|| rng.next_u64());
+        let local = cookie.map(|cookie| discovery.start(cookie, &mut tasks));
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
             conns,
             routes: routes.clone(),
             disk: disk.clone(),
             trackers,
+            local,
             events: events.clone(),
             metadata: metadata.clone(),
-            dialler: Dialler {
-                sockets: sockets.clone(),
-                utp,
-                transports: self.transports,
-            },
+            dialler: self.dialler(&sockets, utp),
             dht: dht.clone(),
         };
         let shard = Shard::new(Arc::new(config), rng.next_u64());
@@ -190,6 +200,14 @@ impl EngineBuilder {
             routes,
             events,
         })
+    }
+
+    fn dialler(&self, sockets: &Sockets, utp: UtpPorts) -> Dialler {
+        Dialler {
+            sockets: sockets.clone(),
+            utp,
+            transports: self.transports,
+        }
     }
 
     fn start_disk(
@@ -240,6 +258,7 @@ impl EngineBuilder {
         config.encryption = self.encryption;
         config.uses_dht = self.dht.is_some();
         config.is_local_network = self.dht.as_ref().is_some_and(DhtConfig::is_local);
+        config.local_discovery = self.local_discovery;
         if let Some(connections) = self.connections_max {
             config.connections_max = connections;
         }
@@ -318,6 +337,7 @@ impl Engine {
             encryption: EncryptionPolicy::default(),
             transports: Transports::default(),
             dht: None,
+            local_discovery: false,
         }
     }
 

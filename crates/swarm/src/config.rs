@@ -21,6 +21,8 @@ pub struct Config {
     pub tracker_key: u32,
     /// The port where we listen at first; 0 while we do not.
     pub listen_port: u16,
+    /// Look for peers in the local network (BEP 14).
+    pub local_discovery: bool,
     /// Whether connections are to be encrypted.
     pub encryption: EncryptionPolicy,
     /// How many peers of a torrent are unchoked at a time.
@@ -85,6 +87,7 @@ impl Config {
             peer_id,
             tracker_key,
             listen_port: 0,
+            local_discovery: false,
             encryption: EncryptionPolicy::Prefer,
             unchoke_slots: UnchokeSlots::Auto,
             rechoke_interval: Duration::from_secs(10),

@@ -14,6 +14,7 @@ mod exchange;
 mod input;
 mod key;
 mod limits;
+mod local;
 mod meter;
 mod outbox;
 mod picker;
@@ -30,6 +31,7 @@ pub use input::{
     AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions, Transport,
 };
 pub use key::{ConnKey, TorrentKey};
+pub use local::LocalSearch;
 pub use outbox::{
     BlockDigests, DhtAnnounce, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob,
     TorrentState, TrackerKey,

@@ -243,6 +243,12 @@ pub enum NetAction {
         /// Why.
         why: CloseReason,
     },
+    /// Announce in the local network (BEP 14). Answers, if there are some, come back as
+    /// [`Input::Found`](crate::Input::Found).
+    AnnounceLocal {
+        /// Under these names.
+        info_hashes: Vec<InfoHash>,
+    },
     /// Announce to a tracker, in both address families. Answered by
     /// [`Input::Announced`](crate::Input::Announced).
     Announce {

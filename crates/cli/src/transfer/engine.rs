@@ -221,6 +221,7 @@ pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcom
         .network(flags.reach.options(around)?)
         .limits(flags.limits())
         .encryption(flags.encryption)
+        .local_discovery(!flags.no_lsd)
         .transports(flags.transports());
     if !flags.no_dht {
         builder = builder.dht(dht_config(&flags.dht_bootstrap, &listen));

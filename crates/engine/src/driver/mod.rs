@@ -9,6 +9,7 @@ pub(crate) mod conn;
 pub(crate) mod dht;
 pub(crate) mod dial;
 pub(crate) mod listen;
+pub(crate) mod lsd;
 pub(crate) mod presence;
 pub(crate) mod routes;
 pub(crate) mod shard;

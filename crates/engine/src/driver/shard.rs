@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use riverrun_base::{Rng, Time};
+use riverrun_base::{InfoHash, Rng, Time};
 use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
 use riverrun_storage::{Completion, Disk, StorageOptions};
@@ -104,6 +104,8 @@ pub(crate) struct Outside {
     pub(crate) routes: Arc<Routes>,
     pub(crate) disk: Disk,
     pub(crate) trackers: Trackers,
+    /// To whom torrents are told that are to be announced in the local network; `None` if none are.
+    pub(crate) local: Option<mpsc::Sender<Vec<InfoHash>>>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metadata: MetadataStore,
     pub(crate) dialler: Dialler,
@@ -333,6 +335,12 @@ impl ShardTask {
                 tracing::debug!(?why, "incoming connection refused");
                 // Its task sees the inbox close, and ends.
                 self.incoming.remove(&token);
+            }
+            NetAction::AnnounceLocal { info_hashes } => {
+                if let Some(local) = &self.outside.local {
+                    // What finds no place is announced again in five minutes.
+                    let _ = local.try_send(info_hashes);
+                }
             }
             NetAction::Announce {
                 torrent,

@@ -9,6 +9,7 @@
 
 mod dns;
 mod ground;
+mod multicast;
 mod web;
 
 use std::io;
@@ -27,6 +28,7 @@ use self::web::WebClients;
 use super::web::Reach;
 use crate::network::{NetworkOptions, NetworkState};
 
+pub(crate) use self::multicast::Stand;
 pub(crate) use self::web::{ClientError, TIMEOUT as HTTP_TIMEOUT};
 
 /// The kernel's queue of connections not yet accepted.

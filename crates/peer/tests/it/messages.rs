@@ -207,7 +207,7 @@ fn several_haves_leave_together_and_a_piece_lost_again_is_not_told() {
 }
 
 /// A minute apart, as [`Pair::pass`] has it.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn exchange() -> PeerExchange {
     let contact = |n| Contact::new(([203, 0, 113, n], 6881).into());

@@ -243,8 +243,9 @@ impl World {
                 attach,
             } => self.accept(host, token, conn, attach),
             NetAction::Refuse { token, .. } => self.refuse(EndId::from_token(token)),
-            // A world has no DHT: its shards are not told to use one.
+            // A world has no DHT, and no two hosts share a local network: its shards are not told to use them.
             NetAction::FindPeers { .. } | NetAction::MeetNode(_) => {}
+            NetAction::AnnounceLocal { .. } => {}
             NetAction::Announce {
                 torrent,
                 tracker,

@@ -38,9 +38,11 @@ use crate::bans::Bans;
 use crate::candidates::Candidates;
 use crate::choker::Choker;
 use crate::config::Config;
+use crate::discovery::Discovery;
 use crate::exchange::Exchanger;
 use crate::input::{AddTorrent, TorrentCommand, TorrentOptions};
 use crate::key::{ConnKey, TorrentKey};
+use crate::local::LocalAnnouncer;
 use crate::outbox::{Event, NetAction, Outbox, StorageDone, StorageJob};
 use crate::shared::Shared;
 
@@ -92,6 +94,7 @@ pub(crate) struct Torrent {
     announcer: Announcer,
     dht: DhtSchedule,
     exchanger: Exchanger,
+    local: LocalAnnouncer,
     bans: Bans,
     rates: Rates,
     rng: Rng,
@@ -125,6 +128,7 @@ impl Torrent {
             announcer: Announcer::new(&add.trackers, hashes, &mut rng),
             dht: DhtSchedule::default(),
             exchanger: Exchanger::default(),
+            local: LocalAnnouncer::default(),
             bans: Bans::default(),
             rates: Rates::default(),
             rng,
@@ -243,7 +247,21 @@ impl Torrent {
         self.metadata_due(cx);
         self.hashes_due(cx);
         self.exchange_due(cx);
+        self.local_due(cx);
         self.settle(cx);
+    }
+
+    /// Whether the local network is asked for peers.
+    fn is_shown_locally(&self, cx: &Cx<'_>) -> bool {
+        let is_open = self.life.is_open_to_peers() && cx.shared.is_online;
+        cx.config.local_discovery && is_open && Discovery::Local.allowed(self.info())
+    }
+
+    fn local_due(&mut self, cx: &mut Cx<'_>) {
+        if self.is_shown_locally(cx) && self.local.take_due(cx.now) {
+            let info_hashes = self.hashes.wire().collect();
+            cx.net(NetAction::AnnounceLocal { info_hashes });
+        }
     }
 
     /// When something will be due.
@@ -265,6 +283,7 @@ impl Torrent {
             self.fetch.next_due(),
             self.hash_fetch.next_due(),
             self.exchanger.next_due(),
+            self.is_shown_locally(cx).then(|| self.local.next_due()),
         ]
         .into_iter()
         .flatten()

@@ -74,6 +74,19 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Binds a socket to a multicast group, to hear it by this place's interface.
+    pub(super) fn hold_group(&self, socket: &Socket, group: SocketAddr) -> io::Result<()> {
+        if group.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if let Some(device) = &self.device {
+            bind_device(socket, &device.name)?;
+        }
+        socket.bind(&group.into())
+    }
+}
+
 impl Ground {
     /// What `binds` name of this machine, as it is now.
     pub(super) fn survey(binds: &[Bind]) -> io::Result<Self> {
