@@ -19,6 +19,9 @@ const FRAMES_MAX: usize = 8192;
 /// How many bytes of packets lie side by side: a little less than the most that UDP sends at once.
 const CHUNK_BYTES: usize = 65_000;
 
+/// Chunks that are kept for use instead of being given back: to allocate them anew costs more than to copy into them.
+const SPARE_CHUNKS_MAX: usize = 8;
+
 /// A packet is lost when one that was sent so many later has arrived (BEP 29, "packet loss").
 const REORDER_PACKETS: u64 = 3;
 
@@ -120,7 +123,8 @@ pub(crate) struct SendBuffer {
     unsent: u64,
     chunks: VecDeque<Vec<u8>>,
     first_chunk: u64,
-    spare: Option<Vec<u8>>,
+    /// Chunks to use again, while there is anything to send.
+    spare: Vec<Vec<u8>>,
     lost: BTreeSet<u64>,
     in_flight_bytes: usize,
     /// Sent and not known to have arrived.
@@ -152,7 +156,7 @@ impl SendBuffer {
             unsent: 0,
             chunks: VecDeque::new(),
             first_chunk: 0,
-            spare: None,
+            spare: Vec::new(),
             lost: BTreeSet::new(),
             in_flight_bytes: 0,
             outstanding_bytes: 0,
@@ -287,7 +291,7 @@ impl SendBuffer {
             .back()
             .is_some_and(|chunk| chunk.len() + need <= CHUNK_BYTES);
         if !has_room {
-            let mut chunk = self.spare.take().unwrap_or_default();
+            let mut chunk = self.spare.pop().unwrap_or_default();
             chunk.clear();
             // For all that is at hand now, headers included.
             chunk.reserve((need + wanted + wanted / 16).min(CHUNK_BYTES));
@@ -537,12 +541,15 @@ impl SendBuffer {
         }
         let keep = self.frames.front().map(|frame| frame.chunk);
         while !self.chunks.is_empty() && keep != Some(self.first_chunk) {
-            self.spare = self.chunks.pop_front();
+            let done = self.chunks.pop_front();
+            if self.spare.len() < SPARE_CHUNKS_MAX {
+                self.spare.extend(done);
+            }
             self.first_chunk += 1;
         }
         if keep.is_none() {
             // Nothing to send: an idle connection holds no memory.
-            self.spare = None;
+            self.spare = Vec::new();
         }
     }
 
