@@ -1,5 +1,7 @@
 //! `riverrun simulate`: a swarm of this program's own decisions under a virtual clock.
 
+mod chaos;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +25,10 @@ const SCENARIO_BYTES_MAX: u64 = 1 << 20;
 A scenario says who takes part, what each can send, who comes when, what goes wrong, and what must come of it. The
 decisions are those of `get` and `seed`, unchanged; time, network and disks are made up, and one seed gives one run
 on any machine. --list names the scenarios that come with the program; any other is a TOML file. If a run does not
-come to what its scenario expects, the exit code is 1, and the command that replays it is printed.")]
+come to what its scenario expects, the exit code is 1, and the command that replays it is printed.
+
+The scenario `chaos` draws a world with random faults from each seed, and judges it by what must always hold; what is
+left of one that fails is printed as a plan, which is a file that `simulate` takes as well.")]
 pub(crate) struct Simulate {
     /// The name of a scenario, or a file
     #[arg(required_unless_present = "list")]
@@ -66,12 +71,19 @@ pub(crate) fn run_command(args: &Simulate, around: &Surroundings, screen: &mut S
     let Some(name) = args.scenario.as_ref().filter(|_| !args.list) else {
         return list(screen);
     };
+    let seeds = u64::from(args.seeds.unwrap_or(1));
+    if name == chaos::NAME {
+        return chaos::run(args.seed.unwrap_or_default(), seeds, screen);
+    }
+    let text = read(name, around)?;
+    if let Some(plan) = chaos::plan(&text) {
+        return chaos::run_plan(name, &plan, screen);
+    }
     let named = Named {
-        scenario: load(name, around)?,
+        scenario: parse(name, &text)?,
         name: name.clone(),
     };
     let first = args.seed.unwrap_or(named.scenario.seed);
-    let seeds = u64::from(args.seeds.unwrap_or(1));
     tell(&named, screen);
     let mut results: Vec<Vec<Ran>> = Vec::new();
     let mut missed = Vec::new();
@@ -116,14 +128,16 @@ fn list(screen: &mut Screen) -> Outcome {
             .event(&json!({"event": "scenario", "name": builtin.name, "title": scenario.title}))?;
         screen.finding(&format!("{:<18} {}", builtin.name, scenario.title))?;
     }
+    let title = "Random worlds in which random things go wrong";
+    screen.event(&json!({"event": "scenario", "name": chaos::NAME, "title": title}))?;
+    screen.finding(&format!("{:<18} {title}", chaos::NAME))?;
     Ok(())
 }
 
-/// The scenario that comes with the program under that name, or else the file.
-fn load(name: &str, around: &Surroundings) -> Outcome<Scenario> {
+/// The text of the scenario that comes with the program under that name, or else of the file.
+fn read(name: &str, around: &Surroundings) -> Outcome<String> {
     if let Some(builtin) = builtin(name) {
-        return Scenario::parse(builtin.toml)
-            .map_err(|e| Failure::new(ExitCode::Other, e).about(name));
+        return Ok(builtin.toml.to_owned());
     }
     let path = around.path(Path::new(name));
     let read = || -> std::io::Result<String> {
@@ -134,11 +148,19 @@ fn load(name: &str, around: &Surroundings) -> Outcome<Scenario> {
         }
         fs::read_to_string(&path)
     };
-    let text = read().map_err(|e| {
+    read().map_err(|e| {
         Failure::io(Path::new(name), e)
             .hint("riverrun simulate --list names those that come with the program")
-    })?;
-    Scenario::parse(&text).map_err(|e| Failure::new(ExitCode::Config, e).about(name))
+    })
+}
+
+fn parse(name: &str, text: &str) -> Outcome<Scenario> {
+    let code = if builtin(name).is_some() {
+        ExitCode::Other
+    } else {
+        ExitCode::Config
+    };
+    Scenario::parse(text).map_err(|e| Failure::new(code, e).about(name))
 }
 
 fn tell(named: &Named, screen: &mut Screen) {

@@ -142,3 +142,17 @@ fn the_list_names_what_comes_with_the_program() {
     );
     assert!(ran.stdout.lines().count() >= 9);
 }
+
+#[test]
+fn chaos_is_judged_and_a_plan_that_fails_says_why() {
+    let dir = dir(SMALL);
+    let ran = Program::new(&["simulate", "chaos", "--seeds", "3"]).run_in(dir.path());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("3 worlds"), "{}", ran.stdout);
+    let plan = "seed = 1\npieces = 2\nblocks = 1\nv2 = false\ntcp = false\nheal_at = 5.0\n\
+        planted = \"never-unchokes\"\n[[hosts]]\nstart = \"full\"\n[[hosts]]\n";
+    std::fs::write(dir.path().join("plan.toml"), plan).unwrap();
+    let ran = Program::new(&["simulate", "plan.toml"]).run_in(dir.path());
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("S8 Completion"), "{}", ran.stderr);
+}
