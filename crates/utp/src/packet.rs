@@ -145,12 +145,6 @@ pub enum InvalidPacket {
     /// A type that is not defined.
     #[error("type {0}, types are 0 to 4")]
     Kind(u8),
-    /// A selective acknowledgement of a length that is not allowed.
-    #[error("a selective acknowledgement of {len} bytes, it must be a multiple of 4")]
-    SackLength {
-        /// How long it is.
-        len: usize,
-    },
 }
 
 /// A packet as it came.
@@ -181,9 +175,7 @@ impl<'a> Packet<'a> {
             };
             let (content, after) = after.split_at_checked(usize::from(*len)).ok_or(short)?;
             if extension == EXTENSION_SACK {
-                if content.is_empty() || content.len() % 4 != 0 {
-                    return Err(InvalidPacket::SackLength { len: content.len() });
-                }
+                // "In multiples of 32 bits", but libtorrent sends as many bytes as it needs.
                 sack = Some(content);
             }
             extension = *next;
@@ -269,6 +261,10 @@ mod tests {
         header().write_with_sack(&[1, 0, 0, 0x80], &mut bytes);
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!(packet.sack, Some([1, 0, 0, 0x80].as_slice()));
+        // libtorrent's masks have any length.
+        let mut odd = [0; 33];
+        header().write_with_sack(&[7; 11], &mut odd);
+        assert_eq!(Packet::parse(&odd).unwrap().sack, Some([7; 11].as_slice()));
         // One that we do not know before it.
         let mut chained = bytes[..20].to_vec();
         chained[1] = 9;
@@ -306,14 +302,6 @@ mod tests {
             (
                 [vec![0x21, 9], vec![0; 18], vec![0, 4, 0]].concat(),
                 short(23),
-            ),
-            (
-                [vec![0x21, 1], vec![0; 18], vec![0, 3, 0, 0, 0]].concat(),
-                Err(InvalidPacket::SackLength { len: 3 }),
-            ),
-            (
-                [vec![0x21, 1], vec![0; 18], vec![0, 0]].concat(),
-                Err(InvalidPacket::SackLength { len: 0 }),
             ),
         ];
         for (bytes, expect) in cases {

@@ -6,6 +6,9 @@
 //! any:       RESET, a lie, or silence ──► Ended
 //! ```
 
+mod incoming;
+mod outgoing;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -15,10 +18,10 @@ use crate::config::{DatagramLimits, UtpConfig};
 use crate::congestion::Congestion;
 use crate::demux::ConnectionIds;
 use crate::mtu::PathMtu;
-use crate::packet::{HEADER_LEN, Header, Packet, PacketKind, SACK_BYTES_MAX};
-use crate::recv::{Received, RecvBuffer};
+use crate::packet::{HEADER_LEN, Packet, PacketKind, SACK_BYTES_MAX};
+use crate::recv::RecvBuffer;
 use crate::rtt::Rtt;
-use crate::send::{Acked, Allowance, Run, SendBuffer};
+use crate::send::{Run, SendBuffer};
 use crate::seq::{Seq, random_u16};
 use crate::timer::{Due, RetransmitTimer};
 
@@ -34,12 +37,6 @@ const TIMEOUTS_MAX: u32 = 6;
 /// Timeouts in a row after which the path is suspected to carry only small packets.
 const BLACK_HOLE_TIMEOUTS: u32 = 2;
 
-/// An acknowledgement waits that long for data to go with, or for a second packet.
-const ACK_DELAY: Duration = Duration::from_millis(20);
-
-/// How many packets one acknowledgement may stand for, if they come one by one.
-const ACK_PACKETS: u32 = 2;
-
 /// Routers forget a mapping of UDP after half a minute of silence.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(29);
 
@@ -47,14 +44,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(29);
 /// protocol above demands (BEP 3), or keeps the path open like us.
 const SILENCE_MAX: Duration = Duration::from_mins(5);
 
-/// How long a finished connection still answers a peer that has not heard so.
-const CLOSING_TIME: Duration = Duration::from_secs(1);
-
 /// A control packet at its longest: header, selective acknowledgement.
 const CONTROL_LEN_MAX: usize = HEADER_LEN + 2 + SACK_BYTES_MAX;
-
-/// How far a number without payload may be off from what we have, before it is a forgery or from another time.
-const SEQ_DISTANCE_MAX: i16 = 8192;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -250,8 +241,6 @@ impl UtpSocket {
         self.mtu.datagram_len()
     }
 
-    // Bytes.
-
     /// How many bytes can be read.
     pub fn readable_len(&self) -> usize {
         self.recv.readable_len()
@@ -339,304 +328,6 @@ impl UtpSocket {
             self.state = State::Ended(UtpEnd::Aborted);
         }
     }
-
-    // Packets in.
-
-    /// Takes in a packet that [`Demux`](crate::Demux) has found to be for this connection.
-    pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
-        let header = &packet.header;
-        match (self.state, header.kind) {
-            (State::Ended(_), _) => {}
-            (_, PacketKind::Reset) => self.handle_reset(header),
-            (State::SynReceived { .. }, PacketKind::Syn) if self.recv.ack() == header.seq => {
-                // Ours was lost. One answer a question.
-                self.ack = AckDue::Now;
-            }
-            (_, PacketKind::Syn) => {}
-            (State::SynSent { .. }, kind) => self.handle_answer(now, header, kind),
-            (State::SynReceived { .. }, _) => {
-                // The proof that the peer hears us: it knows the number that we drew.
-                if header.ack == self.send.next_seq().previous() && self.is_plausible(packet) {
-                    self.state = State::Connected;
-                    self.handle_connected(now, packet);
-                }
-            }
-            (State::Connected | State::Closing { .. }, _) => self.handle_connected(now, packet),
-        }
-    }
-
-    fn handle_reset(&mut self, header: &Header) {
-        let is_ours = if let State::SynSent { attempts, .. } = self.state {
-            attempts > 0 && header.ack == self.syn_seq()
-        } else {
-            // Whoever has not seen our numbers cannot say what it has received.
-            let unsent = self.send.next_seq();
-            (-SEQ_DISTANCE_MAX..=0).contains(&header.ack.offset_from(unsent))
-        };
-        if is_ours {
-            self.state = State::Ended(UtpEnd::Reset);
-        }
-    }
-
-    fn syn_seq(&self) -> Seq {
-        self.send.next_seq().previous()
-    }
-
-    fn handle_answer(&mut self, now: Time, header: &Header, kind: PacketKind) {
-        if kind != PacketKind::State || header.ack != self.syn_seq() {
-            return;
-        }
-        if let State::SynSent { attempts: 1, .. } = self.state {
-            self.rtt.measured(now.since(self.last_sent));
-        }
-        self.rtt.progressed();
-        // A `STATE` has the number of the data that comes next, and uses none up, whatever the diagram in BEP 29
-        // says: libutp and libtorrent agree.
-        self.recv = RecvBuffer::new(header.seq.previous(), self.config.receive_buffer_bytes_max);
-        self.state = State::Connected;
-        self.note_header(now, header);
-        self.note_window(header);
-        // The peer may not send before it has heard from us.
-        self.ack = AckDue::Later(0, now + ACK_DELAY);
-    }
-
-    /// Whether a packet can be from the peer as we know it: its number is near those that we have.
-    fn is_plausible(&self, packet: &Packet<'_>) -> bool {
-        let offset = packet.header.seq.offset_from(self.recv.ack());
-        (-SEQ_DISTANCE_MAX..=SEQ_DISTANCE_MAX).contains(&offset)
-    }
-
-    fn handle_connected(&mut self, now: Time, packet: &Packet<'_>) {
-        if !self.is_plausible(packet) {
-            return;
-        }
-        let header = &packet.header;
-        let is_pure = header.kind == PacketKind::State;
-        let min_rtt = self.rtt.min().unwrap_or_default();
-        let flight = self.send.in_flight_bytes();
-        let result = self
-            .send
-            .acked(now, header.ack, packet.sack, is_pure, min_rtt);
-        let Ok(acked) = result else {
-            self.reset_due = true;
-            self.state = State::Ended(UtpEnd::AckOfUnsent);
-            return;
-        };
-        self.note_header(now, header);
-        self.handle_acked(now, header, &acked, flight);
-        if header.kind != PacketKind::State {
-            let is_fin = header.kind == PacketKind::Fin;
-            let received = self.recv.receive(header.seq, packet.payload, is_fin);
-            self.owe_ack(now, received);
-        }
-        self.check_finished(now);
-    }
-
-    fn note_header(&mut self, now: Time, header: &Header) {
-        let delay = clock(now).wrapping_sub(header.timestamp);
-        self.peer.delay_micros = delay;
-        self.peer.heard_at = now;
-        self.congestion.saw_delay_from_peer(now, delay);
-    }
-
-    fn note_window(&mut self, header: &Header) {
-        self.peer.window = usize::try_from(header.window).unwrap_or(usize::MAX);
-    }
-
-    fn handle_acked(&mut self, now: Time, header: &Header, acked: &Acked, flight: usize) {
-        if let Some(sample) = acked.round_trip {
-            self.rtt.measured(sample);
-        }
-        if !acked.is_old {
-            self.note_window(header);
-        }
-        if self.peer_is_full() {
-            // It is there, and has no room: as long as it says so it may take its time.
-            self.timer.heard();
-        }
-        if acked.has_news && header.timestamp_difference != 0 {
-            self.congestion
-                .saw_delay_to_peer(now, header.timestamp_difference);
-        }
-        self.note_losses(now, acked);
-        if acked.has_news {
-            self.rtt.progressed();
-            self.congestion.acked(
-                acked.bytes,
-                flight,
-                self.send.acked_order(),
-                self.packet_len(),
-            );
-            let waits = self.send.is_outstanding() || self.send.has_waiting();
-            self.timer.progressed(now, waits);
-        }
-    }
-
-    /// Whether the peer has no room for a packet.
-    fn peer_is_full(&self) -> bool {
-        self.peer.window < self.packet_len()
-    }
-
-    fn packet_len(&self) -> usize {
-        self.mtu.datagram_len() - HEADER_LEN
-    }
-
-    fn note_losses(&mut self, now: Time, acked: &Acked) {
-        match acked.probe_arrived {
-            Some(true) => self.mtu.acked(now),
-            Some(false) => self.mtu.lost(now),
-            None => {}
-        }
-        if let Some(order) = acked.lost {
-            let next = self.send.next_order();
-            self.congestion.lost(order, next, self.packet_len());
-        }
-    }
-
-    fn owe_ack(&mut self, now: Time, received: Received) {
-        self.ack = match (received, self.ack) {
-            // A gap, or its end, is news that cannot wait; so is that the peer repeats itself.
-            (Received::Early | Received::Duplicate | Received::Refused, _) | (_, AckDue::Now) => {
-                AckDue::Now
-            }
-            (Received::InOrder, _) if self.recv.has_gap() || self.recv.is_finished() => AckDue::Now,
-            (Received::InOrder, AckDue::No) => AckDue::Later(1, now + ACK_DELAY),
-            (Received::InOrder, AckDue::Later(count, at)) if count + 1 < ACK_PACKETS => {
-                AckDue::Later(count + 1, at)
-            }
-            (Received::InOrder, AckDue::Later(..)) => AckDue::Now,
-        };
-    }
-
-    fn check_finished(&mut self, now: Time) {
-        if self.state == State::Connected && self.send.is_finished() && self.recv.is_finished() {
-            self.state = State::Closing {
-                until: now + CLOSING_TIME,
-            };
-        }
-    }
-
-    // Packets out.
-
-    /// What to send next, up to `segments_max` datagrams of one size. Until [`Self::handle_transmitted`] confirms
-    /// that it has left, the next call offers the like again.
-    #[must_use]
-    pub fn poll_transmit(&mut self, now: Time, segments_max: usize) -> Option<Transmit<'_>> {
-        let offer = self.choose(now, segments_max)?;
-        self.offer = Some(offer);
-        let header = self.header(now);
-        match offer {
-            Offer::Control(kind) => {
-                let len = self.write_control(kind, header);
-                let bytes = &self.control[..len];
-                let segment_len = len;
-                Some(Transmit { bytes, segment_len })
-            }
-            Offer::Run(run) => {
-                let (bytes, segment_len) = self.send.prepare(run, header);
-                Some(Transmit { bytes, segment_len })
-            }
-        }
-    }
-
-    fn choose(&self, now: Time, segments_max: usize) -> Option<Offer> {
-        if self.reset_due {
-            return Some(Offer::Control(PacketKind::Reset));
-        }
-        let ack_due = match self.ack {
-            AckDue::No => false,
-            AckDue::Later(_, at) => now >= at,
-            AckDue::Now => true,
-        };
-        let ack = ack_due.then_some(Offer::Control(PacketKind::State));
-        match self.state {
-            State::Ended(_) => None,
-            State::SynSent { again, .. } => {
-                (now >= again).then_some(Offer::Control(PacketKind::Syn))
-            }
-            State::SynReceived { .. } | State::Closing { .. } => ack,
-            State::Connected => {
-                // Data acknowledges too, but cannot say what came early.
-                if ack_due && self.recv.has_gap() {
-                    return ack;
-                }
-                let allowance = Allowance {
-                    congestion: self.congestion.window_bytes(),
-                    peer: self.peer.window,
-                    forced: self.timer.is_forced(),
-                    segments_max,
-                };
-                self.send.select(allowance).map(Offer::Run).or(ack)
-            }
-        }
-    }
-
-    fn header(&self, now: Time) -> Header {
-        Header {
-            kind: PacketKind::State,
-            connection_id: self.ids.send,
-            timestamp: clock(now),
-            timestamp_difference: self.peer.delay_micros,
-            window: u32::try_from(self.recv.window()).unwrap_or(u32::MAX),
-            seq: self.send.next_seq(),
-            ack: self.recv.ack(),
-        }
-    }
-
-    fn write_control(&mut self, kind: PacketKind, header: Header) -> usize {
-        let mut header = Header { kind, ..header };
-        if kind == PacketKind::Syn {
-            header.connection_id = self.ids.recv;
-            header.seq = self.syn_seq();
-        }
-        let mut mask = [0; SACK_BYTES_MAX];
-        let mask_len = match kind {
-            PacketKind::State => self.recv.write_sack(&mut mask),
-            _ => 0,
-        };
-        if mask_len == 0 {
-            header.write(&mut self.control);
-            return HEADER_LEN;
-        }
-        let len = HEADER_LEN + 2 + mask_len;
-        header.write_with_sack(&mask[..mask_len], &mut self.control[..len]);
-        len
-    }
-
-    /// What the last [`Self::poll_transmit`] gave has left.
-    pub fn handle_transmitted(&mut self, now: Time) {
-        let Some(offer) = self.offer.take() else {
-            return;
-        };
-        self.last_sent = now;
-        match offer {
-            Offer::Control(PacketKind::Reset) => self.reset_due = false,
-            Offer::Control(PacketKind::Syn) => {
-                if let State::SynSent { attempts, .. } = self.state {
-                    self.state = State::SynSent {
-                        attempts: attempts + 1,
-                        again: now + self.rtt.timeout(),
-                    };
-                    // Each wait is twice the last.
-                    self.rtt.timed_out();
-                }
-            }
-            Offer::Control(_) => {
-                self.peer.told_window = self.recv.window();
-                self.ack = AckDue::No;
-            }
-            Offer::Run(run) => {
-                self.send.sent(now, run);
-                self.timer.sent(now);
-                self.peer.told_window = self.recv.window();
-                if !self.recv.has_gap() {
-                    self.ack = AckDue::No;
-                }
-            }
-        }
-    }
-
-    // Time.
 
     /// When to call [`Self::handle_timeout`]; `None` if there is nothing to wait for.
     #[must_use]

@@ -35,6 +35,8 @@ pub(crate) enum Demand {
     Handshake,
     /// Everything encrypted.
     Stream,
+    /// uTP, if the client can be told to use nothing else; else that it may.
+    Utp,
 }
 
 /// A client at work. Dropping it ends it.
@@ -89,7 +91,7 @@ impl Client {
             Self::Transmission => transmission(demand, part, source, dir, home),
             Self::Libtorrent => {
                 let mut command = libtorrent(part, source, dir, free_port());
-                command.env("LT_PEER_ENCRYPTION", format!("{demand:?}"));
+                command.env("LT_PEER_DEMAND", format!("{demand:?}"));
                 command
             }
         };
@@ -225,7 +227,8 @@ fn aria2(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
         .arg(format!("--listen-port={}", free_port()))
         .arg(format!("--dir={}", dir.display()));
     match demand {
-        Demand::Any => {}
+        // aria2 knows no uTP.
+        Demand::Any | Demand::Utp => {}
         Demand::Handshake => _ = command.arg("--bt-require-crypto=true"),
         Demand::Stream => _ = command.arg("--bt-force-encryption=true"),
     }
@@ -240,11 +243,11 @@ fn aria2(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
 fn transmission(demand: Demand, part: Part, source: &str, dir: &Path, home: &Path) -> Command {
     // 0 is with plain handshakes preferred, 2 without them.
     let (encryption, flag) = match demand {
-        Demand::Any => (1, "-et"),
+        Demand::Any | Demand::Utp => (1, "-et"),
         Demand::Handshake | Demand::Stream => (2, "-er"),
     };
     let settings = serde_json::json!({
-        "bind-address-ipv4": "127.0.0.1", "dht-enabled": false, "utp-enabled": false, "lpd-enabled": false,
+        "bind-address-ipv4": "127.0.0.1", "dht-enabled": false, "utp-enabled": demand == Demand::Utp, "lpd-enabled": false,
         "pex-enabled": false, "port-forwarding-enabled": false, "download-queue-enabled": false,
         "seed-queue-enabled": false, "preallocation": 0, "encryption": encryption,
     });

@@ -4,9 +4,9 @@
     lt_peer.py create v1|v2|hybrid PATH PIECE_LENGTH
 
 seed and leech print one word a line: "ready" once the session runs with its data checked, "done" once
-complete; they end when standard input does. LT_PEER_ENCRYPTION, if set, is "Handshake" or "Stream": how much has to be
-encrypted. LT_PEER_RATE, if set, is how many bytes a second it moves at most. create prints the info dictionary's hashes, v1 then v2, "-"
-for none.
+complete; they end when standard input does. LT_PEER_DEMAND, if set, is "Handshake" or "Stream": how much has to be
+encrypted; or "Utp": no TCP. LT_PEER_RATE, if set, is how many bytes a second it moves at most. create prints the info
+dictionary's hashes, v1 then v2, "-" for none.
 """
 
 import os
@@ -18,7 +18,7 @@ import libtorrent as lt
 
 
 def encryption():
-    level = {"Handshake": 1, "Stream": 2}.get(os.environ.get("LT_PEER_ENCRYPTION"))
+    level = {"Handshake": 1, "Stream": 2}.get(os.environ.get("LT_PEER_DEMAND"))
     if level is None:
         return {}
     # Forced in both directions; level 1 is plain payload, 2 is RC4.
@@ -26,6 +26,7 @@ def encryption():
 
 
 def session(port):
+    utp = os.environ.get("LT_PEER_DEMAND") == "Utp"
     return lt.session({
         **encryption(),
         "listen_interfaces": f"127.0.0.1:{port}",
@@ -34,8 +35,10 @@ def session(port):
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
-        "enable_outgoing_utp": False,
-        "enable_incoming_utp": False,
+        "enable_outgoing_utp": utp,
+        "enable_incoming_utp": utp,
+        "enable_outgoing_tcp": not utp,
+        "enable_incoming_tcp": not utp,
         "allow_multiple_connections_per_ip": True,
         "ssrf_mitigation": False,
         "min_reconnect_time": 1,

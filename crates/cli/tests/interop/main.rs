@@ -20,6 +20,7 @@ mod exchange;
 mod hostile;
 mod https;
 mod kills;
+mod network;
 mod payload;
 mod riverrun;
 mod scene;

@@ -1,10 +1,11 @@
-//! Both directions, every shape, every client; magnet links too, and every manner of encryption.
+//! Both directions, every shape, every client; magnet links too, every manner of encryption, and uTP.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::clients::{Client, Demand, Part};
+use crate::network::inside_network;
 use crate::payload::{Payload, Shape};
 use crate::riverrun::{Riverrun, run};
 use crate::tracker::Tracker;
@@ -65,28 +66,32 @@ impl Stage {
     }
 }
 
-/// What both sides want encrypted.
+/// What both sides want of the connection.
 #[derive(Clone, Copy, Debug)]
-struct Secrecy {
+struct Terms {
     theirs: Demand,
-    ours: &'static str,
+    /// Our flags.
+    ours: &'static [&'static str],
 }
 
-impl Secrecy {
+impl Terms {
     /// As it is without asking.
     const USUAL: Self = Self {
         theirs: Demand::Any,
-        ours: "prefer",
+        ours: &[],
+    };
+    const UTP: Self = Self {
+        theirs: Demand::Utp,
+        ours: &["--no-tcp"],
     };
 }
 
 /// `client` downloads `source` from us.
-fn give(client: Client, stage: &Stage, source: &str, secrecy: Secrecy) {
+fn give(client: Client, stage: &Stage, source: &str, terms: Terms) {
     let (home, published) = (stage.path("ours"), stage.payload.parent());
     let (taken, their_home) = (stage.path("taken"), stage.path("theirs"));
-    let leech = || client.start(secrecy.theirs, Part::Leech, source, &taken, &their_home);
-    let more = ["--encryption", secrecy.ours];
-    let seed = || Riverrun::seed_with(&home, &stage.torrent, published, &more);
+    let leech = || client.start(terms.theirs, Part::Leech, source, &taken, &their_home);
+    let seed = || Riverrun::seed_with(&home, &stage.torrent, published, terms.ours);
     let ours;
     let mut theirs;
     if client.dials_loopback() {
@@ -107,10 +112,10 @@ fn give(client: Client, stage: &Stage, source: &str, secrecy: Secrecy) {
 }
 
 /// We download `source` from `client`.
-fn take(client: Client, stage: &Stage, source: &str, secrecy: Secrecy) {
+fn take(client: Client, stage: &Stage, source: &str, terms: Terms) {
     let published = stage.payload.parent();
     let _theirs = client.start(
-        secrecy.theirs,
+        terms.theirs,
         Part::Seed,
         stage.torrent(),
         published,
@@ -118,46 +123,46 @@ fn take(client: Client, stage: &Stage, source: &str, secrecy: Secrecy) {
     );
     stage.tracker.wait_for_peers(1);
     let taken = stage.path("taken");
-    let ours = get(&stage.path("ours"), source, &taken, secrecy.ours);
+    let ours = get(&stage.path("ours"), source, &taken, terms.ours);
     assert!(ours.wait().success());
     stage.payload.assert_copied_to(&taken, true);
 }
 
-fn get(home: &Path, source: &str, dir: &Path, encryption: &str) -> Riverrun {
+fn get(home: &Path, source: &str, dir: &Path, more: &[&str]) -> Riverrun {
     let dir = dir.to_str().unwrap();
-    let network = ["--listen", "127.0.0.1:0", "--encryption", encryption];
-    let mut ours = Riverrun::start(home, &[&["get", source, "-o", dir], &network[..]].concat());
+    let get = ["get", source, "-o", dir, "--listen", "127.0.0.1:0"];
+    let mut ours = Riverrun::start(home, &[&get, more].concat());
     ours.wait_for("done");
     ours
 }
 
 /// Both directions of a torrent file.
 fn check(client: Client, shape: Shape, version: &str) {
-    check_secret(client, shape, version, Secrecy::USUAL);
+    check_on(client, shape, version, Terms::USUAL);
 }
 
-fn check_secret(client: Client, shape: Shape, version: &str, secrecy: Secrecy) {
+fn check_on(client: Client, shape: Shape, version: &str, terms: Terms) {
     if !client.is_here() {
         return;
     }
     let stage = Stage::set(shape, version);
-    give(client, &stage, stage.torrent(), secrecy);
+    give(client, &stage, stage.torrent(), terms);
     let stage = Stage::set(shape, version);
-    take(client, &stage, stage.torrent(), secrecy);
+    take(client, &stage, stage.torrent(), terms);
 }
 
 /// Both directions, encrypted as either side demands.
 fn check_encrypted(client: Client, version: &str) {
     for (theirs, ours) in [
-        (Demand::Any, "off"),
-        (Demand::Any, "require"),
-        (Demand::Handshake, "prefer"),
-        (Demand::Stream, "prefer"),
-        (Demand::Stream, "require"),
+        (Demand::Any, &["--encryption", "off"] as &[_]),
+        (Demand::Any, &["--encryption", "require"]),
+        (Demand::Handshake, &["--encryption", "prefer"]),
+        (Demand::Stream, &["--encryption", "prefer"]),
+        (Demand::Stream, &["--encryption", "require"]),
     ] {
         // Transmission knows no demand between nothing and everything.
         if client != Client::Transmission || theirs != Demand::Handshake {
-            check_secret(client, Shape::Many, version, Secrecy { theirs, ours });
+            check_on(client, Shape::Many, version, Terms { theirs, ours });
         }
     }
 }
@@ -168,9 +173,9 @@ fn check_magnet(client: Client, version: &str) {
         return;
     }
     let stage = Stage::set(Shape::Many, version);
-    give(client, &stage, &stage.magnet(), Secrecy::USUAL);
+    give(client, &stage, &stage.magnet(), Terms::USUAL);
     let stage = Stage::set(Shape::Many, version);
-    take(client, &stage, &stage.magnet(), Secrecy::USUAL);
+    take(client, &stage, &stage.magnet(), Terms::USUAL);
 }
 
 #[test]
@@ -196,6 +201,26 @@ fn libtorrent_encrypted_v2() {
 #[test]
 fn libtorrent_encrypted_hybrid() {
     check_encrypted(Client::Libtorrent, "--hybrid");
+}
+
+#[test]
+fn transmission_utp() {
+    check_on(Client::Transmission, Shape::Medium, "--v1", Terms::UTP);
+}
+
+#[test]
+fn libtorrent_utp() {
+    check_on(Client::Libtorrent, Shape::Medium, "--hybrid", Terms::UTP);
+}
+
+/// One packet in a hundred is lost, in both directions.
+#[test]
+fn libtorrent_utp_with_loss() {
+    const TEST: &str = "transfers::libtorrent_utp_with_loss";
+    let losing = "udp dport 1-65535 numgen random mod 100 < 1 drop";
+    if Client::Libtorrent.is_here() && inside_network(TEST, losing) {
+        check_on(Client::Libtorrent, Shape::Medium, "--hybrid", Terms::UTP);
+    }
 }
 
 #[test]

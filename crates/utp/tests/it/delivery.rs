@@ -147,7 +147,7 @@ proptest! {
         }
     }
 
-    /// With less loss than that, it always arrives.
+    /// With less loss than that, it always arrives, once there is a connection.
     #[test]
     fn what_the_path_can_carry_arrives(
         seed: u64,
@@ -159,6 +159,11 @@ proptest! {
         (link.loss, link.duplicate, link.reorder) = faults;
         let mut world = World::new(seed, link.clone(), link, sizes);
         world.run_until(HOUR);
+        let dialler = &world.hosts[0];
+        if dialler.end() == Some(UtpEnd::TimedOut) && dialler.datagrams == 3 {
+            // Each `SYN` or its answer was lost, as happens in one of some thousand dials.
+            return Ok(());
+        }
         let received = world.hosts.each_ref().map(|host| host.received);
         prop_assert_eq!(received, [sizes[1], sizes[0]]);
     }

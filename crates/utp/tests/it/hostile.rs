@@ -213,8 +213,7 @@ fn any_packet(origin: u16) -> impl Strategy<Value = Vec<u8>> {
         window,
         any::<[u32; 2]>(),
     )
-        .prop_map(|(kind, seq, ack, mut mask, payload, window, times)| {
-            mask.truncate(mask.len() / 4 * 4);
+        .prop_map(|(kind, seq, ack, mask, payload, window, times)| {
             let mut bytes = packet(kind, 11, seq, ack);
             bytes[4..8].copy_from_slice(&times[0].to_be_bytes());
             bytes[8..12].copy_from_slice(&times[1].to_be_bytes());
