@@ -144,6 +144,7 @@ impl Download {
             ipv4: None,
             ipv6: None,
             upload_only: true,
+            prefers_encryption: false,
         };
         for event in [
             PeerEvent::Ready(Box::new(hello)),

@@ -54,7 +54,9 @@ impl Resolver {
 
     /// The addresses of a host in the families that are used, in the order of [`Family::ALL`].
     pub(super) async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let name = Name::from_str(host).map_err(io::Error::other)?;
+        let mut name = Name::from_str(host).map_err(io::Error::other)?;
+        // Hosts of URLs are whole: no search list, no local suffix. Only so does the question equal its echo.
+        name.set_fqdn(true);
         let [v4, v6] = Family::ALL.map(|family| self.ask(&name, family));
         let (v4, v6) = tokio::join!(v4, v6);
         match (v4, v6) {
