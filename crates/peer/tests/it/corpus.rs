@@ -107,7 +107,8 @@ fn seeds_of_the_peer_protocol_end_as_they_should() {
 }
 
 /// The seeds that break the protocol. Beside what their own library closes on these are bitfields with spare bits
-/// set, indices past the end of whatever message, and blocks and hashes that nobody asked for.
+/// set, indices past the end of whatever message, blocks and hashes that nobody asked for, and exchanges of peers
+/// that are not bencode.
 const CLOSED: &str = "
  allowed_fast_max allowed_fast_oob bitfield_all bitfield_empty bitfield_spare_bits_set
  bitfield_too_long bitfield_too_short cancel_short_0 cancel_short_11 cancel_short_4
@@ -117,13 +118,12 @@ const CLOSED: &str = "
  hash_reject_short_43 hash_reject_short_8 hash_request_max_values hash_request_short_0
  hash_request_short_32 hash_request_short_43 hash_request_short_8 hashes_count_mismatch
  hashes_empty hashes_no_hash_data hashes_one hashes_short_0 hashes_short_32 hashes_short_43
- hashes_short_8 have_all_extra_payload have_long have_max_signed
- have_max_uint have_none_extra_payload have_oob have_short_0 have_short_1
- have_short_2 have_short_3 interested_extra_payload not_interested_extra_payload
- piece_begin_oob piece_misaligned_begin piece_oob_index piece_short_0 piece_short_4
- piece_short_7 piece_valid_block reject_request_short request_large_block
- request_last_piece_last_block request_max_values request_oob_piece request_short_0
- request_short_11 request_short_4 request_short_8 request_zero_length
+ hashes_short_8 have_all_extra_payload have_long have_max_signed have_max_uint
+ have_none_extra_payload have_oob have_short_0 have_short_1 have_short_2 have_short_3
+ interested_extra_payload not_interested_extra_payload piece_begin_oob piece_misaligned_begin
+ piece_oob_index piece_short_0 piece_short_4 piece_short_7 piece_valid_block reject_request_short
+ request_large_block request_last_piece_last_block request_max_values request_oob_piece
+ request_short_0 request_short_11 request_short_4 request_short_8 request_zero_length
  seq_bitfield_after_have_all seq_bitfield_all_interested seq_hash_request_then_hashes
  seq_request_flood suggest_piece_max suggest_piece_oob unchoke_extra_payload unknown_msg_10
  unknown_msg_11 unknown_msg_12 unknown_msg_127 unknown_msg_18 unknown_msg_19 unknown_msg_24
@@ -131,9 +131,10 @@ const CLOSED: &str = "
  ut_metadata_data_total_size_negative ut_metadata_data_total_size_over_max
  ut_metadata_data_total_size_zero ut_metadata_empty_dict ut_metadata_empty_payload
  ut_metadata_invalid_bencode ut_metadata_missing_msg_type_key ut_metadata_missing_piece_key
- v1_bitfield_all v1_hash_reject_rejected v1_hash_request_rejected v1_hashes_rejected
- v1_only_torrent_v2_claim_hash_reject v1_only_torrent_v2_claim_hash_request
- v1_only_torrent_v2_claim_hashes v1_seq_bitfield_interested v2_hybrid_torrent_v2_claim_hashes
+ ut_pex_empty_payload ut_pex_invalid_bencode v1_bitfield_all v1_hash_reject_rejected
+ v1_hash_request_rejected v1_hashes_rejected v1_only_torrent_v2_claim_hash_reject
+ v1_only_torrent_v2_claim_hash_request v1_only_torrent_v2_claim_hashes v1_seq_bitfield_interested
+ v2_hybrid_torrent_v2_claim_hashes
 ";
 
 #[test]
