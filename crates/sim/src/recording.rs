@@ -34,6 +34,13 @@ pub struct Recording {
     pub seconds: Vec<Second>,
 }
 
+impl Recording {
+    /// A peer's name.
+    pub(crate) fn name(&self, peer: usize) -> &str {
+        self.peers.get(peer).map_or("?", |card| &card.name)
+    }
+}
+
 /// Somebody who was there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PeerCard {

@@ -73,10 +73,6 @@ impl Schedule {
     pub(crate) fn pop(&mut self) -> Option<(Time, What)> {
         self.heap.pop().map(|entry| (entry.at, entry.what))
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
 }
 
 /// Things that wait for their time, named by a number that is used again.

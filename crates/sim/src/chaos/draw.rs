@@ -40,7 +40,7 @@ const ACCIDENTS: [Accident; 14] = [
 /// goes wrong a little hides what a world shows in which one thing goes wrong often.
 pub fn draw(seed: u64) -> Plan {
     let mut rng = Rng::new(mix(seed));
-    let v2 = chance(&mut rng, 0.3);
+    let v2 = happens(&mut rng, 0.3);
     let mut plan = Plan {
         seed,
         pieces: between(&mut rng, 2, 40),
@@ -50,7 +50,7 @@ pub fn draw(seed: u64) -> Plan {
             between(&mut rng, 1, 8)
         },
         v2,
-        tcp: chance(&mut rng, 0.5),
+        tcp: happens(&mut rng, 0.5),
         heal_at: Duration::from_secs(u64::from(between(&mut rng, 30, 240))),
         planted: None,
         hosts: Vec::new(),
@@ -62,36 +62,36 @@ pub fn draw(seed: u64) -> Plan {
 }
 
 fn draw_hosts(rng: &mut Rng, plan: &mut Plan) {
-    let bytes = chance(rng, 0.3);
-    let limited = chance(rng, 0.3);
-    let far = chance(rng, 0.4);
+    let bytes = happens(rng, 0.3);
+    let limited = happens(rng, 0.3);
+    let far = happens(rng, 0.4);
     for _ in 0..between(rng, 1, 2) {
         plan.hosts.push(HostConfig {
             start: Start::Full,
             ..host(rng, bytes, limited, far)
         });
     }
-    plan.hosts[0].super_seed = chance(rng, 0.15);
+    plan.hosts[0].super_seed = happens(rng, 0.15);
     for _ in 0..=rng.next_u64() % LEECHERS_MAX {
         let mut leecher = host(rng, bytes, limited, far);
         leecher.join_at = Duration::from_millis(u64::from(between(rng, 0, 40_000)));
-        leecher.start = if chance(rng, 0.15) {
+        leecher.start = if happens(rng, 0.15) {
             Start::Magnet
         } else {
             Start::Empty
         };
-        if chance(rng, 0.2) {
+        if happens(rng, 0.2) {
             leecher.nat = Nat::PortRestricted;
         }
         plan.hosts.push(leecher);
     }
-    if chance(rng, 0.5) {
+    if happens(rng, 0.5) {
         for _ in 0..=rng.next_u64() % HOSTILE_MAX {
             let mut hostile = host(rng, false, false, far);
             hostile.manners = manners(rng);
             // Who floods is heard best by those who serve it, because it lacks something.
             let lacks = hostile.manners.claims != Claims::Honest || hostile.manners.flood.is_some();
-            if !lacks && chance(rng, 0.7) {
+            if !lacks && happens(rng, 0.7) {
                 hostile.start = Start::Full;
             }
             plan.hosts.push(hostile);
@@ -102,25 +102,25 @@ fn draw_hosts(rng: &mut Rng, plan: &mut Plan) {
 fn host(rng: &mut Rng, bytes: bool, limited: bool, far: bool) -> HostConfig {
     let mut host = HostConfig {
         up: Some(u64::from(between(rng, 20_000, 2_000_000))),
-        down: chance(rng, 0.5).then(|| u64::from(between(rng, 100_000, 8_000_000))),
+        down: happens(rng, 0.5).then(|| u64::from(between(rng, 100_000, 8_000_000))),
         ..HostConfig::default()
     };
     if far {
         host.latency = Duration::from_millis(u64::from(between(rng, 1, 150)));
         host.loss = f64::from(between(rng, 0, 20)) / 1000.0;
     }
-    if bytes && chance(rng, 0.5) {
+    if bytes && happens(rng, 0.5) {
         host.level = Level::Bytes;
     }
-    if limited && chance(rng, 0.5) {
+    if limited && happens(rng, 0.5) {
         host.upload_limit = Some(u64::from(between(rng, 30_000, 500_000)));
     }
-    if limited && chance(rng, 0.3) {
+    if limited && happens(rng, 0.3) {
         host.download_limit = Some(u64::from(between(rng, 30_000, 500_000)));
     }
-    host.fast = !chance(rng, 0.15);
-    host.slots = chance(rng, 0.5).then(|| between(rng, 1, 6));
-    if chance(rng, 0.3) {
+    host.fast = !happens(rng, 0.15);
+    host.slots = happens(rng, 0.5).then(|| between(rng, 1, 6));
+    if happens(rng, 0.3) {
         host.disk.rate = Some(u64::from(between(rng, 1_000_000, 50_000_000)));
     }
     host
@@ -141,7 +141,7 @@ fn manners(rng: &mut Rng) -> Manners {
                 every: Duration::from_millis(u64::from(between(rng, 200, 5000))),
                 requests: between(rng, 0, 30),
                 haves: between(rng, 0, 30),
-                garbage: chance(rng, 0.2),
+                garbage: happens(rng, 0.2),
             });
         }
     }
@@ -175,7 +175,7 @@ fn draw_faults(rng: &mut Rng, plan: &mut Plan) {
 /// One who is not needed may leave for good.
 fn draw_departure(rng: &mut Rng, plan: &mut Plan) {
     let hosts = u32::try_from(plan.hosts.len()).unwrap_or(1);
-    if chance(rng, 0.3) && hosts > 2 {
+    if happens(rng, 0.3) && hosts > 2 {
         plan.faults.push(Fault {
             at: plan.heal_at / 2,
             lasts: Duration::ZERO,
@@ -189,10 +189,6 @@ fn draw_departure(rng: &mut Rng, plan: &mut Plan) {
 fn between(rng: &mut Rng, low: u32, high: u32) -> u32 {
     let span = u64::from(high.saturating_sub(low)) + 1;
     low + u32::try_from(rng.next_u64() % span).unwrap_or(0)
-}
-
-fn chance(rng: &mut Rng, probability: f64) -> bool {
-    happens(rng, probability)
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, veiled};
 
 use super::World;
 use crate::ids::{EndId, HostId};
-use crate::observe::Happening;
 use crate::schedule::What;
-use crate::wire::Chunk;
 use crate::wire::bytes::{BytesEnd, Plenty};
+use crate::wire::{Chunk, Sending};
 
 impl World {
     fn bytes_end(&mut self, end: EndId) -> Option<(HostId, &mut BytesEnd)> {
@@ -158,23 +157,17 @@ impl World {
                 let Some(wire) = &self.wires[end.wire()] else {
                     return;
                 };
-                let content = wire.content;
-                let from = wire.ends[end.other().side()].host;
-                let payload = self.content(content).payload(span, &block);
+                let payload = self.content(wire.content).payload(span, &block);
                 let began = self
                     .bytes_end(end)
                     .map_or(Time::ZERO, |(_, bytes)| bytes.began);
                 self.host_mut(host).tally.received_bytes += u64::from(span.len);
-                self.happen(|| Happening::Received {
-                    from,
-                    to: host,
-                    content,
+                let sending = Sending {
                     span,
                     payload,
                     began,
-                });
-                let block = self.content(content).block(span, payload);
-                self.peer_at(end, PeerEvent::Received { span, block });
+                };
+                self.deliver(end, sending);
             }
             PeerEvent::Ready(hello) => {
                 self.note_connected(end);

@@ -140,16 +140,8 @@ impl World {
         let Some(wire) = self.wires[end.wire()].as_deref_mut() else {
             return;
         };
-        let (host, from) = (
-            wire.ends[end.side()].host,
-            wire.ends[end.other().side()].host,
-        );
-        let content = wire.content;
-        let Sending {
-            span,
-            payload,
-            began,
-        } = sending;
+        let host = wire.ends[end.side()].host;
+        let span = sending.span;
         let wanted = wire.ends[end.side()]
             .direct()
             .is_some_and(|direct| direct.received(now, span));
@@ -158,9 +150,27 @@ impl World {
             self.peer_at(end, PeerEvent::Unwanted(span));
             return;
         }
+        self.deliver(end, sending);
+    }
+
+    /// Gives a block that was waited for to the decisions.
+    pub(super) fn deliver(&mut self, end: EndId, sending: Sending) {
+        let Some(wire) = self.wires[end.wire()].as_deref() else {
+            return;
+        };
+        let content = wire.content;
+        let (to, from) = (
+            wire.ends[end.side()].host,
+            wire.ends[end.other().side()].host,
+        );
+        let Sending {
+            span,
+            payload,
+            began,
+        } = sending;
         self.happen(|| Happening::Received {
             from,
-            to: host,
+            to,
             content,
             span,
             payload,

@@ -416,11 +416,6 @@ impl World {
         self.counts
     }
 
-    /// How many events wait for their time.
-    pub fn waiting(&self) -> usize {
-        self.schedule.len()
-    }
-
     /// Over everything that shards have done so far, if the configuration says so: equal for equal runs.
     pub fn trace_hash(&self) -> Option<String> {
         self.trace

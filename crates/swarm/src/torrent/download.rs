@@ -258,7 +258,7 @@ impl Torrent {
     fn any_trusted_source(&self, now: Time) -> bool {
         self.peers.ready().any(|peer| {
             let down = &peer.down;
-            let gives = !down.is_choking && !down.is_snubbed && down.wait_until <= now;
+            let gives = down.gives(now) && !down.is_snubbed;
             gives && down.wanted > 0 && !self.bans.is_suspect(peer.culprit())
         })
     }
@@ -453,8 +453,7 @@ impl Torrent {
             return;
         };
         // One that refuses what it offers is not waited for either, or it could keep a piece from us for good.
-        let gives = !peer.down.is_choking && peer.down.wait_until <= cx.now;
-        if !gives && peer.down.requests.is_empty() {
+        if !peer.down.gives(cx.now) && peer.down.requests.is_empty() {
             self.abandon(cx, conn);
         }
     }

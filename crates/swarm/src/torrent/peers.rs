@@ -224,6 +224,11 @@ impl Down {
         self.total_bytes += bytes;
     }
 
+    /// Whether it lets us have blocks, and has not just refused one.
+    pub(crate) fn gives(&self, now: Time) -> bool {
+        !self.is_choking && self.wait_until <= now
+    }
+
     /// A request was rejected without a choke: the peer is left alone for a while.
     pub(crate) fn rejected(&mut self, now: Time) {
         self.wait_until = now + REJECT_WAIT * (1 << self.rejects.min(REJECT_DOUBLINGS_MAX));

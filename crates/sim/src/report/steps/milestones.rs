@@ -56,10 +56,7 @@ impl<'a> Watch<'a> {
     }
 
     fn name(&self, peer: usize) -> &'a str {
-        self.recording
-            .peers
-            .get(peer)
-            .map_or("?", |card| &card.name)
+        self.recording.name(peer)
     }
 
     fn is_seed(&self, peer: usize) -> bool {
