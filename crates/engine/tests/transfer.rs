@@ -5,7 +5,7 @@ mod support;
 use std::io::SeekFrom;
 
 use riverrun_engine::{
-    AddTorrent, Engine, FileIndex, Limits, Priority, Rate, StorageFault, TorrentHandle,
+    AddTorrent, Engine, Event, FileIndex, Limits, Priority, Rate, StorageFault, TorrentHandle,
     TorrentState, Transport, Transports,
 };
 use riverrun_metainfo::MetaVersion;
@@ -202,9 +202,8 @@ async fn a_stopped_download_goes_on_without_checking() {
 }
 
 async fn next(
-    events: &mut riverrun_engine::BroadcastStream<riverrun_engine::Event>,
-) -> Option<Result<riverrun_engine::Event, tokio_stream::wrappers::errors::BroadcastStreamRecvError>>
-{
+    events: &mut riverrun_engine::BroadcastStream<Event>,
+) -> Option<Result<Event, tokio_stream::wrappers::errors::BroadcastStreamRecvError>> {
     use tokio_stream::StreamExt as _;
     events.next().await
 }
@@ -230,6 +229,49 @@ async fn what_is_in_the_way_is_not_overwritten() {
     );
     assert_eq!(std::fs::read(&precious).unwrap(), vec![b'!'; 60_000]);
     leecher.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_changed_while_it_is_seeded_gives_nothing_false() {
+    let published = Published::new(&[300_001, 40_000], MetaVersion::V1, 9);
+    let homes: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let seeder = engine(homes[0].path()).await;
+    let seed = seeding(&seeder, &published).await;
+    let path = published.dir.path().join("payload/00");
+    let right = std::fs::read(&path).unwrap();
+    let mut changed = right.clone();
+    changed[100_000] ^= 1;
+    let mut events = seeder.events();
+    std::fs::write(&path, &changed).unwrap();
+
+    let first = engine(homes[1].path()).await;
+    let add = leeching(&published, &homes[1], &seeder);
+    let torrent = first.add(add).await.unwrap();
+    let named = loop {
+        if let Event::FileChanged { path, .. } = soon(next(&mut events)).await.unwrap().unwrap() {
+            break path;
+        }
+    };
+    assert_eq!(named, path.to_str().unwrap());
+    let is_held =
+        |state: &TorrentState| matches!(state, TorrentState::Faulted(StorageFault::Changed { .. }));
+    soon(seed.wait_state(is_held)).await.unwrap();
+    assert_eq!(seed.pieces().zeros().count(), 1, "the rest is right");
+    assert_eq!(std::fs::read(&path).unwrap(), changed, "and stays");
+    assert_eq!(torrent.stats().await.unwrap().failed_bytes, 0);
+    first.shutdown().await;
+
+    std::fs::write(&path, &right).unwrap();
+    seed.recheck().await.unwrap();
+    let is_seeding = |state: &TorrentState| *state == TorrentState::Seeding;
+    soon(seed.wait_state(is_seeding)).await.unwrap();
+    let second = engine(homes[2].path()).await;
+    let add = leeching(&published, &homes[2], &seeder);
+    let torrent = second.add(add).await.unwrap();
+    soon(torrent.wait_completed()).await.unwrap();
+    published.assert_copied_to(&homes[2].path().join("data"));
+    second.shutdown().await;
     seeder.shutdown().await;
 }
 

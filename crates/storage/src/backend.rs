@@ -26,8 +26,27 @@ pub(crate) struct FileStat {
     pub(crate) len: u64,
     /// When it was last written to, in nanoseconds since 1970; saturates.
     pub(crate) modified_ns: i64,
-    /// It has more than one name.
-    pub(crate) is_linked: bool,
+    /// When anything about it was last changed, in nanoseconds since 1970; saturates. No program can set it.
+    pub(crate) changed_ns: i64,
+    /// How many names it has; none if it is only open any more.
+    pub(crate) links: u64,
+}
+
+impl FileStat {
+    /// Whether it has more than one name.
+    pub(crate) const fn is_linked(&self) -> bool {
+        self.links > 1
+    }
+
+    /// Whether the file, now `now`, has the contents that it had, as far as its state tells. The number of a device
+    /// may be another after a restart. To give a file one more name, or take one from it, moves the time of change
+    /// too, and touches no contents: that is what those do who sort what they have downloaded.
+    pub(crate) const fn is_intact(&self, now: &Self) -> bool {
+        let is_same =
+            self.inode == now.inode && self.len == now.len && self.modified_ns == now.modified_ns;
+        let was_named = self.links != now.links && now.links > 0;
+        is_same && (self.changed_ns == now.changed_ns || was_named)
+    }
 }
 
 /// What lies at a path.

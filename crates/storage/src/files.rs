@@ -6,6 +6,7 @@
 //! 2. the journal notes that pieces are being written, is synced if a file was taken, then they are written;
 //! 3. at a commit the files are synced, then the directories, then the journal claims the pieces and is synced.
 
+mod changes;
 mod commit;
 mod take;
 
@@ -21,9 +22,13 @@ use crate::cache::{Blocks, Slot};
 use crate::fault::{fault, show};
 use crate::ground::{Ground, Site};
 use crate::journal::{Journal, OpenError, Record, Subject};
+use crate::known::KnownFiles;
 use crate::owners::FileId;
 use crate::span::{parts_in_memory, stored_slices};
-use crate::survey::{Survey, survey};
+use crate::survey::{Seen, Survey, Trust, survey};
+
+/// What is going to be written to a file.
+type Payload<'a> = (PieceIndex, FileSlice, &'a Blocks);
 
 /// The open files and the journal of one torrent.
 pub(crate) struct TorrentFiles {
@@ -32,6 +37,10 @@ pub(crate) struct TorrentFiles {
     layout: Arc<Layout>,
     wanted: Vec<bool>,
     journal: Journal,
+    /// How the files were left.
+    known: Arc<KnownFiles>,
+    /// Files that somebody else has changed, which was not reported yet.
+    changed: BTreeSet<FileIndex>,
     /// Records that have to be in the journal, and synced, before payload is written.
     notes: Vec<Record>,
     writers: BTreeMap<FileIndex, Arc<dyn RawFile>>,
@@ -78,9 +87,9 @@ impl TorrentFiles {
     pub(crate) fn open(
         ground: Ground,
         site: Site,
+        known: Arc<KnownFiles>,
         hashes: InfoHashes,
-        layout: Arc<Layout>,
-        wanted: Vec<bool>,
+        (layout, wanted): (Arc<Layout>, Vec<bool>),
     ) -> Result<(Self, Survey), StorageFault> {
         let subject = Subject {
             hashes,
@@ -101,6 +110,8 @@ impl TorrentFiles {
             layout,
             wanted,
             journal,
+            known,
+            changed: BTreeSet::new(),
             notes: Vec::new(),
             writers: BTreeMap::new(),
             unsynced: Unsynced::default(),
@@ -117,7 +128,11 @@ impl TorrentFiles {
 
     /// Takes the files that are there to read, and notes what is not to be believed.
     fn note_survey(&mut self, found: &Survey) -> Result<(), StorageFault> {
-        for (index, stat) in &found.files {
+        self.known.clear();
+        for (index, Seen { stat, trust }) in &found.files {
+            if *trust == Trust::Ours {
+                self.known.note(*index, *stat);
+            }
             if !self.ground.owners.read(stat.id(), self.site.torrent) {
                 return Err(self.place(*index).conflict(SHARED));
             }
@@ -134,9 +149,15 @@ impl TorrentFiles {
             .device
             .filter(|device| claims.device.is_some_and(|known| known != *device));
         let withdrawn = Record::Forgotten(found.withdrawn.clone());
+        let foreign = found
+            .files
+            .iter()
+            .filter(|(_, seen)| seen.trust == Trust::Changed);
+        let foreign = foreign.filter_map(|(index, _)| self.foreign_mark(*index));
         let notes = [withdrawn, Record::Writing(unchecked)]
             .into_iter()
-            .chain(device.map(Record::Device));
+            .chain(device.map(Record::Device))
+            .chain(foreign);
         self.append(&notes.filter(|note| !note.is_empty()).collect::<Vec<_>>())
     }
 
@@ -167,19 +188,26 @@ impl TorrentFiles {
         for slice in self.slices(piece) {
             self.take(slice.file, Some((piece, slice, blocks)))?;
             self.flush_notes()?;
-            // Invariant: it was just taken.
-            let file = self
-                .writers
-                .get(&slice.file)
-                .expect("a file that is taken is open")
-                .clone();
-            self.unsynced.files.insert(slice.file);
-            for (offset, parts) in runs_in_memory(&self.layout, piece, slice, blocks) {
-                let len = parts.iter().map(|part| part.len() as u64).sum();
-                write_all(&*file, &parts, offset)
-                    .map_err(|error| self.place(slice.file).fault(&error, len))?;
-                self.unsynced.bytes += len;
+            if let Some(file) = self.begin_write(slice.file)? {
+                self.unsynced.files.insert(slice.file);
+                let written = self.write_slice(&*file, (piece, slice, blocks));
+                let ended = self.end_write(slice.file, &*file);
+                written.and(ended)?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_slice(
+        &mut self,
+        file: &dyn RawFile,
+        (piece, slice, blocks): Payload<'_>,
+    ) -> Result<(), StorageFault> {
+        for (offset, parts) in runs_in_memory(&self.layout, piece, slice, blocks) {
+            let len = parts.iter().map(|part| part.len() as u64).sum();
+            write_all(file, &parts, offset)
+                .map_err(|error| self.place(slice.file).fault(&error, len))?;
+            self.unsynced.bytes += len;
         }
         Ok(())
     }
@@ -189,6 +217,9 @@ impl TorrentFiles {
     /// Once a sync has failed, blocks that were written early may be lost although they were read back since.
     #[must_use]
     pub(crate) fn wrote(&mut self, piece: PieceIndex, hash: PieceHash, blocks: &Blocks) -> bool {
+        if self.is_of_changed(piece) {
+            return false;
+        }
         let written_early = blocks.iter().any(|slot| matches!(slot, Slot::Disk));
         if written_early && self.trouble != Trouble::Never && !self.is_right_on_disk(piece, hash) {
             return false;
@@ -199,6 +230,9 @@ impl TorrentFiles {
 
     /// A piece was found in place and right, to be claimed at the next commit.
     pub(crate) fn adopt(&mut self, piece: PieceIndex, hash: PieceHash) {
+        if self.is_of_changed(piece) {
+            return self.lost.push(piece);
+        }
         if self.journal.claims().durable.has(piece) {
             return;
         }
@@ -245,10 +279,7 @@ impl TorrentFiles {
     }
 
     fn place(&self, index: FileIndex) -> Place<'_> {
-        Place {
-            root: &self.site.root,
-            path: self.file(index).path.as_str(),
-        }
+        self.site.place(self.file(index))
     }
 
     fn append(&mut self, records: &[Record]) -> Result<(), StorageFault> {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use riverrun_metainfo::File;
 use riverrun_swarm::TorrentKey;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Place};
 use crate::config::StorageOptions;
 use crate::file_pool::FilePool;
 use crate::owners::Owners;
@@ -27,4 +28,14 @@ pub(crate) struct Site {
     /// Absolute.
     pub(crate) root: PathBuf,
     pub(crate) options: StorageOptions,
+}
+
+impl Site {
+    /// Where a file of the torrent lies.
+    pub(crate) fn place<'a>(&'a self, file: &'a File) -> Place<'a> {
+        Place {
+            root: &self.root,
+            path: file.path.as_str(),
+        }
+    }
 }

@@ -122,9 +122,9 @@ impl Shared {
             digests.update(blocks);
         });
         let blocks = match told {
-            Ok(()) => digests.finish(),
-            // Nobody is to be blamed for what the disk did.
-            Err(_) => BlockDigests::V1(Vec::new()),
+            Ok(()) if !self.is_of_changed(torrent, &layout, piece) => digests.finish(),
+            // Nobody is to be blamed for what the disk, or another program, did.
+            _ => BlockDigests::V1(Vec::new()),
         };
         torrent.state().cache.fail(piece);
         self.tell(torrent, StorageDone::Failed { piece, blocks });
@@ -175,7 +175,11 @@ impl Shared {
                 .hash_stored(torrent, &layout, group, &[], slab)
                 .into_iter();
             // Invariant: what is hashed is what was given.
-            hashed.next().expect("a piece was given").1
+            let hashed = hashed.next().expect("a piece was given").1;
+            hashed.and_then(|hashed| {
+                self.confirm_all(torrent, &layout, &[layout.piece_span(piece)])?;
+                Ok(hashed)
+            })
         };
         match hashed {
             Ok((_, leaves)) => {
@@ -319,6 +323,7 @@ impl Shared {
                     run.clear();
                     let mut open = |index| self.open(torrent, layout, index);
                     read_span(layout, span, &mut buffer[..len], &mut open)?;
+                    self.confirm_all(torrent, layout, &[span])?;
                     take(&[&buffer[..len]]);
                 }
             }
@@ -342,6 +347,12 @@ impl Shared {
             open: &mut open,
         };
         abreast::hash(layout, group, ahead, (&mut stored, slab))
+    }
+
+    /// Whether a piece has a part in a file that somebody else has changed.
+    fn is_of_changed(&self, torrent: &Torrent, layout: &Layout, piece: PieceIndex) -> bool {
+        self.confirm_all(torrent, layout, &[layout.piece_span(piece)])
+            .is_err()
     }
 
     pub(crate) fn tell(&self, torrent: &Torrent, done: StorageDone) {

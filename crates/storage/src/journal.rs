@@ -6,7 +6,7 @@
 //!
 //! # Format
 //!
-//! Integers are little-endian. The file starts with the 8 bytes `RRCLAIM1`, then come records:
+//! Integers are little-endian. The file starts with the 8 bytes `RRCLAIM2`, then come records:
 //!
 //! ```text
 //! 4  length of the body
@@ -22,9 +22,10 @@
 //! 0 subject    20 v1 info-hash or zeros, 32 v2 info-hash or zeros, 4 number of pieces, … root directory.
 //!              The first record, and only that. A journal of another subject is not read.
 //! 1 device     8 number of the device on which the root directory lies
-//! 2 file       4 index, 1 exact (0 or 1), 8 device, 8 inode, 8 length, 8 time of last change in ns since 1970.
-//!              The file at this index is ours. If exact, it was not written to since; else only device and
-//!              inode are to be compared.
+//! 2 file       4 index, 1 hold, 8 device, 8 inode, 8 length, 8 time of the last write and 8 of the last change of
+//!              any kind, both in ns since 1970, 8 number of names. The file at this index is ours. Hold 1: it was
+//!              not written to by us since. 0: it may have been, and only device and inode are to be compared.
+//!              2: somebody else has changed it since, so it is as foreign as one that we never knew.
 //! 3 writing    ranges of pieces whose bytes are being written
 //! 4 durable    ranges of pieces that are on disk: claimed
 //! 5 forgotten  ranges of pieces that are not claimed any more
@@ -56,8 +57,18 @@ pub(crate) struct Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileMark {
     pub(crate) stat: FileStat,
-    /// The file was not written to by us since.
-    pub(crate) exact: bool,
+    pub(crate) hold: Hold,
+}
+
+/// How far a file is ours. The numbers are those of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// We may have written to it since.
+    Writing = 0,
+    /// It was not written to by us since.
+    Exact = 1,
+    /// Somebody else has changed it since.
+    Foreign = 2,
 }
 
 /// One thing to note.
@@ -108,7 +119,7 @@ pub(crate) enum OpenError {
     Io(io::Error),
 }
 
-const MAGIC: &[u8; 8] = b"RRCLAIM1";
+const MAGIC: &[u8; 8] = b"RRCLAIM2";
 /// A range for every second piece of the largest torrent fits a thousand times; more is no journal of ours.
 const JOURNAL_LEN_MAX: u64 = 64 << 20;
 /// A journal is written anew when it is longer than this and than four times what it was then.
@@ -174,6 +185,13 @@ impl Claims {
             .chain(files)
             .chain([durable, writing])
             .collect()
+    }
+}
+
+impl FileMark {
+    /// Whether a file is the one that was marked, and ours.
+    pub(crate) const fn is_of(&self, stat: &FileStat) -> bool {
+        self.stat.inode == stat.inode && !matches!(self.hold, Hold::Foreign)
     }
 }
 
@@ -404,12 +422,11 @@ mod tests {
             inode: n + 1,
             len: n + 2,
             modified_ns: -5,
-            is_linked: false,
+            changed_ns: -4,
+            links: n % 5,
         };
-        FileMark {
-            stat,
-            exact: n.is_multiple_of(2),
-        }
+        let hold = [Hold::Writing, Hold::Exact, Hold::Foreign][usize::try_from(n % 3).unwrap()];
+        FileMark { stat, hold }
     }
 
     fn records() -> impl Strategy<Value = Vec<Record>> {

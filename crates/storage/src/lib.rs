@@ -24,6 +24,7 @@ mod ground;
 mod hashing;
 mod journal;
 mod judge;
+mod known;
 mod lane;
 mod os;
 mod owners;

@@ -259,18 +259,25 @@ fn kind_of(stat: &Stat) -> Option<&'static str> {
 }
 
 fn stat_of(stat: &Stat) -> FileStat {
-    let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    let modified_ns = stat
-        .st_mtime
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanos);
     FileStat {
         device: device_of(stat),
         inode: stat.st_ino,
         len: u64::try_from(stat.st_size).unwrap_or(0),
-        modified_ns,
-        is_linked: stat.st_nlink > 1,
+        modified_ns: nanos(stat.st_mtime, stat.st_mtime_nsec),
+        changed_ns: nanos(stat.st_ctime, stat.st_ctime_nsec),
+        links: count(stat.st_nlink),
     }
+}
+
+/// A time in nanoseconds. The width of a part differs between systems.
+fn nanos(seconds: i64, nanos: impl TryInto<i64>) -> i64 {
+    let nanos = nanos.try_into().unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+/// A count, whose width differs between systems.
+fn count(n: impl TryInto<u64>) -> u64 {
+    n.try_into().unwrap_or(u64::MAX)
 }
 
 fn device_of(stat: &Stat) -> u64 {

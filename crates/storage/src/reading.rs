@@ -8,7 +8,7 @@ use riverrun_base::{BlockMut, BlockSpan, Blocks as _, FileIndex, PieceIndex};
 use riverrun_metainfo::Layout;
 use riverrun_swarm::{ConnKey, StorageDone, StorageFault};
 
-use crate::backend::{Place, RawFile};
+use crate::backend::{FileStat, RawFile};
 use crate::disk::{Completion, Shared, read_failed};
 use crate::fault::show;
 use crate::span::{ReadError, read_span};
@@ -135,11 +135,16 @@ impl Shared {
         blocks: &mut [BlockMut],
     ) -> Vec<Result<(), ReadError>> {
         let mut open = |index| self.open(&task.torrent, layout, index);
-        if spans.len() > 1 && read_in_a_row(layout, spans, blocks, &mut open) {
+        if spans.len() > 1
+            && read_in_a_row(layout, spans, blocks, &mut open)
+            && self.confirm_all(&task.torrent, layout, spans).is_ok()
+        {
             return spans.iter().map(|_| Ok(())).collect();
         }
-        let read =
-            |(span, block): (&BlockSpan, &mut BlockMut)| read_span(layout, *span, block, &mut open);
+        let read = |(span, block): (&BlockSpan, &mut BlockMut)| {
+            read_span(layout, *span, block, &mut open)?;
+            self.confirm_all(&task.torrent, layout, &[*span])
+        };
         spans.iter().zip(blocks).map(read).collect()
     }
 
@@ -178,21 +183,20 @@ impl Shared {
         (index, error): &ReadError,
     ) -> StorageFault {
         let site = &torrent.site;
-        let path = layout.files()[index.as_usize()].path.as_str();
         self.ground.readers.forget_file(site.torrent, *index);
         if !matches!(self.ground.backend.device(&site.root), Ok(Some(_))) {
             return StorageFault::VolumeMissing {
                 path: show(&site.root),
             };
         }
+        if matches!(self.is_as_left(torrent, layout, *index), Ok(false)) {
+            return self.spoil(torrent, layout, *index);
+        }
         if is_lasting(error) {
             self.lose(torrent, piece);
         }
-        Place {
-            root: &site.root,
-            path,
-        }
-        .fault(error, 0)
+        site.place(&layout.files()[index.as_usize()])
+            .fault(error, 0)
     }
 
     /// A verified piece is not on the disk any more.
@@ -217,14 +221,72 @@ impl Shared {
         layout: &Layout,
         index: FileIndex,
     ) -> io::Result<Arc<dyn RawFile>> {
-        let path = layout.files()[index.as_usize()].path.as_str();
-        let place = Place {
-            root: &torrent.site.root,
-            path,
-        };
+        let site = &torrent.site;
+        let place = site.place(&layout.files()[index.as_usize()]);
         self.ground
             .readers
-            .open(&*self.ground.backend, torrent.site.torrent, index, place)
+            .open(&*self.ground.backend, site.torrent, index, place)
+    }
+
+    /// Whether a file is as it was left. What was read of it before is true then.
+    fn is_as_left(&self, torrent: &Torrent, layout: &Layout, index: FileIndex) -> io::Result<bool> {
+        let open = || self.open(torrent, layout, index)?.stat();
+        let look = || match open()? {
+            // Only open any more: another file has its name now, or none.
+            FileStat { links: 0, .. } => {
+                self.ground.readers.forget_file(torrent.site.torrent, index);
+                open()
+            }
+            stat => Ok(stat),
+        };
+        torrent.known.is_as_left(index, look)
+    }
+
+    /// Sees that all files with a part in `spans` are as they were left.
+    pub(crate) fn confirm_all(
+        &self,
+        torrent: &Torrent,
+        layout: &Layout,
+        spans: &[BlockSpan],
+    ) -> Result<(), ReadError> {
+        let mut last = None;
+        for slice in spans.iter().flat_map(|span| layout.slices(*span)) {
+            let is_pad = layout.files()[slice.file.as_usize()].is_pad();
+            if is_pad || last.replace(slice.file) == Some(slice.file) {
+                continue;
+            }
+            match self.is_as_left(torrent, layout, slice.file) {
+                Ok(true) => {}
+                Ok(false) => return Err((slice.file, io::Error::other(CHANGED))),
+                Err(error) => return Err((slice.file, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody else has changed a file: nothing of it is served or claimed any more, until it is checked.
+    pub(crate) fn spoil(
+        &self,
+        torrent: &Arc<Torrent>,
+        layout: &Layout,
+        index: FileIndex,
+    ) -> StorageFault {
+        let site = &torrent.site;
+        let path = show(&site.place(&layout.files()[index.as_usize()]).full());
+        if torrent.known.spoil(index) {
+            self.ground.readers.forget_file(site.torrent, index);
+            let mut state = torrent.state();
+            for piece in layout.pieces_of(index) {
+                state.verified.clear(PieceIndex(piece));
+            }
+            let schedule = state.agenda.push_now(Op::Disown(index));
+            drop(state);
+            let file = index;
+            let path = path.clone();
+            self.tell(torrent, StorageDone::Changed { file, path });
+            self.schedule(torrent, schedule);
+        }
+        StorageFault::Changed { path }
     }
 
     /// Memory for a block, when there is some; `None` if the end comes first.
@@ -266,6 +328,9 @@ fn read_in_a_row(
     let read = open(slice.file).and_then(|file| file.read_vectored_at(&mut parts, slice.offset));
     read.is_ok_and(|count| count == row.len as usize)
 }
+
+/// What is said of a file that is not as it was left.
+const CHANGED: &str = "another program has changed the file";
 
 /// Whether the error is of the data, not of the moment.
 fn is_lasting(error: &io::Error) -> bool {

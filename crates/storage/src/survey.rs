@@ -10,7 +10,7 @@ use riverrun_swarm::StorageFault;
 use crate::backend::{Access, Backend, FileStat, Found, Place};
 use crate::fault::fault;
 use crate::ground::Site;
-use crate::journal::{Claims, FileMark};
+use crate::journal::{Claims, FileMark, Hold};
 use crate::span::stored_slices;
 
 /// What was found.
@@ -25,15 +25,24 @@ pub(crate) struct Survey {
     /// The device of the root directory, if it is there.
     pub(crate) device: Option<u64>,
     /// All files in place.
-    pub(crate) files: BTreeMap<FileIndex, FileStat>,
+    pub(crate) files: BTreeMap<FileIndex, Seen>,
+}
+
+/// A file in place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) stat: FileStat,
+    pub(crate) trust: Trust,
 }
 
 /// How far a file is to be believed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Trust {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
     /// It is as we left it.
     Ours,
-    /// We do not know it, or it was changed.
+    /// It was ours, and somebody else has changed it.
+    Changed,
+    /// We do not know it.
     Unknown,
 }
 
@@ -54,10 +63,7 @@ pub(crate) fn survey(
         .map_err(|error| fault(&site.root, &error, 0))?;
     let mut files = BTreeMap::new();
     for (index, file) in stored_files(layout) {
-        let place = Place {
-            root: &site.root,
-            path: file.path.as_str(),
-        };
+        let place = site.place(file);
         let is_wanted = wanted.get(index.as_usize()).copied().unwrap_or(true);
         let found = if device.is_none() {
             Ok(Found::Nothing)
@@ -73,42 +79,26 @@ pub(crate) fn survey(
         }
     }
     check_volume(site, claims, device, &files)?;
-    let mut trust = BTreeMap::new();
-    for (index, stat) in &files {
-        let mark = claims.files.get(index);
-        let ours = mark.is_some_and(|mark| mark.stat.inode == stat.inode);
+    let same_device = device == claims.device;
+    let mut seen = BTreeMap::new();
+    for (index, stat) in files {
+        let trust = trust(claims.files.get(&index), &stat, same_device);
         let file = &layout.files()[index.as_usize()];
-        if !ours && stat.len > file.len && !site.options.overwrite {
-            let place = Place {
-                root: &site.root,
-                path: file.path.as_str(),
-            };
-            return Err(place.conflict(too_long(stat.len, file.len)));
+        if trust == Trust::Unknown && stat.len > file.len && !site.options.overwrite {
+            return Err(site.place(file).conflict(too_long(stat.len, file.len)));
         }
-        let same_device = device == claims.device;
-        let unchanged = ours && mark.is_some_and(|mark| is_unchanged(mark, stat, same_device));
-        trust.insert(
-            *index,
-            if unchanged {
-                Trust::Ours
-            } else {
-                Trust::Unknown
-            },
-        );
+        seen.insert(index, Seen { stat, trust });
     }
-    let mut survey = believe(layout, claims, &files, &trust);
-    for (index, _) in trust.iter().filter(|(_, trust)| **trust == Trust::Unknown) {
+    let mut survey = believe(layout, claims, &seen);
+    for (index, _) in seen.iter().filter(|(_, it)| it.trust != Trust::Ours) {
         let file = &layout.files()[index.as_usize()];
-        let place = Place {
-            root: &site.root,
-            path: file.path.as_str(),
-        };
+        let place = site.place(file);
         let runs = data_runs(backend, place, file.len).map_err(|error| place.fault(&error, 0))?;
-        mark_unchecked(layout, file, &runs, &files, &mut survey);
+        mark_unchecked(layout, file, &runs, &seen, &mut survey);
     }
     Ok(Survey {
         device,
-        files,
+        files: seen,
         ..survey
     })
 }
@@ -149,26 +139,30 @@ fn check_volume(
     })
 }
 
-/// Whether a file that is ours is as it was. Time and length say nothing if we wrote to it afterwards; the inode
-/// alone says nothing on another device.
-const fn is_unchanged(mark: &FileMark, stat: &FileStat, same_device: bool) -> bool {
-    if !mark.exact {
-        return same_device;
+/// How far a file is to be believed. Its times and length say nothing if we wrote to it afterwards; the inode alone
+/// says nothing on another device.
+fn trust(mark: Option<&FileMark>, stat: &FileStat, same_device: bool) -> Trust {
+    let Some(mark) = mark.filter(|mark| mark.stat.inode == stat.inode) else {
+        return Trust::Unknown;
+    };
+    let is_intact = match mark.hold {
+        Hold::Writing => same_device,
+        Hold::Exact => mark.stat.is_intact(stat),
+        Hold::Foreign => false,
+    };
+    if is_intact {
+        Trust::Ours
+    } else {
+        Trust::Changed
     }
-    mark.stat.len == stat.len && mark.stat.modified_ns == stat.modified_ns
 }
 
 /// Divides the claims into those to be believed and those not.
-fn believe(
-    layout: &Layout,
-    claims: &Claims,
-    files: &BTreeMap<FileIndex, FileStat>,
-    trust: &BTreeMap<FileIndex, Trust>,
-) -> Survey {
+fn believe(layout: &Layout, claims: &Claims, files: &BTreeMap<FileIndex, Seen>) -> Survey {
     let none = Bitfield::new(layout.piece_count());
     let (mut have, mut unchecked, mut withdrawn) = (none.clone(), none, Vec::new());
     for piece in claims.durable.ones() {
-        let ours = |file| trust.get(&file) == Some(&Trust::Ours);
+        let ours = |file| files.get(&file).is_some_and(|it| it.trust == Trust::Ours);
         if is_in_place(layout, piece, files)
             && stored_slices(layout, piece).all(|slice| ours(slice.file))
         {
@@ -191,10 +185,11 @@ fn believe(
 }
 
 /// Whether all files of a piece are there, and long enough for it.
-fn is_in_place(layout: &Layout, piece: PieceIndex, files: &BTreeMap<FileIndex, FileStat>) -> bool {
+fn is_in_place(layout: &Layout, piece: PieceIndex, files: &BTreeMap<FileIndex, Seen>) -> bool {
     stored_slices(layout, piece).all(|slice| {
         let end = slice.offset + u64::from(slice.len);
-        files.get(&slice.file).is_some_and(|stat| stat.len >= end)
+        let seen = files.get(&slice.file);
+        seen.is_some_and(|it| it.stat.len >= end)
     })
 }
 
@@ -225,7 +220,7 @@ fn mark_unchecked(
     layout: &Layout,
     file: &File,
     runs: &[std::ops::Range<u64>],
-    files: &BTreeMap<FileIndex, FileStat>,
+    files: &BTreeMap<FileIndex, Seen>,
     survey: &mut Survey,
 ) {
     let piece_len = u64::from(layout.nominal_piece_len());

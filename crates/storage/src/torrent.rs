@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use riverrun_base::{Bitfield, BlockSpan, InfoHashes, PieceIndex};
+use riverrun_base::{Bitfield, BlockSpan, FileIndex, InfoHashes, PieceIndex};
 use riverrun_metainfo::{Layout, PieceHash, PieceHashes};
 use riverrun_swarm::{ConnKey, StorageFault};
 
@@ -15,10 +15,13 @@ use crate::abreast;
 use crate::cache::{Blocks, Cache, memory_bytes};
 use crate::files::TorrentFiles;
 use crate::ground::Site;
+use crate::known::KnownFiles;
 
 /// A torrent that was attached.
 pub(crate) struct Torrent {
     pub(crate) site: Site,
+    /// How the files were left.
+    pub(crate) known: Arc<KnownFiles>,
     state: Mutex<State>,
     files: Mutex<Writing>,
 }
@@ -98,6 +101,8 @@ pub(crate) enum Op {
     /// Claim a piece that was found in place.
     Adopt(PieceIndex, PieceHash),
     Forget(PieceIndex),
+    /// Claim nothing of a file any more, which somebody else has changed.
+    Disown(FileIndex),
     Check(Bitfield, Arc<PieceHashes>),
     Sync,
     Close,
@@ -180,6 +185,7 @@ impl Torrent {
         };
         Self {
             site,
+            known: Arc::default(),
             state: Mutex::new(state),
             files: Mutex::default(),
         }

@@ -87,6 +87,7 @@ impl Shared {
         let path = show(&torrent.site.root);
         tracing::error!(torrent = %torrent.site.torrent, path, "the work for a torrent has panicked");
         *torrent.files() = Writing::default();
+        torrent.known.clear();
         let schedule = torrent.state().fail();
         self.schedule(torrent, schedule);
         let message = "internal error, see the log".to_owned();
@@ -205,7 +206,9 @@ impl Shared {
         wanted: Vec<bool>,
     ) -> Result<(), Undone> {
         let (ground, site) = (self.ground.clone(), torrent.site.clone());
-        match TorrentFiles::open(ground, site, hashes, layout.clone(), wanted.clone()) {
+        let known = torrent.known.clone();
+        let what = (layout.clone(), wanted.clone());
+        match TorrentFiles::open(ground, site, known, hashes, what) {
             Ok((
                 files,
                 Survey {
@@ -253,7 +256,17 @@ impl Shared {
                     .forget(&[piece])
                     .map_err(|fault| Box::new((fault, Op::Forget(piece))));
             }
-            Op::Check(pieces, hashes) => self.start_check(torrent, &pieces, hashes),
+            Op::Disown(file) => {
+                return files
+                    .disown(file)
+                    .map_err(|fault| Box::new((fault, Op::Disown(file))));
+            }
+            Op::Check(pieces, hashes) => {
+                if let Err(fault) = look_again(torrent, files, &pieces) {
+                    return Err(Box::new((fault, Op::Check(pieces, hashes))));
+                }
+                self.start_check(torrent, &pieces, hashes);
+            }
             Op::Spill { piece, blocks } => {
                 let spilled = files
                     .prepare(&[(piece, &blocks)])
@@ -262,7 +275,12 @@ impl Shared {
                     return Err(Box::new((fault, Op::Spill { piece, blocks })));
                 }
                 let mut state = torrent.state();
-                state.cache.spilled(piece, &blocks);
+                if files.is_of_changed(piece) {
+                    // It can be written nowhere, so it has to come again.
+                    state.cache.remove(piece);
+                } else {
+                    state.cache.spilled(piece, &blocks);
+                }
                 state.note_spilled(&blocks);
             }
             Op::Sync => {
@@ -419,6 +437,7 @@ impl Shared {
             }
         }
         self.ground.readers.forget(torrent.site.torrent);
+        torrent.known.clear();
         torrent.state().reset();
         self.tell(torrent, StorageDone::Closed);
         self.note_closed();
@@ -490,6 +509,12 @@ impl Shared {
         for piece in lost {
             self.lose(torrent, piece);
         }
+        let Some(files) = &mut writing.files else {
+            return;
+        };
+        for index in files.drain_changed() {
+            self.spoil(torrent, files.layout(), index);
+        }
     }
 
     fn tell_durable(&self, torrent: &Torrent, durable: Vec<PieceIndex>) {
@@ -497,6 +522,23 @@ impl Shared {
             self.tell(torrent, StorageDone::Durable(durable));
         }
     }
+}
+
+/// Takes the files of `pieces` as they are now, to be hashed; nothing is believed of those that were changed.
+fn look_again(
+    torrent: &Torrent,
+    files: &mut TorrentFiles,
+    pieces: &Bitfield,
+) -> Result<(), StorageFault> {
+    for index in files.changed_since(pieces) {
+        let mut state = torrent.state();
+        for piece in files.pieces_of(index) {
+            state.verified.clear(piece);
+        }
+        drop(state);
+        files.look_again(index)?;
+    }
+    Ok(())
 }
 
 fn memory_bytes_of(op: &Op) -> u64 {

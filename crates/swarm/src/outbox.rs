@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use riverrun_base::{
-    Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sha1Digest, Sha256Digest,
+    Bitfield, Block, BlockSpan, FileIndex, InfoHash, PeerId, PieceIndex, Sha1Digest, Sha256Digest,
 };
 use riverrun_metainfo::{Info, PieceHash, PieceHashes};
 use riverrun_peer::{Attach, CloseReason, HashRequest, PeerCommand};
@@ -110,6 +110,14 @@ pub enum StorageDone {
         /// Whether it is right.
         ok: bool,
     },
+    /// Another program has changed a file: nothing of it is served or claimed any more until it is checked. Told once
+    /// for each check.
+    Changed {
+        /// Which.
+        file: FileIndex,
+        /// Its whole path.
+        path: String,
+    },
     /// A check is through.
     CheckEnded,
     /// A piece hashes to what it must, in memory: it may be served, it is not yet durable.
@@ -191,6 +199,12 @@ pub enum StorageFault {
     /// Another process has the torrent's files or journal.
     #[error("{path} is used by another process")]
     Locked {
+        /// Which file.
+        path: String,
+    },
+    /// Another program has changed a file in which we had pieces.
+    #[error("{path} was changed by another program")]
+    Changed {
         /// Which file.
         path: String,
     },
@@ -348,6 +362,16 @@ pub enum Event {
         /// Whether it is right.
         ok: bool,
     },
+    /// Another program has changed a file. Nothing of it is served any more; it is checked again, and what is right is
+    /// taken back. While something is wrong nothing is downloaded, until the user asks for a check.
+    FileChanged {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which file.
+        file: FileIndex,
+        /// Its whole path.
+        path: String,
+    },
     /// A piece was received and is right.
     PieceVerified {
         /// Which torrent.
@@ -464,6 +488,7 @@ impl Event {
             | Self::State { torrent, .. }
             | Self::Metadata { torrent, .. }
             | Self::Checked { torrent, .. }
+            | Self::FileChanged { torrent, .. }
             | Self::PieceVerified { torrent, .. }
             | Self::PieceFailed { torrent, .. }
             | Self::Completed { torrent }

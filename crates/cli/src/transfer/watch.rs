@@ -303,6 +303,8 @@ pub(crate) fn storage_failure(fault: &StorageFault) -> Failure {
     match fault {
         StorageFault::Conflict { .. } => failure(ExitCode::Exists)
             .hint("nothing was overwritten: move it away, choose another -o, or say --overwrite"),
+        StorageFault::Changed { .. } => failure(ExitCode::Exists)
+            .hint("nothing was overwritten: put it right, or say the same command to fetch again what is wrong"),
         StorageFault::Locked { .. } => {
             failure(ExitCode::Exists).hint("the other process has to end first")
         }
@@ -462,6 +464,28 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
             progress.warn(format!("{name}: stopped by a bug in riverrun: {message}"));
             let failure = Failure::say(ExitCode::Other, format!("{name}: {message}"));
             watched.end(Err(failure));
+        }
+        event => note_storage(&name, event, progress)?,
+    }
+    Ok(())
+}
+
+/// What an event has to tell of what happens to the files.
+fn note_storage(name: &str, event: &Event, progress: &mut Progress<'_>) -> Outcome {
+    match event {
+        Event::FileChanged { path, .. } => {
+            progress.event(&json!({ "event": "file_changed", "name": name, "path": path }))?;
+            progress.warn(format!(
+                "{name}: {path} was changed by another program: it is checked, and only what is right is given"
+            ));
+        }
+        Event::State {
+            state: TorrentState::Faulted(fault),
+            ..
+        } => {
+            let message = fault.to_string();
+            progress.event(&json!({ "event": "fault", "name": name, "message": message }))?;
+            progress.detail(format!("{name}: {message}"));
         }
         _ => {}
     }

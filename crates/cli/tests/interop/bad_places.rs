@@ -73,6 +73,23 @@ fn a_full_disk_is_named_and_the_download_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_file_that_is_changed_while_it_is_seeded_is_named() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let (mut seeder, honest) = scene.seed("100MiB");
+    let path = scene.payload.path();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[70_000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let _getter = scene.get(&[scene.torrent(), "--peer", &honest]);
+    let told = seeder.wait_for("file_changed");
+    assert_eq!(told["path"], path.to_str().unwrap(), "{told}");
+    let told = seeder.wait_for("fault");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("was changed by another program"), "{told}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn a_read_only_folder_is_named() {
     let scene = Scene::set(Shape::Many, "--v1");
     let Some(disk) = Mounted::new(&scene.taken(), "size=16m,ro") else {

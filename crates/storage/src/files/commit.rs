@@ -8,8 +8,8 @@ use riverrun_swarm::StorageFault;
 
 use super::{TorrentFiles, Trouble, Unsynced};
 use crate::abreast::{self, Slab};
-use crate::backend::{Access, Found, Place};
-use crate::journal::{FileMark, Record};
+use crate::backend::{Access, Place};
+use crate::journal::{FileMark, Hold, Record};
 use crate::judge::{PieceHasher, is_right};
 use crate::recent::Recent;
 use crate::span::Stored;
@@ -47,13 +47,13 @@ impl TorrentFiles {
         }
         self.sync_dirs()?;
         self.flush_notes()?;
+        for index in &files {
+            self.confirm(*index)?;
+        }
         let durable: Vec<PieceIndex> = self.written.keys().copied().collect();
         let mut notes = vec![Record::Durable(durable.clone())];
-        let settled: Vec<FileIndex> = files
-            .into_iter()
-            .filter(|index| self.is_settled(*index))
-            .collect();
-        notes.extend(settled.iter().filter_map(|index| self.exact_mark(*index)));
+        let settled = files.into_iter().filter(|index| self.is_settled(*index));
+        notes.extend(settled.filter_map(|index| self.exact_mark(index)));
         self.append(&notes)?;
         self.sync_journal()?;
         self.written.clear();
@@ -67,9 +67,12 @@ impl TorrentFiles {
         let durable = self.commit()?;
         let marks = self.journal.claims().files.iter();
         let inexact: Vec<FileIndex> = marks
-            .filter(|(_, mark)| !mark.exact)
+            .filter(|(_, mark)| mark.hold == Hold::Writing)
             .map(|(index, _)| *index)
             .collect();
+        for index in &inexact {
+            self.confirm(*index)?;
+        }
         let notes: Vec<Record> = inexact
             .into_iter()
             .filter_map(|index| self.exact_mark(index))
@@ -92,6 +95,7 @@ impl TorrentFiles {
             if let Ok(file) = self.ground.backend.open(self.place(*index), Access::Read) {
                 // Where this cannot be done the page cache answers; the next sync has to succeed all the same.
                 let _ = file.drop_cache();
+                self.known.note_shrunk(*index, file.stat().ok());
             }
         }
         let written: Vec<(PieceIndex, PieceHash)> =
@@ -134,14 +138,7 @@ impl TorrentFiles {
         match synced {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let pieces = self.layout.pieces_of(index);
-                let gone: Vec<PieceIndex> = self
-                    .written
-                    .keys()
-                    .copied()
-                    .filter(|p| pieces.contains(&p.0))
-                    .collect();
-                self.written.retain(|piece, _| !gone.contains(piece));
+                let gone = self.take_back(index);
                 self.lost.extend(gone);
             }
             Err(error) => {
@@ -172,18 +169,15 @@ impl TorrentFiles {
     fn is_settled(&self, index: FileIndex) -> bool {
         let claims = self.journal.claims();
         let mut pieces = self.layout.pieces_of(index).map(PieceIndex);
-        !claims.files.contains_key(&index)
+        let mark = claims.files.get(&index);
+        mark.is_none_or(|mark| mark.hold == Hold::Foreign)
             || pieces.all(|piece| claims.durable.has(piece) || self.written.contains_key(&piece))
     }
 
-    /// How a file is now; `None` if it is not there, or not the one that we know.
+    /// How a file was left; `None` if that is not known.
     fn exact_mark(&self, index: FileIndex) -> Option<Record> {
-        let Ok(Found::File(stat)) = self.ground.backend.look(self.place(index)) else {
-            return None;
-        };
-        let known = self.journal.claims().files.get(&index);
-        let is_ours = known.is_none_or(|mark| mark.stat.id() == stat.id());
-        is_ours.then_some(Record::File(index, FileMark { stat, exact: true }))
+        let (stat, hold) = (self.known.left(index)?, Hold::Exact);
+        Some(Record::File(index, FileMark { stat, hold }))
     }
 
     /// Closes the files that are as they will stay, and some of the others.

@@ -4,20 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use riverrun_base::{FileIndex, PieceIndex};
-use riverrun_metainfo::FileSlice;
 use riverrun_swarm::StorageFault;
 
-use super::{SHARED, TorrentFiles};
+use super::{Payload, SHARED, TorrentFiles};
 use crate::backend::{Access, FileStat, Found, Place, RawFile, write_all};
-use crate::cache::Blocks;
 use crate::config::Preallocation;
 use crate::fault::show;
-use crate::journal::{FileMark, Record};
+use crate::journal::{FileMark, Hold, Record};
 use crate::span::parts_in_memory;
 use crate::survey::{stored_files, too_long};
-
-/// What is going to be written to a file.
-type Payload<'a> = (PieceIndex, FileSlice, &'a Blocks);
 
 /// Files open for writing at once, in one torrent: one more closes the first.
 const WRITERS_MAX: usize = 64;
@@ -45,19 +40,41 @@ impl TorrentFiles {
         Ok(())
     }
 
-    /// Opens a file for writing, made if need be, of the right length, locked, and noted as ours.
+    /// Opens a file for writing, made if need be, of the right length, locked, and noted as ours. One that somebody
+    /// else has changed is not opened.
     pub(super) fn take(
         &mut self,
         index: FileIndex,
         payload: Option<Payload<'_>>,
     ) -> Result<(), StorageFault> {
-        if self.writers.contains_key(&index) {
+        if self.writers.contains_key(&index) || self.is_changed(index) {
             return Ok(());
         }
         self.make_room()?;
         self.ensure_root()?;
         let found = self.ground.backend.look(self.place(index));
-        let file = match found.map_err(|error| self.place(index).fault(&error, 0))? {
+        let found = found.map_err(|error| self.place(index).fault(&error, 0))?;
+        if let Found::File(stat) = &found
+            && !self.known.begin_write(index, stat)
+        {
+            self.changed.insert(index);
+            return Ok(());
+        }
+        // What changes from here on is our own doing.
+        let taken = self.take_as_found(index, found, payload);
+        if taken.is_err() {
+            self.known.forget(index);
+        }
+        taken
+    }
+
+    fn take_as_found(
+        &mut self,
+        index: FileIndex,
+        found: Found,
+        payload: Option<Payload<'_>>,
+    ) -> Result<(), StorageFault> {
+        let file = match found {
             Found::Nothing => self.make(index)?,
             Found::File(stat) => self.take_found(index, stat, payload)?,
             Found::Other(what) => return Err(self.place(index).conflict(what)),
@@ -66,10 +83,12 @@ impl TorrentFiles {
             .stat()
             .map_err(|error| self.place(index).fault(&error, 0))?;
         let mark = self.journal.claims().files.get(&index);
-        if mark.is_none_or(|mark| mark.exact || mark.stat.id() != stat.id()) {
+        if mark.is_none_or(|mark| mark.hold != Hold::Writing || mark.stat.id() != stat.id()) {
+            let hold = Hold::Writing;
             self.notes
-                .push(Record::File(index, FileMark { stat, exact: false }));
+                .push(Record::File(index, FileMark { stat, hold }));
         }
+        self.known.note(index, stat);
         self.writers.insert(index, file);
         Ok(())
     }
@@ -94,7 +113,7 @@ impl TorrentFiles {
     fn ensure_root(&mut self) -> Result<(), StorageFault> {
         let root = &self.site.root;
         let at = Place { root, path: "" };
-        let missing = || StorageFault::VolumeMissing { path: show(root) };
+        let missing = || self.volume_missing();
         let known = self.journal.claims().device;
         let device = match self
             .ground
@@ -126,6 +145,12 @@ impl TorrentFiles {
                 }
                 Ok(())
             }
+        }
+    }
+
+    pub(super) fn volume_missing(&self) -> StorageFault {
+        StorageFault::VolumeMissing {
+            path: show(&self.site.root),
         }
     }
 
@@ -167,8 +192,7 @@ impl TorrentFiles {
         payload: Option<Payload<'_>>,
     ) -> Result<Arc<dyn RawFile>, StorageFault> {
         let mark = self.journal.claims().files.get(&index);
-        let is_ours =
-            mark.is_some_and(|mark| mark.stat.inode == stat.inode) || self.adopted.contains(&index);
+        let is_ours = mark.is_some_and(|mark| mark.is_of(&stat)) || self.adopted.contains(&index);
         if !is_ours && !self.site.options.overwrite {
             self.check_stranger(index, stat, payload)?;
         }
@@ -181,7 +205,7 @@ impl TorrentFiles {
         };
         let mut file = open(Access::Write)?;
         self.own(index, &*file, stat)?;
-        if stat.is_linked {
+        if stat.is_linked() {
             file = self.break_link(index, stat)?;
         }
         let len = self.file(index).len;

@@ -6,7 +6,7 @@ use riverrun_base::{FileIndex, PieceIndex};
 use riverrun_hash::Sha256;
 use riverrun_metainfo::PIECES_MAX;
 
-use super::{FileMark, Record};
+use super::{FileMark, Hold, Record};
 use crate::backend::FileStat;
 
 /// The start of the SHA-256 of a record and the check before it.
@@ -35,11 +35,14 @@ pub(super) fn encode(record: &Record, check: &mut Check, out: &mut Vec<u8>) {
 
 fn encode_file(file: FileIndex, mark: &FileMark) -> Vec<u8> {
     let mut body = file.0.to_le_bytes().to_vec();
-    body.push(u8::from(mark.exact));
+    body.push(mark.hold as u8);
     for value in [mark.stat.device, mark.stat.inode, mark.stat.len] {
         body.extend_from_slice(&value.to_le_bytes());
     }
-    body.extend_from_slice(&mark.stat.modified_ns.to_le_bytes());
+    for value in [mark.stat.modified_ns, mark.stat.changed_ns] {
+        body.extend_from_slice(&value.to_le_bytes());
+    }
+    body.extend_from_slice(&mark.stat.links.to_le_bytes());
     body
 }
 
@@ -117,9 +120,12 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Option<Record> {
 
 fn decode_file(body: &[u8]) -> Option<Record> {
     let (index, rest) = body.split_first_chunk::<4>()?;
-    let (exact, rest) = rest.split_first()?;
+    let (hold, rest) = rest.split_first()?;
+    let hold = [Hold::Writing, Hold::Exact, Hold::Foreign]
+        .into_iter()
+        .find(|known| *known as u8 == *hold)?;
     let (numbers, rest) = rest.as_chunks::<8>();
-    let [device, inode, len, modified] = numbers else {
+    let [device, inode, len, modified, changed, links] = numbers else {
         return None;
     };
     let stat = FileStat {
@@ -127,12 +133,10 @@ fn decode_file(body: &[u8]) -> Option<Record> {
         inode: u64::from_le_bytes(*inode),
         len: u64::from_le_bytes(*len),
         modified_ns: i64::from_le_bytes(*modified),
-        is_linked: false,
+        changed_ns: i64::from_le_bytes(*changed),
+        links: u64::from_le_bytes(*links),
     };
-    let mark = FileMark {
-        stat,
-        exact: *exact == 1,
-    };
+    let mark = FileMark { stat, hold };
     rest.is_empty()
         .then(|| Record::File(FileIndex(u32::from_le_bytes(*index)), mark))
 }

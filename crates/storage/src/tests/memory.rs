@@ -58,6 +58,7 @@ struct Inode {
     /// Blocks that were written to.
     written: BTreeSet<u64>,
     modified: i64,
+    changed: i64,
 }
 
 #[derive(Clone)]
@@ -189,8 +190,35 @@ impl MemoryDisk {
                 pending: Vec::new(),
                 written,
                 modified,
+                changed: modified,
             },
         );
+    }
+
+    /// Changes a file in place, durably, as another program would; `quietly` if it sets the time of the last write
+    /// back to what it was.
+    pub(super) fn edit(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>), quietly: bool) {
+        let mut world = self.world();
+        world.clock += 1_000_000;
+        let (now, inode) = (world.clock, world.file(path).unwrap());
+        let inode = world.inodes.get_mut(&inode).unwrap();
+        edit(&mut inode.live);
+        inode.durable = inode.live.clone();
+        inode.pending.clear();
+        inode.written = (0..(inode.live.len() as u64).div_ceil(HOLE)).collect();
+        inode.changed = now;
+        if !quietly {
+            inode.modified = now;
+        }
+    }
+
+    /// Gives a file one more name, as another program would.
+    pub(super) fn link(&self, path: &Path, name: &Path) {
+        let mut world = self.world();
+        world.clock += 1_000_000;
+        let (now, inode) = (world.clock, world.file(path).unwrap());
+        world.names.insert(name.to_owned(), Node::File(inode));
+        world.inodes.get_mut(&inode).unwrap().changed = now;
     }
 
     /// Changes a byte of each journal, or cuts it off there.
@@ -317,6 +345,7 @@ impl Backend for MemoryDisk {
                 inode,
                 Inode {
                     modified,
+                    changed: modified,
                     ..Inode::default()
                 },
             );
@@ -399,7 +428,7 @@ impl MemoryFile {
         let modified = world.clock;
         let inode = world.inodes.get_mut(&self.inode).unwrap();
         inode.change(change);
-        inode.modified = modified;
+        (inode.modified, inode.changed) = (modified, modified);
         Ok(())
     }
 }
@@ -529,11 +558,16 @@ impl RawFile for MemoryFile {
 
 fn stat(world: &World, inode: u64) -> FileStat {
     let it = &world.inodes[&inode];
+    let names = world
+        .names
+        .values()
+        .filter(|node| **node == Node::File(inode));
     FileStat {
         device: world.device,
         inode,
         len: it.live.len() as u64,
         modified_ns: it.modified,
-        is_linked: false,
+        changed_ns: it.changed,
+        links: names.count() as u64,
     }
 }

@@ -175,7 +175,7 @@ impl Torrent {
 
     /// Requests as many blocks from a peer as it should owe.
     pub(super) fn fill(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
-        if !self.life.is_running() || self.life.is_faulted() || self.options.upload_only {
+        if !self.life.is_running() || self.is_faulted() || self.options.upload_only {
             return;
         }
         let is_suspect = self.is_suspect(conn);

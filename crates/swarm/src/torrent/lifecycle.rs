@@ -7,7 +7,8 @@
 //!    └── Stopping ←─stop, remove── any of them
 //! ```
 //! A torrent that is checked while it is stopped goes the way to Checking, and from there to Stopping.
-//! A fault of storage is beside that, and goes by itself.
+//! A fault of storage is beside that, and goes by itself; so is a file that another program has changed, which goes by
+//! a check.
 
 use std::sync::Arc;
 
@@ -69,16 +70,15 @@ impl Lifecycle {
     pub(super) const fn is_active(&self) -> bool {
         !matches!(self.phase, Phase::Stopped | Phase::Stopping(_))
     }
-
-    pub(super) const fn is_faulted(&self) -> bool {
-        self.fault.is_some()
-    }
 }
 
 impl Torrent {
     pub(super) fn state(&self) -> TorrentState {
         if let (Some(fault), true) = (&self.life.fault, self.life.is_active()) {
             return TorrentState::Faulted(fault.clone());
+        }
+        if let (Some(fault), true) = (self.changes.fault(), self.life.is_running()) {
+            return TorrentState::Faulted(fault);
         }
         match self.life.phase {
             Phase::Stopped => match &self.life.invalid {
@@ -105,6 +105,11 @@ impl Torrent {
                 state,
             });
         }
+    }
+
+    /// Whether nothing can, or may, be downloaded now.
+    pub(super) fn is_faulted(&self) -> bool {
+        self.life.fault.is_some() || self.changes.is_held()
     }
 
     /// Whether everything is there.
@@ -271,10 +276,18 @@ impl Torrent {
     }
 
     fn check_again(&mut self, cx: &mut Cx<'_>) {
+        self.changes.accept();
+        if let Some(meta) = &self.meta {
+            let pieces = Bitfield::full(meta.info.layout().piece_count());
+            self.check(cx, pieces);
+        }
+    }
+
+    /// Hashes pieces again, and does nothing else meanwhile.
+    pub(super) fn check(&mut self, cx: &mut Cx<'_>, to_check: Bitfield) {
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
             return;
         };
-        let count = meta.info.layout().piece_count();
         let hashes = meta.hashes.clone();
         let begun: Vec<_> = pieces
             .picker_ref()
@@ -289,7 +302,7 @@ impl Torrent {
         cx.store(
             self.key,
             StorageJob::Check {
-                pieces: Bitfield::full(count),
+                pieces: to_check,
                 hashes,
             },
         );
@@ -302,6 +315,7 @@ impl Torrent {
         if ok {
             pieces.verified(piece);
             pieces.set_durable(piece);
+            self.changes.found(piece);
         } else if pieces.lose(piece) {
             cx.store(self.key, StorageJob::Forget(piece));
             self.piece_lost(cx, piece);
@@ -314,7 +328,7 @@ impl Torrent {
     }
 
     /// A piece that was there is not: found out by the way, or by a check.
-    fn piece_lost(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+    pub(super) fn piece_lost(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
         if !self.life.is_running() {
             return;
         }
@@ -328,8 +342,15 @@ impl Torrent {
     pub(super) fn check_ended(&mut self, cx: &mut Cx<'_>) {
         match self.life.phase {
             Phase::Checking if self.life.only_checks => self.stop(cx),
-            Phase::Checking => self.run(cx),
+            Phase::Checking => self.go_on(cx),
             _ => {}
+        }
+    }
+
+    /// Checks what was changed meanwhile, or runs.
+    fn go_on(&mut self, cx: &mut Cx<'_>) {
+        if !self.check_changed(cx) {
+            self.run(cx);
         }
     }
 
@@ -452,6 +473,7 @@ impl Torrent {
             return;
         };
         self.pieces = None;
+        self.changes.accept();
         self.life.fault = None;
         self.life.only_checks = false;
         self.life.phase = Phase::Stopped;
@@ -480,6 +502,7 @@ impl Torrent {
         }
         self.peers = super::Peers::default();
         self.pieces = None;
+        self.changes = super::Changes::default();
         self.choker = super::Choker::default();
         self.reveal = super::Reveal::default();
         self.bans = super::Bans::default();

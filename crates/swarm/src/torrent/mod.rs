@@ -5,6 +5,7 @@
 
 mod announce;
 mod blame;
+mod changes;
 mod connect;
 mod dht;
 mod download;
@@ -26,6 +27,7 @@ use riverrun_metainfo::{Info, PieceHashes};
 use riverrun_peer::{PeerCommand, PeerEvent};
 
 use self::announce::Announcer;
+use self::changes::Changes;
 use self::dht::DhtSchedule;
 use self::hashes::HashFetch;
 use self::lifecycle::Lifecycle;
@@ -86,6 +88,7 @@ pub(crate) struct Torrent {
     fetch: MetadataFetch,
     /// Once storage is open.
     pieces: Option<Pieces>,
+    changes: Changes,
     hash_fetch: HashFetch,
     peers: Peers,
     candidates: Candidates,
@@ -120,6 +123,7 @@ impl Torrent {
             meta,
             fetch: MetadataFetch::default(),
             pieces: None,
+            changes: Changes::default(),
             hash_fetch: HashFetch::default(),
             peers: Peers::default(),
             candidates: Candidates::default(),
@@ -217,6 +221,7 @@ impl Torrent {
         match done {
             StorageDone::Opened { have, unchecked } => self.opened(cx, have, unchecked),
             StorageDone::Checked { piece, ok } => self.checked(cx, piece, ok),
+            StorageDone::Changed { file, path } => self.file_changed(cx, file, path),
             StorageDone::CheckEnded => self.check_ended(cx),
             StorageDone::Verified(piece) => self.verified(cx, piece),
             StorageDone::Failed { piece, blocks } => self.failed(cx, piece, blocks),
@@ -248,6 +253,7 @@ impl Torrent {
         self.hashes_due(cx);
         self.exchange_due(cx);
         self.local_due(cx);
+        self.changes_due(cx);
         self.settle(cx);
     }
 
@@ -284,6 +290,7 @@ impl Torrent {
             self.hash_fetch.next_due(),
             self.exchanger.next_due(),
             self.is_shown_locally(cx).then(|| self.local.next_due()),
+            self.changes.next_due().filter(|_| self.life.is_running()),
         ]
         .into_iter()
         .flatten()
