@@ -169,7 +169,7 @@ impl EngineBuilder {
         let present = presence.run(changes, conns.clone());
         tasks.push(tokio::spawn(present).abort_handle());
         let discovery = LocalDiscovery::new(sockets.clone(), whereabouts.clone(), conns.clone());
-        let cookie = self.local_discovery.then(|| rng.next_u64());
+        let cookie = self.is_local().then(|| rng.next_u64());
         let local = cookie.map(|cookie| discovery.start(cookie, &mut tasks));
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
@@ -200,6 +200,11 @@ impl EngineBuilder {
             routes,
             events,
         })
+    }
+
+    /// Whether peers are looked for in the local network. A proxy carries no multicast.
+    fn is_local(&self) -> bool {
+        self.local_discovery && self.network.proxy.is_none()
     }
 
     fn dialler(&self, sockets: &Sockets, utp: UtpPorts) -> Dialler {
@@ -258,7 +263,7 @@ impl EngineBuilder {
         config.encryption = self.encryption;
         config.uses_dht = self.dht.is_some();
         config.is_local_network = self.dht.as_ref().is_some_and(DhtConfig::is_local);
-        config.local_discovery = self.local_discovery;
+        config.local_discovery = self.is_local();
         if let Some(connections) = self.connections_max {
             config.connections_max = connections;
         }

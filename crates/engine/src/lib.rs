@@ -36,7 +36,7 @@ pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
-pub use network::{Bind, NetworkOptions, NetworkState, ParseBindError};
+pub use network::{Bind, NetworkOptions, NetworkState, ParseBindError, ParseProxyError, Proxy};
 pub use reader::FileReader;
 pub use torrent::TorrentHandle;
 pub use transports::Transports;

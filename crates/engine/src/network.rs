@@ -4,12 +4,17 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
+use url::Url;
 
 use crate::authorities::Authorities;
 
 /// The longest name of an interface on Linux, in bytes (`IFNAMSIZ` with its zero).
 const INTERFACE_NAME_LEN_MAX: usize = 15;
+
+/// The longest user or password that SOCKS5 carries (RFC 1929).
+const LOGIN_LEN_MAX: usize = 255;
 
 /// What the user allows of the network. The default is all of it.
 #[derive(Clone, Debug, Default)]
@@ -22,12 +27,21 @@ pub struct NetworkOptions {
     pub dns: Vec<SocketAddr>,
     /// Whom to trust with certificates beside the system's authorities.
     pub authorities: Authorities,
+    /// The proxy by which everything goes: nothing leaves but to it, and no name is resolved but its own. Nothing
+    /// listens then.
+    pub proxy: Option<Proxy>,
 }
 
 impl NetworkOptions {
     /// Uses these addresses and interfaces and no others.
     pub fn bind(mut self, binds: impl IntoIterator<Item = Bind>) -> Self {
         self.bind.extend(binds);
+        self
+    }
+
+    /// Goes by this proxy and by no other way.
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.proxy = proxy;
         self
     }
 
@@ -88,6 +102,128 @@ impl fmt::Display for Bind {
     }
 }
 
+/// A proxy by which everything goes. Shown without its login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    pub(crate) kind: ProxyKind,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) login: Option<Login>,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyKind {
+    /// SOCKS5, with names left to the proxy (RFC 1928).
+    Socks5,
+    /// HTTP: CONNECT for all but plain HTTP (RFC 9110 §9.3.6).
+    Http,
+}
+
+/// A user and a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A text that names no proxy. Does not repeat it: it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ParseProxyError {
+    /// It is no URL.
+    #[error("expected a URL like socks5://host:1080")]
+    Url,
+    /// Its scheme is another one.
+    #[error("expected a proxy of socks5:// or http://")]
+    Scheme,
+    /// It names no host, or no port where there is no usual one.
+    #[error("expected a host and a port, as in socks5://host:1080")]
+    Host,
+    /// Something follows the port.
+    #[error("expected nothing after the port of the proxy")]
+    Path,
+    /// The user or the password is too long, or no text.
+    #[error("user and password of a proxy are texts of at most 255 bytes")]
+    Login,
+}
+
+impl FromStr for Proxy {
+    type Err = ParseProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseProxyError> {
+        let url = Url::parse(text).map_err(|_| ParseProxyError::Url)?;
+        let (kind, port) = match url.scheme() {
+            // Both leave names to the proxy: the difference that curl makes would be a leak.
+            "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
+            "http" => (ProxyKind::Http, 80),
+            _ => return Err(ParseProxyError::Scheme),
+        };
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or(ParseProxyError::Host)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(ParseProxyError::Path);
+        }
+        Ok(Self {
+            kind,
+            host: host.to_owned(),
+            port: url.port().unwrap_or(port),
+            login: login(&url)?,
+        })
+    }
+}
+
+/// Without the login.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.kind {
+            ProxyKind::Socks5 => "socks5",
+            ProxyKind::Http => "http",
+        };
+        let Self { host, port, .. } = self;
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}")
+        }
+    }
+}
+
+fn login(url: &Url) -> Result<Option<Login>, ParseProxyError> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(None);
+    }
+    let decode = |text: &str| {
+        let bytes = percent_decode_str(text);
+        let text = bytes.decode_utf8().map_err(|_| ParseProxyError::Login)?;
+        if text.len() > LOGIN_LEN_MAX {
+            return Err(ParseProxyError::Login);
+        }
+        Ok(text.into_owned())
+    };
+    Ok(Some(Login {
+        user: decode(url.username())?,
+        password: Secret(decode(url.password().unwrap_or_default())?),
+    }))
+}
+
 /// Whether the network that the user allows is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,6 +251,45 @@ mod tests {
         }
         let mapped = Bind::Addr("10.8.0.2".parse().unwrap());
         assert_eq!("::ffff:10.8.0.2".parse(), Ok(mapped));
+    }
+
+    #[test]
+    fn a_proxy_is_read_with_its_login_and_shown_without() {
+        let proxy: Proxy = "socks5://ann:p%40ss@[2001:db8::1]:9050".parse().unwrap();
+        let login = proxy.login.clone().unwrap();
+        assert_eq!(
+            (login.user.as_str(), login.password.reveal()),
+            ("ann", "p@ss")
+        );
+        assert_eq!(proxy.to_string(), "socks5://[2001:db8::1]:9050");
+        assert!(!format!("{proxy:?}").contains("p@ss"));
+        for (text, shown) in [
+            ("socks5h://proxy.example", "socks5://proxy.example:1080"),
+            ("http://192.0.2.1:3128/", "http://192.0.2.1:3128"),
+            ("http://proxy.example", "http://proxy.example:80"),
+        ] {
+            assert_eq!(text.parse::<Proxy>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_not_repeated() {
+        use ParseProxyError as Error;
+        let long = format!("socks5://{}@h:1", "x".repeat(256));
+        for (text, expected) in [
+            ("proxy.example:1080", Error::Scheme),
+            ("secret", Error::Url),
+            ("socks4://u:secret@h:1", Error::Scheme),
+            ("https://u:secret@h:1", Error::Scheme),
+            ("socks5://u:secret@:1", Error::Url),
+            ("socks5://u:secret@h:1/secret", Error::Path),
+            ("socks5://u:%ff@h:1", Error::Login),
+            (long.as_str(), Error::Login),
+        ] {
+            let error = text.parse::<Proxy>().unwrap_err();
+            assert_eq!(error, expected, "{text}");
+            assert!(!error.to_string().contains("secret"));
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use clap::Args;
 use riverrun_base::Rate;
 use riverrun_engine::{
-    Authorities, Bind, DhtConfig, EncryptionPolicy, Engine, Limits, NetworkOptions, StartError,
-    Transports, is_local,
+    Authorities, Bind, DhtConfig, EncryptionPolicy, Engine, Limits, NetworkOptions,
+    ParseProxyError, Proxy, StartError, Transports, is_local,
 };
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
@@ -31,13 +31,27 @@ pub(crate) struct ReachFlags {
     /// Trust the certificate authorities in this PEM file too, beside the system's
     #[arg(long, value_name = "FILE")]
     tracker_ca: Option<PathBuf>,
+    /// Go by this proxy and by no other way: socks5://[USER:PASSWORD@]HOST:PORT or http://...
+    #[arg(long, value_name = "URL", value_parser = parse_proxy, hide_env_values = true)]
+    proxy: Option<ProxyFlag>,
+}
+
+/// A proxy, or why it is none. An error of the parser would repeat the text, and with it the password.
+type ProxyFlag = Result<Proxy, ParseProxyError>;
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape that the parser wants")]
+fn parse_proxy(text: &str) -> Result<ProxyFlag, std::convert::Infallible> {
+    Ok(text.parse())
 }
 
 impl ReachFlags {
     pub(crate) fn options(&self, around: &Surroundings) -> Outcome<NetworkOptions> {
+        let proxy = self.proxy.clone().transpose();
+        let proxy = proxy.map_err(|e| Failure::new(ExitCode::Usage, e).about("--proxy"))?;
         let options = NetworkOptions::default()
             .bind(self.bind.iter().cloned())
-            .dns(self.dns.iter().map(|server| server.0));
+            .dns(self.dns.iter().map(|server| server.0))
+            .proxy(proxy);
         let Some(file) = &self.tracker_ca else {
             return Ok(options);
         };

@@ -443,7 +443,9 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
             ..
         } => {
             watched.tracker_failed = None;
-            progress.event(&json!({ "event": "announced", "name": name, "peers": peers }))?;
+            progress.event(
+                &json!({ "event": "announced", "name": name, "url": url, "peers": peers }),
+            )?;
             progress.detail(format!("{name}: {url} named {peers} peers"));
             if let Some(warning) = warning {
                 progress.warn(format!("{name}: {url} says: {warning}"));

@@ -7,9 +7,11 @@
 //! Nothing here falls back to something wider: while the addresses that the user allows are gone, making a socket
 //! is an error, and those that were made are bound to what is gone.
 
+mod datagrams;
 mod dns;
 mod ground;
 mod multicast;
+mod proxy;
 mod web;
 
 use std::io;
@@ -18,16 +20,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use riverrun_base::Nearness;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
+use self::datagrams::{Names, Relay};
 use self::dns::Resolver;
 use self::ground::{Ground, Place};
 use self::web::WebClients;
 use super::web::Reach;
-use crate::network::{NetworkOptions, NetworkState};
+use crate::network::{NetworkOptions, NetworkState, Proxy, ProxyKind};
 
+pub(crate) use self::datagrams::Datagrams;
 pub(crate) use self::multicast::Stand;
 pub(crate) use self::web::{ClientError, TIMEOUT as HTTP_TIMEOUT};
 
@@ -91,6 +96,7 @@ struct Inner {
     /// The port where we listened last, to which peers and trackers have been sent; 0 for none.
     port: AtomicU16,
     web: WebClients,
+    names: Names,
 }
 
 impl Sockets {
@@ -104,6 +110,7 @@ impl Sockets {
                 ground: watch::Sender::new(ground),
                 port: AtomicU16::new(0),
                 web: WebClients::default(),
+                names: Names::default(),
             }),
         })
     }
@@ -111,7 +118,23 @@ impl Sockets {
     /// Whether there may be sockets of a family: the user named an address of it, or none at all.
     fn allows(&self, family: Family) -> bool {
         let listen = &self.inner.listen;
-        listen.is_empty() || listen.iter().any(|addr| Family::of(addr) == family)
+        // A proxy reaches whatever it reaches, and nobody listens.
+        listen.is_empty()
+            || self.inner.options.proxy.is_some()
+            || listen.iter().any(|addr| Family::of(addr) == family)
+    }
+
+    /// Whether everything goes by a proxy. What cannot go by one must not be done then.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.inner.options.proxy.is_some()
+    }
+
+    /// How far away a host is that answers from an address. What a proxy reaches is away, wherever the proxy is.
+    pub(crate) fn nearness(&self, ip: IpAddr) -> Option<Nearness> {
+        if self.is_proxied() {
+            return Some(Nearness::World);
+        }
+        Nearness::of(ip)
     }
 
     /// Whether only this machine can be reached: all addresses where we listen are its own.
@@ -206,8 +229,11 @@ impl Sockets {
     }
 
     /// Listens on what the user named; or, if nothing, on the usual ports of all addresses of both families. Empty
-    /// if those addresses are not there now.
+    /// if those addresses are not there now, and with a proxy: whoever dialled us would see past it.
     pub(crate) fn listen<T: Listen>(&self) -> Result<Vec<T>, (SocketAddr, io::Error)> {
+        if self.is_proxied() {
+            return Ok(Vec::new());
+        }
         let listeners: Vec<T> = if self.inner.listen.is_empty() {
             self.listen_on_a_usual_port()?
         } else {
@@ -276,7 +302,28 @@ impl Sockets {
 
     /// Dials a peer.
     pub(crate) async fn dial(&self, addr: SocketAddr) -> io::Result<TcpStream> {
-        self.connect(addr).await
+        let Some(proxy) = &self.inner.options.proxy else {
+            return self.connect(addr).await;
+        };
+        let mut stream = self.connect_proxy(proxy).await?;
+        proxy::connect(&mut stream, proxy, &self.inner.names.target(addr)).await?;
+        Ok(stream)
+    }
+
+    async fn connect_proxy(&self, proxy: &Proxy) -> io::Result<TcpStream> {
+        let unreachable = |error: io::Error| {
+            let message = format!("the proxy cannot be reached: {error}");
+            io::Error::new(error.kind(), message)
+        };
+        let mut failure = io::Error::other("its name has no address");
+        let found = self.resolve_openly(&proxy.host, proxy.port).await;
+        for addr in found.map_err(unreachable)? {
+            match self.connect(addr).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(unreachable(failure))
     }
 
     /// Connects to an address, from where the user allows.
@@ -306,8 +353,50 @@ impl Sockets {
         }
     }
 
-    /// A socket for datagrams at `local`: an address where we listen, or [`Family::any_port`].
+    /// A socket for datagrams to a family, through the proxy if there is one.
+    pub(crate) async fn datagrams_to(&self, family: Family) -> io::Result<Datagrams> {
+        let Some(proxy) = &self.inner.options.proxy else {
+            return self.datagrams(family.any_port()).map(Datagrams::Straight);
+        };
+        if proxy.kind == ProxyKind::Http {
+            return Err(proxy::no_datagrams());
+        }
+        let mut control = self.connect_proxy(proxy).await?;
+        let port = proxy::associate(&mut control, proxy).await?;
+        // The relay's address as it names it is often one of its own network, and where we were sent is the proxy.
+        let relay = SocketAddr::new(control.peer_addr()?.ip(), port);
+        let socket = self.bind_datagrams(Family::of(&relay).any_port())?;
+        socket.connect(relay).await?;
+        Ok(Datagrams::Relayed(Box::new(Relay::new(socket, control))))
+    }
+
+    /// Sends a datagram by a socket that was made here.
+    pub(crate) async fn send(
+        &self,
+        socket: &Datagrams,
+        bytes: &[u8],
+        to: SocketAddr,
+    ) -> io::Result<()> {
+        socket.send(bytes, to, &self.inner.names).await
+    }
+
+    /// As which of the addresses that [`Sockets::resolve`] gave a datagram's sender may be known. Several, if a proxy
+    /// resolves the names: then the protocol has to tell whose answer it is.
+    pub(crate) fn aliases(&self, from: SocketAddr) -> Vec<SocketAddr> {
+        self.inner.names.aliases(from)
+    }
+
+    /// A socket of the system's for datagrams at `local`: an address where we listen, or [`Family::any_port`]. An error
+    /// if everything goes by a proxy.
     pub(crate) fn datagrams(&self, local: SocketAddr) -> io::Result<UdpSocket> {
+        if self.is_proxied() {
+            let message = "everything goes by a proxy";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        self.bind_datagrams(local)
+    }
+
+    fn bind_datagrams(&self, local: SocketAddr) -> io::Result<UdpSocket> {
         let family = Family::of(&local);
         let mut place = self.place(family)?;
         if !local.ip().is_unspecified() {
@@ -320,24 +409,41 @@ impl Sockets {
         UdpSocket::listen(&place, local.port())
     }
 
-    /// A client for trackers and torrents on the web, in one address family; `None` if the family is not used. It
-    /// follows no redirects: [`Web`](super::web::Web) does, with rules.
+    /// A client for trackers and torrents on the web, in one address family; `None` if the family is not used. With a
+    /// proxy there is but one, whose family is that of the way to the proxy. It follows no redirects:
+    /// [`Web`](super::web::Web) does, with rules.
     pub(crate) fn web(
         &self,
         family: Family,
         reach: Reach,
     ) -> Result<Option<reqwest::Client>, ClientError> {
-        if !self.allows(family) {
-            return Ok(None);
-        }
-        let place = self.inner.ground.borrow().place(family);
+        let ground = self.inner.ground.borrow().clone();
+        let place = match &self.inner.options.proxy {
+            Some(_) if family == Family::V6 => None,
+            Some(proxy) => match proxy.host.parse() {
+                Ok(ip) => ground.place(Family::of_ip(ip)),
+                Err(_) => ground.place(Family::V4).or(ground.place(Family::V6)),
+            },
+            None if self.allows(family) => ground.place(family),
+            None => None,
+        };
         place
             .map(|place| self.inner.web.client(self, &place, reach))
             .transpose()
     }
 
-    /// The addresses of a host, in the families that are used.
+    /// The addresses of a host, in the families that are used. With a proxy they stand for the name, which the proxy
+    /// will resolve: they mean something to [`Sockets::dial`] and [`Sockets::send`] only.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if self.is_proxied() && host.parse::<IpAddr>().is_err() {
+            let ip = self.inner.names.stand_in(host)?;
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        self.resolve_openly(host, port).await
+    }
+
+    /// Resolves a name by asking for it: that of the proxy, or any if there is none.
+    async fn resolve_openly(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let found = if let Ok(ip) = host.parse::<IpAddr>() {
             vec![SocketAddr::new(ip, port)]
         } else if matches!(*self.inner.ground.borrow(), Ground::Anywhere) {

@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::shard::ShardMessage;
 use super::socket::{Family, Sockets};
 use super::udp_tracker::UdpTrackers;
-use super::web::{Author, Reach, Web, answered_from, read_body};
+use super::web::{Author, Reach, Web, read_body};
 use crate::error::StartError;
 use crate::network::{NetworkOptions, NetworkState};
 
@@ -235,12 +235,11 @@ impl TrackerClient {
             let why = "its url brings arguments of an announce".to_owned();
             return Some(Err(TrackerFailure::Unsupported(why)));
         }
-        let response = Web::new(&self.sockets)
-            .get(family, target, Author::Stranger)
-            .await?;
+        let web = Web::new(&self.sockets);
+        let response = web.get(family, target, Author::Stranger).await?;
         let page = async {
             let response = response?;
-            let (status, from) = (response.status(), answered_from(&response));
+            let (status, from) = (response.status(), web.answered_from(&response));
             let body = read_body(response, HTTP_BODY_BYTES_MAX).await?;
             Ok(Page { status, from, body })
         };
@@ -258,7 +257,7 @@ impl TrackerClient {
         let ask = async |endpoint: Option<SocketAddr>| {
             let mut answer = self.udp.announce(endpoint, url, request).await?;
             if let (Ok(answer), Some(endpoint)) = (&mut answer, endpoint) {
-                keep_dialable(&mut answer.peers, Nearness::of(endpoint.ip()));
+                keep_dialable(&mut answer.peers, self.sockets.nearness(endpoint.ip()));
             }
             Some(answer)
         };

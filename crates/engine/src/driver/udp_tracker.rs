@@ -3,24 +3,27 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use riverrun_base::InfoHash;
 use riverrun_tracker::{
     AnnounceRequest, AnnounceResponse, JobId, ScrapeResponse, TrackerFailure, TrackerUrl,
     UdpTracker, UdpTrackerConfig, UdpTrackerEvent,
 };
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::listen::canonical;
-use super::socket::{Family, Sockets};
+use super::socket::{Datagrams, Family, Sockets};
 
 /// Announces that wait for the task to take them.
 const JOBS_WAITING: usize = 256;
 
 /// The longest datagram that is read; a tracker's answer with 200 peers has 3,620 bytes.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a proxy may take to make ready for datagrams. Others wait meanwhile.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Answer<T> = Result<T, TrackerFailure>;
 
@@ -123,8 +126,8 @@ struct Task {
     inbox: mpsc::Receiver<Job>,
     waiting: HashMap<JobId, Asker>,
     /// Opened when first needed: most torrents' trackers use one family, or none.
-    v4: Option<UdpSocket>,
-    v6: Option<UdpSocket>,
+    v4: Option<Datagrams>,
+    v6: Option<Datagrams>,
     sockets: Sockets,
 }
 
@@ -138,7 +141,7 @@ impl Task {
             let clock = self.clock;
             tokio::select! {
                 job = self.inbox.recv() => match job {
-                    Some(job) => self.take(job),
+                    Some(job) => self.take(job).await,
                     None => return,
                 },
                 received = receive(self.v4.as_ref(), &mut from_v4) => self.handle(received, &from_v4),
@@ -150,13 +153,13 @@ impl Task {
         }
     }
 
-    fn take(&mut self, job: Job) {
+    async fn take(&mut self, job: Job) {
         let Job {
             endpoint,
             question,
             asker,
         } = job;
-        if let Err(error) = self.open(endpoint) {
+        if let Err(error) = self.open(endpoint).await {
             asker.fail(TrackerFailure::Unreachable(error.to_string()));
             return;
         }
@@ -177,14 +180,15 @@ impl Task {
     }
 
     /// Opens the socket that reaches `endpoint`, unless it is open.
-    fn open(&mut self, endpoint: SocketAddr) -> io::Result<()> {
+    async fn open(&mut self, endpoint: SocketAddr) -> io::Result<()> {
         let family = Family::of(&endpoint);
         let socket = match family {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
         };
         if socket.is_none() {
-            *socket = Some(self.sockets.datagrams(family.any_port())?);
+            let opening = self.sockets.datagrams_to(family);
+            *socket = Some(within(opening).await?);
         }
         Ok(())
     }
@@ -199,7 +203,7 @@ impl Task {
             };
             if let Some(socket) = socket {
                 // A lost datagram and a failed send are one to the protocol: it sends again.
-                if let Err(error) = socket.send_to(&datagram, endpoint).await {
+                if let Err(error) = self.sockets.send(socket, &datagram, endpoint).await {
                     tracing::debug!(%endpoint, %error, "sending to a tracker failed");
                 }
             }
@@ -210,8 +214,15 @@ impl Task {
     fn handle(&mut self, received: io::Result<(usize, SocketAddr)>, bytes: &[u8]) {
         match received {
             Ok((len, from)) => {
-                self.tracker
-                    .handle_datagram(self.clock.now(), canonical(from), &bytes[..len]);
+                let now = self.clock.now();
+                // What is no answer to a question put to that address is ignored.
+                for from in self.sockets.aliases(canonical(from)) {
+                    self.tracker.handle_datagram(now, from, &bytes[..len]);
+                }
+            }
+            // The proxy may have another, the next time that one is needed.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                (self.v4, self.v6) = (None, None);
             }
             // As a rule an ICMP refusal of an earlier datagram: the time-out covers it.
             Err(error) => tracing::debug!(%error, "receiving from trackers failed"),
@@ -236,9 +247,16 @@ impl Task {
     }
 }
 
-async fn receive(socket: Option<&UdpSocket>, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+async fn receive(socket: Option<&Datagrams>, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     match socket {
-        Some(socket) => socket.recv_from(out).await,
+        Some(socket) => socket.receive(out).await,
         None => std::future::pending().await,
     }
+}
+
+/// A proxy is not waited for longer than a tracker would be.
+async fn within<T>(opening: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(OPEN_TIMEOUT, opening)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -207,7 +207,9 @@ impl<'a> Web<'a> {
             let reach = Reach::of(&url, author, was_outside);
             match literal(&url) {
                 Some(ip) if !reach.allows(ip) => return Err(no_url(&reach.forbid(ip))),
-                Some(ip) if Family::of_ip(ip) != family => return Err(WebError::NoAddress),
+                Some(ip) if Family::of_ip(ip) != family && !self.sockets.is_proxied() => {
+                    return Err(WebError::NoAddress);
+                }
                 _ => {}
             }
             let Some(client) = self.sockets.web(family, reach)? else {
@@ -217,18 +219,18 @@ impl<'a> Web<'a> {
             let Some(next) = redirect(&response)? else {
                 return Ok(response);
             };
-            was_outside |= answered_from(&response) == Some(Nearness::World);
+            was_outside |= self.answered_from(&response) == Some(Nearness::World);
             url = next;
         }
         let message = format!("more than {REDIRECTS_MAX} redirects");
         Err(WebError::Unreachable(message))
     }
-}
 
-/// How far away the host is that answered.
-pub(crate) fn answered_from(response: &Response) -> Option<Nearness> {
-    let addr = response.remote_addr()?;
-    Nearness::of(addr.ip())
+    /// How far away the host is that answered.
+    pub(crate) fn answered_from(&self, response: &Response) -> Option<Nearness> {
+        let addr = response.remote_addr()?;
+        self.sockets.nearness(addr.ip())
+    }
 }
 
 /// The address that a URL has instead of a name.

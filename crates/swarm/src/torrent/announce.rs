@@ -470,7 +470,8 @@ impl Torrent {
                 request: AnnounceRequest {
                     info_hash: entry.hash,
                     peer_id: cx.config.peer_id,
-                    port: cx.shared.own.listen_port,
+                    // Trackers refuse port 0; nobody listens on port 1, and nobody dials it.
+                    port: cx.shared.own.listen_port.max(1),
                     uploaded: self.rates.session_up(),
                     downloaded: self.rates.session_down(),
                     left,

@@ -130,7 +130,9 @@ impl Resolver {
         bytes: &[u8],
     ) -> io::Result<Message> {
         // A socket a question: its random port, the random id and the question itself are what a forger must guess.
-        let socket = self.sockets.datagrams(Family::of(&server).any_port())?;
+        let socket = self
+            .sockets
+            .bind_datagrams(Family::of(&server).any_port())?;
         socket.connect(server).await?;
         socket.send(bytes).await?;
         let mut buffer = [0; DATAGRAM_BYTES_MAX];

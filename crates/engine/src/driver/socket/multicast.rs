@@ -26,8 +26,11 @@ pub(crate) struct Multicast {
 
 impl Sockets {
     /// Where a group of this family can be spoken to: each interface that we may use and on which we listen, once.
-    /// Not loopback: nobody is there who could not be told otherwise.
+    /// Not loopback: nobody is there who could not be told otherwise. Nowhere with a proxy, which carries no groups.
     pub(crate) fn stands(&self, family: Family) -> Vec<Stand> {
+        if self.is_proxied() {
+            return Vec::new();
+        }
         let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
             tracing::warn!(%error, "interfaces cannot be listed");
             Vec::new()

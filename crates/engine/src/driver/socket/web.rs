@@ -10,6 +10,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::ground::Place;
 use super::{Family, Sockets};
 use crate::driver::web::{Reach, WebError};
+use crate::network::{Proxy, ProxyKind};
 
 /// A request, with all its redirects, must have been answered within this time.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,16 +62,10 @@ fn build(sockets: &Sockets, place: &Place, reach: Reach) -> Result<reqwest::Clie
         family: Family::of_ip(place.ip),
         reach,
     });
-    let builder = || bare(place, resolver.clone());
-    let extra = || {
-        sockets
-            .inner
-            .options
-            .authorities
-            .certificates
-            .iter()
-            .cloned()
-    };
+    let options = &sockets.inner.options;
+    let proxy = options.proxy.as_ref().map(by).transpose()?;
+    let builder = || bare(place, resolver.clone(), proxy.clone());
+    let extra = || options.authorities.certificates.iter().cloned();
     // A machine without a single authority has no TLS, or only that of our user's; plain HTTP and all else work.
     builder()
         .tls_certs_merge(extra())
@@ -78,7 +73,11 @@ fn build(sockets: &Sockets, place: &Place, reach: Reach) -> Result<reqwest::Clie
         .or_else(|_| builder().tls_certs_only(extra()).build())
 }
 
-fn bare(place: &Place, resolver: Arc<Unowned>) -> reqwest::ClientBuilder {
+fn bare(
+    place: &Place,
+    resolver: Arc<Unowned>,
+    proxy: Option<reqwest::Proxy>,
+) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("riverrun/", env!("CARGO_PKG_VERSION")))
         .local_address(place.ip)
@@ -89,7 +88,24 @@ fn bare(place: &Place, resolver: Arc<Unowned>) -> reqwest::ClientBuilder {
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE)
         .redirect(reqwest::redirect::Policy::none());
+    let builder = match proxy {
+        Some(proxy) => builder.proxy(proxy),
+        None => builder,
+    };
     bind_device(builder, place)
+}
+
+/// A proxy in the client's words: everything goes by it, names too.
+fn by(proxy: &Proxy) -> Result<reqwest::Proxy, ClientError> {
+    let url = match proxy.kind {
+        ProxyKind::Socks5 => proxy.to_string().replacen("socks5:", "socks5h:", 1),
+        ProxyKind::Http => proxy.to_string(),
+    };
+    let by = reqwest::Proxy::all(url)?;
+    Ok(match &proxy.login {
+        Some(login) => by.basic_auth(&login.user, login.password.reveal()),
+        None => by,
+    })
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -120,14 +136,20 @@ impl Resolve for Unowned {
             let sockets = Sockets {
                 inner: inner.ok_or_else(gone)?,
             };
-            let mut found = sockets.resolve(name.as_str(), 0).await?;
+            let proxy = sockets.inner.options.proxy.as_ref();
+            if proxy.is_some_and(|proxy| proxy.host != name.as_str()) {
+                return Err(io::Error::other("names are the proxy's to resolve").into());
+            }
+            // Our user may have a proxy anywhere; the rules are for what lies behind it.
+            let may_reach = |ip| proxy.is_some() || reach.allows(ip);
+            let mut found = sockets.resolve_openly(name.as_str(), 0).await?;
             // The client has one source address, so that the other family cannot be reached from it.
             found.retain(|addr: &SocketAddr| Family::of(addr) == family);
             if found.is_empty() {
                 return Err(WebError::NoAddress.into());
             }
-            let forbidden = found.iter().find(|addr| !reach.allows(addr.ip())).copied();
-            found.retain(|addr| reach.allows(addr.ip()));
+            let forbidden = found.iter().find(|addr| !may_reach(addr.ip())).copied();
+            found.retain(|addr| may_reach(addr.ip()));
             match forbidden {
                 Some(addr) if found.is_empty() => Err(reach.forbid(addr.ip()).into()),
                 _ => Ok(Box::new(found.into_iter()) as Addrs),
