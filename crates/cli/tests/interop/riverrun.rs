@@ -42,17 +42,42 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// How many trackers have answered, of those that were not waited for.
+    pub(crate) fn announced(&self) -> usize {
+        let mut urls: Vec<_> = self
+            .events
+            .iter()
+            .filter(|event| event["event"] == "announced")
+            .collect();
+        urls.sort_by_key(|event| event["url"].to_string());
+        urls.dedup_by_key(|event| event["url"].to_string());
+        urls.len()
+    }
+}
+
 /// The program with its state and configuration in `home`.
 pub(crate) fn command(home: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_riverrun"));
+    command_in(None, home, args)
+}
+
+fn command_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Command {
+    let program = env!("CARGO_BIN_EXE_riverrun");
+    let mut command = Command::new(if namespace.is_some() { "ip" } else { program });
+    command.env_clear();
+    match namespace {
+        // It becomes the program: signals reach it.
+        Some(namespace) => command.args(["netns", "exec", namespace, program]),
+        // Nothing beyond this machine is spoken to: on loopback alone no public node of the DHT is asked.
+        None => command
+            .env("RIVERRUN_LISTEN", "127.0.0.1:0")
+            .env("RIVERRUN_NO_LSD", "true"),
+    };
     command
         .args(args)
         .current_dir(home)
-        .env_clear()
         .env("HOME", home)
-        // Nothing beyond this machine is spoken to: on loopback alone no public node of the DHT is asked.
-        .env("RIVERRUN_LISTEN", "127.0.0.1:0")
-        .env("RIVERRUN_NO_LSD", "true")
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::null());
     command
 }
@@ -72,7 +97,12 @@ pub(crate) fn run(home: &Path, args: &[&str]) -> String {
 impl Riverrun {
     /// Starts the program with `--json` and these arguments.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
-        let mut command = command(home, &["--json", "-v"]);
+        Self::start_in(None, home, args)
+    }
+
+    /// Starts it in a network namespace.
+    pub(crate) fn start_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Self {
+        let mut command = command_in(namespace, home, &["--json", "-v"]);
         command
             .args(args)
             .stdout(Stdio::piped())

@@ -8,16 +8,21 @@ use tokio::runtime::Runtime;
 
 use crate::riverrun::PATIENCE;
 
-/// A tracker on loopback, for as long as this lives.
+/// A tracker, for as long as this lives.
 pub(crate) struct Tracker {
     runtime: Runtime,
     running: Option<Running>,
 }
 
 impl Tracker {
+    /// A tracker on loopback.
     pub(crate) fn start() -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// A tracker at an address, over HTTP and UDP.
+    pub(crate) fn start_at(any: SocketAddr) -> Self {
         let runtime = Runtime::new().unwrap();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let running = runtime
             .block_on(Trackerd::builder().http(any).udp(any).start())
             .unwrap();

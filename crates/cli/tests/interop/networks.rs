@@ -1,0 +1,268 @@
+//! Where packets go, counted by the kernel: nowhere but where the user allows, whatever happens.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::netns::{Land, NAME_SERVER, WORLD};
+use crate::payload::Shape;
+use crate::proxies::{Kind, Proxy};
+use crate::riverrun::Riverrun;
+use crate::scene::Scene;
+use crate::tracker::Tracker;
+
+/// Long enough for a client that would try elsewhere to do so.
+const A_WHILE: Duration = Duration::from_secs(4);
+
+/// A seeder, a tracker and a name server in the world of a machine.
+struct World {
+    land: Land,
+    scene: Scene,
+    tracker: Tracker,
+    _seeder: Riverrun,
+}
+
+impl World {
+    /// `None` where namespaces cannot be made.
+    fn make(rate: &str) -> Option<Self> {
+        let land = Land::make()?;
+        land.tell_names();
+        let scene = Scene::set(Shape::Single, "--v1");
+        let any = SocketAddr::from((WORLD, 0));
+        let tracker = land.in_world(|| Tracker::start_at(any));
+        let (torrent, dir) = (scene.torrent(), scene.payload.parent().to_str().unwrap());
+        let (http, listen) = (tracker.http(), format!("{WORLD}:0"));
+        let args = [
+            "seed",
+            torrent,
+            "-o",
+            dir,
+            "--listen",
+            &listen,
+            "--limit-up",
+            rate,
+            "-t",
+            &http,
+        ];
+        let mut seeder = Riverrun::start_in(Some(land.world_name()), &scene.dir("seeder"), &args);
+        seeder.wait_for("seeding");
+        tracker.wait_for_peers(1);
+        Some(Self {
+            land,
+            scene,
+            tracker,
+            _seeder: seeder,
+        })
+    }
+
+    /// The trackers' URLs with a name instead of the address.
+    fn named_trackers(&self) -> [String; 2] {
+        let world = WORLD.to_string();
+        [self.tracker.http(), self.tracker.udp()].map(|url| url.replace(&world, "tracker.test"))
+    }
+
+    /// Downloads on the machine.
+    fn get(&self, args: &[&str]) -> Riverrun {
+        let [http, udp] = self.named_trackers();
+        let common = [
+            "get",
+            self.scene.torrent(),
+            "-o",
+            "taken/here",
+            "-t",
+            &http,
+            "-t",
+            &udp,
+        ];
+        let args = [&common, args].concat();
+        Riverrun::start_in(Some(self.land.machine_name()), &self.scene.home(), &args)
+    }
+
+    /// Downloads by the VPN and by nothing else.
+    fn get_bound(&self) -> Riverrun {
+        self.get(&["--bind", "vpn0", "--dns", NAME_SERVER])
+    }
+
+    fn assert_nothing_by_lan(&self) {
+        assert_eq!(self.land.left_by("lan"), (0, 0), "packets went by lan0");
+    }
+}
+
+/// Waits until some of the payload is there.
+fn wait_for_some(get: &mut Riverrun) {
+    while get.wait_for("progress")["verified_bytes"].as_u64().unwrap() < 300_000 {}
+}
+
+#[test]
+fn the_counters_see_a_client_that_is_not_bound() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let url = world.tracker.http();
+    let torrent = world.scene.torrent();
+    // Local discovery speaks on all interfaces.
+    let args = ["get", torrent, "-o", "taken/here", "-t", &url, "--no-lsd"];
+    let home = world.scene.home();
+    let ended = Riverrun::start_in(Some(world.land.machine_name()), &home, &args).end();
+    ended.assert(0, &[]);
+    world.scene.assert_taken();
+    assert!(world.land.left_by("lan").0 > 10);
+    assert_eq!(world.land.left_by("vpn").0, 0);
+}
+
+#[test]
+fn a_bound_download_has_no_other_way() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let ended = world.get_bound().end();
+    ended.assert(0, &[]);
+    world.scene.assert_taken();
+    world.assert_nothing_by_lan();
+    assert!(world.land.left_by("vpn").0 > 10);
+}
+
+#[test]
+fn an_interface_that_goes_down_silences_a_bound_download_until_it_is_up() {
+    let Some(world) = World::make("400K") else {
+        return;
+    };
+    let mut get = world.get_bound();
+    wait_for_some(&mut get);
+    world.land.vpn_down();
+    let event = get.wait_for("network");
+    assert_eq!(event["state"], "offline", "{event}");
+    assert!(!get.ends_within(A_WHILE));
+    world.assert_nothing_by_lan();
+    world.land.vpn_up();
+    let event = get.wait_for("network");
+    assert_eq!(event["state"], "online", "{event}");
+    get.end()
+        .assert(0, &["vpn0 is not there or is down", "it is back"]);
+    world.scene.assert_taken();
+    world.assert_nothing_by_lan();
+}
+
+#[test]
+fn a_download_that_starts_before_its_interface_waits_for_it() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    world.land.vpn_gone();
+    let mut get = world.get_bound();
+    assert_eq!(get.wait_for("network")["state"], "offline");
+    assert!(!get.ends_within(A_WHILE));
+    world.assert_nothing_by_lan();
+    world.land.add_vpn("2");
+    get.end().assert(0, &[]);
+    world.scene.assert_taken();
+    world.assert_nothing_by_lan();
+}
+
+#[test]
+fn a_bound_address_is_left_by_no_other_interface() {
+    let Some(world) = World::make("400K") else {
+        return;
+    };
+    let mut get = world.get(&["--bind", "10.77.1.2", "--dns", NAME_SERVER]);
+    wait_for_some(&mut get);
+    world.land.vpn_down();
+    assert_eq!(get.wait_for("network")["state"], "offline");
+    assert!(!get.ends_within(A_WHILE));
+    world.assert_nothing_by_lan();
+    world.land.vpn_up();
+    get.end().assert(0, &[]);
+    world.scene.assert_taken();
+    world.assert_nothing_by_lan();
+}
+
+/// What a client behind a proxy must not have done.
+fn assert_nothing_astray(world: &World) {
+    assert_eq!(
+        world.land.left_by("astray"),
+        (0, 0),
+        "packets went elsewhere"
+    );
+}
+
+#[test]
+fn behind_a_socks_proxy_nothing_else_is_spoken_to_and_names_stay_names() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let proxy = Proxy::start(&world.land, Kind::Socks);
+    let ended = world.get(&["--proxy", &proxy.url("socks5")]).end();
+    ended.assert(0, &[]);
+    world.scene.assert_taken();
+    assert_nothing_astray(&world);
+    for asked in [
+        "connect tracker.test:",
+        "datagram tracker.test:",
+        "connect 10.77.3.1:",
+    ] {
+        assert!(proxy.was_asked(asked), "{asked}");
+    }
+    assert!(!ended.stderr.contains("p@ss") && !ended.stderr.contains("p%40ss"));
+    assert_eq!(ended.announced(), 2, "both trackers have answered");
+}
+
+#[test]
+fn a_proxy_without_datagrams_makes_udp_trackers_fail_and_nothing_leak() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let proxy = Proxy::start(&world.land, Kind::SocksWithoutDatagrams);
+    let ended = world.get(&["--proxy", &proxy.url("socks5h")]).end();
+    ended.assert(0, &["does not support this"]);
+    world.scene.assert_taken();
+    assert_nothing_astray(&world);
+    assert!(!proxy.was_asked("datagram"));
+}
+
+#[test]
+fn behind_an_http_proxy_nothing_else_is_spoken_to() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let proxy = Proxy::start(&world.land, Kind::Http);
+    let ended = world.get(&["--proxy", &proxy.url("http")]).end();
+    ended.assert(0, &["the proxy carries no datagrams"]);
+    world.scene.assert_taken();
+    assert_nothing_astray(&world);
+    assert!(proxy.was_asked("GET http://tracker.test:") && proxy.was_asked("CONNECT 10.77.3.1:"));
+    assert!(!ended.stderr.contains("p@ss") && !ended.stderr.contains("p%40ss"));
+}
+
+#[test]
+fn a_proxy_that_is_gone_leaves_silence_until_it_is_back() {
+    let Some(world) = World::make("400K") else {
+        return;
+    };
+    let proxy = Proxy::start(&world.land, Kind::Socks);
+    let mut get = world.get(&["--proxy", &proxy.url("socks5")]);
+    wait_for_some(&mut get);
+    proxy.set_down(true);
+    assert!(!get.ends_within(A_WHILE));
+    assert_nothing_astray(&world);
+    proxy.set_down(false);
+    get.end().assert(0, &[]);
+    world.scene.assert_taken();
+    assert_nothing_astray(&world);
+}
+
+#[test]
+fn a_wrong_login_is_said_without_being_repeated() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let proxy = Proxy::start(&world.land, Kind::Socks);
+    let wrong = proxy.url("socks5").replace("p%40ss", "Xsecret");
+    let ended = world.get(&["--proxy", &wrong, "--timeout", "5s"]).end();
+    assert_ne!(ended.code, Some(0));
+    assert!(
+        ended.stderr.contains("wrong user or password"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("Xsecret"), "{}", ended.stderr);
+    assert_nothing_astray(&world);
+}
