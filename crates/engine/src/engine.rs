@@ -20,6 +20,7 @@ use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
 use crate::driver::dial::Dialler;
+use crate::driver::identity::{Identity, draw_peer_id};
 use crate::driver::listen::{Directory, KeyExchanges};
 use crate::driver::lsd::LocalDiscovery;
 use crate::driver::presence::{Presence, Whereabouts};
@@ -43,9 +44,6 @@ const EVENTS_WAITING: usize = 4096;
 
 /// Goodbyes to trackers are not waited for longer than this.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
-
-/// The start of our peer ids (BEP 20): the program, and its version.
-const PEER_ID_PREFIX: &[u8; 8] = b"-RR0100-";
 
 /// Sets up an [`Engine`].
 #[derive(Clone, Debug)]
@@ -150,13 +148,14 @@ impl EngineBuilder {
         let disk = self.start_disk(&routes, disk_sender, &room)?;
         let peer_id = draw_peer_id(&mut rng);
         let port = whereabouts.addrs().first().map(SocketAddr::port);
+        let identity = Identity::new(self.wire_config(peer_id, port, &mut rng));
         let config = self.decide_config(peer_id, rng.next_u32(), port);
         let metadata = MetadataStore::new(self.state_dir.join("metadata"));
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
         let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
             clock,
-            config: Arc::new(self.wire_config(peer_id, port, &mut rng)),
+            identity: identity.clone(),
             blocks: disk.blocks(),
             room,
             shard: sender.clone(),
@@ -188,7 +187,7 @@ impl EngineBuilder {
         tasks.push(tokio::spawn(task.run()).abort_handle());
         Ok(Engine {
             inner: Arc::new(Inner {
-                peer_id,
+                identity,
                 whereabouts,
                 disk,
                 tasks,
@@ -286,17 +285,6 @@ impl EngineBuilder {
     }
 }
 
-fn draw_peer_id(rng: &mut Rng) -> PeerId {
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut bytes = [0; 20];
-    let (prefix, rest) = bytes.split_at_mut(PEER_ID_PREFIX.len());
-    prefix.copy_from_slice(PEER_ID_PREFIX);
-    for byte in rest {
-        *byte = ALPHABET[rng.below(ALPHABET.len())];
-    }
-    PeerId(bytes)
-}
-
 /// A BitTorrent engine: torrents, their connections and files. Cheap to clone.
 ///
 /// Several can live in one process, each with its own ports, state and threads; nothing is global.
@@ -310,7 +298,7 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Inner {
-    peer_id: PeerId,
+    identity: Identity,
     whereabouts: Whereabouts,
     disk: Disk,
     tasks: Vec<AbortHandle>,
@@ -346,9 +334,9 @@ impl Engine {
         }
     }
 
-    /// The id by which peers know the engine (BEP 20).
+    /// The id by which peers know the engine now (BEP 20). Another after each change of network.
     pub fn peer_id(&self) -> PeerId {
-        self.inner.peer_id
+        self.inner.identity.peer_id()
     }
 
     /// Where the engine listens now.

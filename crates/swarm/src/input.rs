@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use riverrun_base::{InfoHashes, PieceIndex, Rate, Time};
+use riverrun_base::{InfoHashes, PeerId, PieceIndex, Rate, Time};
 use riverrun_metainfo::{Info, PieceHashes};
 use riverrun_peer::{CloseReason, PeerEvent};
 use riverrun_tracker::{AnnounceResponse, TrackerFailure};
@@ -92,6 +92,8 @@ pub enum Input {
     /// The network is there, maybe with other addresses: peers that were not reached are tried again, and trackers are
     /// told where we are.
     Online,
+    /// We have another id from now on, to peers that we connect to and to trackers.
+    PeerId(PeerId),
     /// Stop every torrent: say goodbye to trackers and peers, sync storage.
     Shutdown,
 }

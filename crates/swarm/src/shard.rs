@@ -111,6 +111,10 @@ impl Shard {
                     self.with_all(now, out, Torrent::address_changed);
                 }
             }
+            Input::PeerId(peer_id) => {
+                self.shared.peer_id = peer_id;
+                self.with_all(now, out, |torrent, _| torrent.renamed());
+            }
             Input::Offline => {
                 self.shared.is_online = false;
                 self.with_all(now, out, Torrent::network_gone);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use riverrun_base::{Rate, Time, TokenBucket};
+use riverrun_base::{PeerId, Rate, Time, TokenBucket};
 
 use crate::candidates::OwnAddress;
 use crate::config::Config;
@@ -15,6 +15,8 @@ use crate::limits::Throttle;
 pub(crate) struct Shared {
     pub(crate) conns: Conns,
     pub(crate) own: OwnAddress,
+    /// Our id, by which new connections know us.
+    pub(crate) peer_id: PeerId,
     /// Whether there is a network.
     pub(crate) is_online: bool,
     /// One token a dial.
@@ -37,6 +39,7 @@ impl Shared {
                 external_ip: None,
                 listen_port: config.listen_port,
             },
+            peer_id: config.peer_id,
             is_online: true,
             dials: TokenBucket::new(rate, config.dial_burst.into(), Time::ZERO),
             up: Throttle::default(),

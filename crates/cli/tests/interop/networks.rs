@@ -143,6 +143,23 @@ fn an_interface_that_goes_down_silences_a_bound_download_until_it_is_up() {
 }
 
 #[test]
+fn an_interface_that_comes_back_with_another_address_is_used_again() {
+    let Some(world) = World::make("400K") else {
+        return;
+    };
+    let mut get = world.get_bound();
+    wait_for_some(&mut get);
+    world.land.vpn_gone();
+    assert_eq!(get.wait_for("network")["state"], "offline");
+    assert!(!get.ends_within(A_WHILE));
+    world.land.add_vpn("7");
+    assert_eq!(get.wait_for("network")["state"], "online");
+    get.end().assert(0, &[]);
+    world.scene.assert_taken();
+    world.assert_nothing_by_lan();
+}
+
+#[test]
 fn a_download_that_starts_before_its_interface_waits_for_it() {
     let Some(world) = World::make("10M") else {
         return;

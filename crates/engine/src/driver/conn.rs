@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use riverrun_base::Blocks;
 use riverrun_peer::{
-    CloseReason, PeerCommand, PeerConfig, PeerConn, PeerEvent, PeerMisbehaved, Role, SendBatch,
+    CloseReason, PeerCommand, PeerConn, PeerEvent, PeerMisbehaved, Role, SendBatch,
 };
 use riverrun_swarm::ConnKey;
 use tokio::io::Interest;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::clock::Clock;
+use super::identity::Identity;
 use super::listen::{Directory, KeyExchanges};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
 use super::shard::ShardMessage;
@@ -35,7 +36,7 @@ const SLICES_MAX: usize = 64;
 #[derive(Clone)]
 pub(crate) struct ConnContext {
     pub(crate) clock: Clock,
-    pub(crate) config: Arc<PeerConfig>,
+    pub(crate) identity: Identity,
     pub(crate) blocks: Arc<dyn Blocks>,
     /// Notified when the block budget has room again.
     pub(crate) room: Arc<Notify>,
@@ -107,7 +108,7 @@ impl ConnTask {
         addr: SocketAddr,
         inbox: mpsc::Receiver<ConnMessage>,
     ) -> Self {
-        let peer = PeerConn::new(context.config.clone(), role, seed, context.clock.now());
+        let peer = PeerConn::new(context.identity.config(), role, seed, context.clock.now());
         Self {
             context,
             key,

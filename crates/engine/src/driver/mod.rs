@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod dht;
 pub(crate) mod dial;
+pub(crate) mod identity;
 pub(crate) mod listen;
 pub(crate) mod lsd;
 pub(crate) mod presence;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::conn::ConnContext;
+use super::identity::draw_peer_id;
 use super::listen;
 use super::shard::ShardMessage;
 use super::socket::{Changes, Listening, Sockets};
@@ -186,7 +187,10 @@ impl Presence {
         self.whereabouts.set_addrs(Vec::new());
         self.utp.clear();
         self.datagrams.set(Vec::new());
-        tell(conns, vec![Input::Offline]).await;
+        // Peers may hold connections of before until they time out, and refuse a second one to the same id.
+        let peer_id = draw_peer_id(&mut self.rng);
+        conns.identity.rename(peer_id);
+        tell(conns, vec![Input::Offline, Input::PeerId(peer_id)]).await;
         let state = self.sockets.state();
         if state == NetworkState::Online {
             self.listen(conns).await;
@@ -205,6 +209,7 @@ impl Presence {
             Ok(()) => {
                 self.failed = false;
                 if let Some(first) = self.whereabouts.addrs().first() {
+                    conns.identity.set_port(first.port());
                     tell(conns, vec![Input::ListenPort(first.port())]).await;
                 }
             }

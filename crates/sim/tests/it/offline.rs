@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use riverrun_base::Time;
+use riverrun_base::{PeerId, Time};
 use riverrun_peer::CloseReason;
 use riverrun_sim::{Action, Content, HostConfig, HostId};
 use riverrun_swarm::{Event, Input, TorrentCommand};
+use riverrun_tracker::AnnounceEvent;
 
 use crate::arena::Arena;
 
@@ -86,4 +87,33 @@ fn another_address_is_told_without_waiting_for_the_next_announce() {
     world.run_until(Time::from_secs(31));
     assert_eq!(announces(&world, seed), before + 1);
     assert_eq!(world.announces().last().unwrap().request.port, 7001);
+}
+
+#[test]
+fn another_id_is_a_newcomer_to_trackers_who_has_moved_nothing_yet() {
+    let content = Content::tokens(64, 16);
+    let mut world = Arena::new(4, &content);
+    world.seed(RATE);
+    let leech = world.leech(RATE);
+    world.run_while(Time::from_secs(600), |world| world.have(leech) < 64);
+    let said = |world: &Arena| {
+        let mut all = world.announces().iter();
+        let last = all.rfind(|announce| announce.host == leech);
+        last.unwrap().request.clone()
+    };
+    let completed = said(&world);
+    assert!(completed.downloaded > 0);
+    let later = world.now() + Duration::from_secs(5);
+    world.run_until(later);
+    let peer_id = PeerId(*b"-RR0100-another name");
+    world.input(leech, Input::Offline);
+    world.input(leech, Input::PeerId(peer_id));
+    world.input(leech, Input::Online);
+    let again = said(&world);
+    assert_eq!(
+        (again.peer_id, again.event),
+        (peer_id, AnnounceEvent::Started)
+    );
+    let both = completed.downloaded + again.downloaded;
+    assert!(both <= content.len_bytes(), "nothing is reported twice");
 }

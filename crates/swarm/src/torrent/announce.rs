@@ -52,6 +52,11 @@ struct Entry {
     hash: InfoHash,
     /// It knows that we are there.
     is_started: bool,
+    /// What was sent and received in all when it was announced to last, and when it answered last.
+    asked_at: Moved,
+    told_at: Moved,
+    /// Where it counts from: what another peer id has reported of us already is not reported again.
+    counted_from: Moved,
     /// It is still to be told that the download is complete.
     owes_completed: bool,
     in_flight: Option<AnnounceEvent>,
@@ -66,6 +71,13 @@ struct Entry {
     backoff: Backoff,
     tracker_id: Option<Vec<u8>>,
     last: TrackerStatus,
+}
+
+/// Bytes of payload.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    up: u64,
+    down: u64,
 }
 
 /// What an announce says of the torrent.
@@ -125,6 +137,9 @@ impl Announcer {
             url,
             hash,
             is_started: false,
+            asked_at: Moved::default(),
+            told_at: Moved::default(),
+            counted_from: Moved::default(),
             owes_completed: false,
             in_flight: None,
             due,
@@ -192,6 +207,15 @@ impl Announcer {
         for entry in self.entries.iter_mut().filter(|entry| entry.due < NEVER) {
             entry.backoff.succeed();
             entry.due = now;
+        }
+        self.reschedule();
+    }
+
+    /// We have another peer id: a newcomer to every tracker.
+    fn rename(&mut self) {
+        for entry in &mut self.entries {
+            entry.is_started = false;
+            entry.counted_from = entry.told_at;
         }
         self.reschedule();
     }
@@ -326,6 +350,7 @@ impl Announcer {
             return false;
         }
         entry.is_started = true;
+        entry.told_at = entry.asked_at;
         entry.early_wait = (entry.early_wait * 2).clamp(response.wait_min(), INTERVAL_MAX);
         entry.early = now + entry.early_wait;
         entry.owes_completed &= event != AnnounceEvent::Completed;
@@ -430,6 +455,10 @@ impl Torrent {
         }
     }
 
+    pub(crate) fn renamed(&mut self) {
+        self.announcer.rename();
+    }
+
     pub(super) fn add_trackers(&mut self, cx: &mut Cx<'_>, urls: Vec<String>) {
         for url in urls {
             self.announcer.add_tier(&[url], cx.now, &mut self.rng);
@@ -456,8 +485,13 @@ impl Torrent {
             return;
         }
         let left = self.left_bytes();
+        let moved = Moved {
+            up: self.rates.session_up(),
+            down: self.rates.session_down(),
+        };
         for (at, event) in announces {
-            let entry = &self.announcer.entries[at];
+            let entry = &mut self.announcer.entries[at];
+            entry.asked_at = moved;
             let num_want = if event == AnnounceEvent::Stopped {
                 0
             } else {
@@ -469,11 +503,11 @@ impl Torrent {
                 url: self.announcer.urls[entry.url].clone(),
                 request: AnnounceRequest {
                     info_hash: entry.hash,
-                    peer_id: cx.config.peer_id,
+                    peer_id: cx.shared.peer_id,
                     // Trackers refuse port 0; nobody listens on port 1, and nobody dials it.
                     port: cx.shared.own.listen_port.max(1),
-                    uploaded: self.rates.session_up(),
-                    downloaded: self.rates.session_down(),
+                    uploaded: moved.up.saturating_sub(entry.counted_from.up),
+                    downloaded: moved.down.saturating_sub(entry.counted_from.down),
                     left,
                     event,
                     num_want: Some(num_want),

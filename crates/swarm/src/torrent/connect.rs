@@ -273,7 +273,7 @@ impl Torrent {
         hello: &PeerHello,
     ) -> Option<(ConnKey, CloseReason)> {
         let peer = self.peers.get(conn)?;
-        if hello.peer_id == cx.config.peer_id {
+        if hello.peer_id == cx.shared.peer_id {
             return Some((conn, CloseReason::Ourselves));
         }
         if self
@@ -292,7 +292,7 @@ impl Torrent {
         let other = self.peers.ready().find(same)?;
         // Both sides have to let go of the same one: the peer with the greater id is the one that dials, as the
         // field's largest client has it. From different addresses nobody proves to be the same, so the first stays.
-        let we_dial = cx.config.peer_id > hello.peer_id;
+        let we_dial = cx.shared.peer_id > hello.peer_id;
         let replaces = other.addr.ip() == peer.addr.ip()
             && other.is_outgoing != peer.is_outgoing
             && peer.is_outgoing == we_dial;

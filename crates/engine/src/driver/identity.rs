@@ -1,0 +1,60 @@
+//! Who we are to peers: an id and a port, both of which may change while we run.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use riverrun_base::{PeerId, Rng};
+use riverrun_peer::PeerConfig;
+
+/// The start of our peer ids (BEP 20): the program, and its version.
+const PEER_ID_PREFIX: &[u8; 8] = b"-RR0100-";
+
+/// What new connections tell of us.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    config: Arc<RwLock<Arc<PeerConfig>>>,
+}
+
+impl Identity {
+    pub(crate) fn new(config: PeerConfig) -> Self {
+        Self {
+            config: Arc::new(RwLock::new(Arc::new(config))),
+        }
+    }
+
+    /// What a connection that begins now is told.
+    pub(crate) fn config(&self) -> Arc<PeerConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.config().peer_id
+    }
+
+    /// Peers can reach us at this port.
+    pub(crate) fn set_port(&self, port: u16) {
+        self.change(|config| config.listen_port = Some(port));
+    }
+
+    /// Becomes somebody else.
+    pub(crate) fn rename(&self, peer_id: PeerId) {
+        self.change(|config| config.peer_id = peer_id);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut PeerConfig)) {
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut config));
+    }
+}
+
+/// An id that nobody else has.
+pub(crate) fn draw_peer_id(rng: &mut Rng) -> PeerId {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut bytes = [0; 20];
+    let (prefix, rest) = bytes.split_at_mut(PEER_ID_PREFIX.len());
+    prefix.copy_from_slice(PEER_ID_PREFIX);
+    for byte in rest {
+        *byte = ALPHABET[rng.below(ALPHABET.len())];
+    }
+    PeerId(bytes)
+}
