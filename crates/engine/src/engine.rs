@@ -23,6 +23,7 @@ use crate::driver::dial::Dialler;
 use crate::driver::identity::{Identity, draw_peer_id};
 use crate::driver::listen::{Directory, KeyExchanges};
 use crate::driver::lsd::LocalDiscovery;
+use crate::driver::port_map::{PortMapper, PortMapping};
 use crate::driver::presence::{Presence, Whereabouts};
 use crate::driver::routes::Routes;
 use crate::driver::shard::{
@@ -55,6 +56,7 @@ pub struct EngineBuilder {
     cache_bytes: Option<usize>,
     seed: Option<u64>,
     network: NetworkOptions,
+    port_map: bool,
     encryption: EncryptionPolicy,
     transports: Transports,
     dht: Option<DhtConfig>,
@@ -72,6 +74,12 @@ impl EngineBuilder {
     /// takes any free one.
     pub fn listen(mut self, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.listen = addrs.into_iter().collect();
+        self
+    }
+
+    /// Has the router forward our port, if it will, for as long as the engine runs. Not with a proxy.
+    pub fn port_map(mut self) -> Self {
+        self.port_map = true;
         self
     }
 
@@ -149,7 +157,7 @@ impl EngineBuilder {
         let peer_id = draw_peer_id(&mut rng);
         let port = whereabouts.addrs().first().map(SocketAddr::port);
         let identity = Identity::new(self.wire_config(peer_id, port, &mut rng));
-        let config = self.decide_config(peer_id, rng.next_u32(), port);
+        let shard = self.shard(peer_id, port, &mut rng);
         let metadata = MetadataStore::new(self.state_dir.join("metadata"));
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
         let trackers = Trackers::new(client, sender.clone());
@@ -167,9 +175,8 @@ impl EngineBuilder {
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
         let present = presence.run(changes, conns.clone());
         tasks.push(tokio::spawn(present).abort_handle());
-        let discovery = LocalDiscovery::new(sockets.clone(), whereabouts.clone(), conns.clone());
-        let cookie = self.is_local().then(|| rng.next_u64());
-        let local = cookie.map(|cookie| discovery.start(cookie, &mut tasks));
+        let local = self.start_lsd(&sockets, &whereabouts, &conns, &mut rng, &mut tasks);
+        let port_mapper = self.start_port_mapper(&sockets, &whereabouts, &conns);
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
             conns,
@@ -182,12 +189,12 @@ impl EngineBuilder {
             dialler: self.dialler(&sockets, utp),
             dht: dht.clone(),
         };
-        let shard = Shard::new(Arc::new(config), rng.next_u64());
         let task = ShardTask::new(shard, outside, inbox, disk_done, rng.next_u64());
         tasks.push(tokio::spawn(task.run()).abort_handle());
         Ok(Engine {
             inner: Arc::new(Inner {
                 identity,
+                port_mapper,
                 whereabouts,
                 disk,
                 tasks,
@@ -204,6 +211,37 @@ impl EngineBuilder {
     /// Whether peers are looked for in the local network. A proxy carries no multicast.
     fn is_local(&self) -> bool {
         self.local_discovery && self.network.proxy.is_none()
+    }
+
+    fn start_lsd(
+        &self,
+        sockets: &Sockets,
+        whereabouts: &Whereabouts,
+        conns: &ConnContext,
+        rng: &mut Rng,
+        tasks: &mut Vec<AbortHandle>,
+    ) -> Option<mpsc::Sender<Vec<InfoHash>>> {
+        let discovery = LocalDiscovery::new(sockets.clone(), whereabouts.clone(), conns.clone());
+        let cookie = self.is_local().then(|| rng.next_u64());
+        cookie.map(|cookie| discovery.start(cookie, tasks))
+    }
+
+    fn start_port_mapper(
+        &self,
+        sockets: &Sockets,
+        whereabouts: &Whereabouts,
+        conns: &ConnContext,
+    ) -> Option<PortMapper> {
+        let (whereabouts, identity) = (whereabouts.clone(), conns.identity.clone());
+        let start =
+            || PortMapper::start(sockets.clone(), whereabouts, identity, conns.shard.clone());
+        self.port_map.then(start)
+    }
+
+    /// The shard of all torrents.
+    fn shard(&self, peer_id: PeerId, port: Option<u16>, rng: &mut Rng) -> Shard {
+        let config = self.decide_config(peer_id, rng.next_u32(), port);
+        Shard::new(Arc::new(config), rng.next_u64())
     }
 
     fn dialler(&self, sockets: &Sockets, utp: UtpPorts) -> Dialler {
@@ -299,6 +337,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Inner {
     identity: Identity,
+    port_mapper: Option<PortMapper>,
     whereabouts: Whereabouts,
     disk: Disk,
     tasks: Vec<AbortHandle>,
@@ -327,6 +366,7 @@ impl Engine {
             cache_bytes: None,
             seed: None,
             network: NetworkOptions::default(),
+            port_map: false,
             encryption: EncryptionPolicy::default(),
             transports: Transports::default(),
             dht: None,
@@ -347,6 +387,11 @@ impl Engine {
     /// Whether the network that [`EngineBuilder::network`] allows is there, now and from now on.
     pub fn network(&self) -> watch::Receiver<NetworkState> {
         self.inner.whereabouts.state()
+    }
+
+    /// The port that the router forwards to us, now and from now on; `None` if [`EngineBuilder::port_map`] is not set.
+    pub fn port_mapping(&self) -> Option<watch::Receiver<Option<PortMapping>>> {
+        self.inner.port_mapper.as_ref().map(PortMapper::mapping)
     }
 
     /// Takes a torrent in. One that is there already gives its handle, with more trackers and peers.
@@ -469,10 +514,18 @@ impl Engine {
     /// done; trackers that do not answer are not waited for.
     pub async fn shutdown(self) {
         let (done, stopped) = oneshot::channel();
-        if self.send(ShardMessage::Shutdown(done)).await.is_ok() {
-            // In time or not: what matters, durability, is storage's own shutdown.
-            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, stopped).await;
-        }
+        let goodbyes = async {
+            if self.send(ShardMessage::Shutdown(done)).await.is_ok() {
+                // In time or not: what matters, durability, is storage's own shutdown.
+                let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, stopped).await;
+            }
+        };
+        let give_back = async {
+            if let Some(mapper) = &self.inner.port_mapper {
+                mapper.stop().await;
+            }
+        };
+        tokio::join!(goodbyes, give_back);
         if let Some(dht) = &self.inner.dht {
             dht.save().await;
         }

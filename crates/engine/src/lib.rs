@@ -33,6 +33,7 @@ mod transports;
 pub use add::AddTorrent;
 pub use authorities::{Authorities, InvalidAuthorities};
 pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
+pub use driver::port_map::PortMapping;
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};

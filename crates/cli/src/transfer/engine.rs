@@ -240,6 +240,9 @@ pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcom
     if !flags.no_dht {
         builder = builder.dht(dht_config(&flags.dht_bootstrap, &listen));
     }
+    if !flags.no_port_map {
+        builder = builder.port_map();
+    }
     builder.start().await.map_err(cannot_start)
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use riverrun_base::ByteSize;
 use riverrun_engine::{
-    BroadcastStream, Engine, Event, NetworkState, StorageFault, TorrentHandle, TorrentKey,
-    TorrentState, TorrentStats, WaitError,
+    BroadcastStream, Engine, Event, NetworkState, PortMapping, StorageFault, TorrentHandle,
+    TorrentKey, TorrentState, TorrentStats, WaitError,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -159,6 +159,7 @@ pub(crate) struct Ending {
 pub(crate) struct Feed {
     events: BroadcastStream<Event>,
     network: Receiver<NetworkState>,
+    mapping: Option<Receiver<Option<PortMapping>>>,
 }
 
 impl Feed {
@@ -167,7 +168,24 @@ impl Feed {
         if *network.borrow() != NetworkState::Online {
             network.mark_changed();
         }
-        Self { events, network }
+        let mapping = engine.port_mapping();
+        Self {
+            events,
+            network,
+            mapping,
+        }
+    }
+
+    /// The port that the router forwards from now on.
+    async fn mapped(mapping: &mut Option<Receiver<Option<PortMapping>>>) -> PortMapping {
+        if let Some(mapping) = mapping {
+            while mapping.changed().await.is_ok() {
+                if let Some(mapping) = *mapping.borrow_and_update() {
+                    return mapping;
+                }
+            }
+        }
+        std::future::pending().await
     }
 }
 
@@ -206,6 +224,7 @@ pub(crate) async fn watch(
                 let state = feed.network.borrow_and_update().clone();
                 note_network(&state, progress)?;
             }
+            mapping = Feed::mapped(&mut feed.mapping) => note_mapping(&mapping, progress)?,
             _ = tick.tick() => {
                 for watched in torrents.iter_mut().filter(|watched| !watched.is_over()) {
                     follow(watched, ending, progress).await?;
@@ -234,6 +253,27 @@ fn running(torrents: &mut [Watched], key: TorrentKey) -> Option<&mut Watched> {
     torrents
         .iter_mut()
         .find(|watched| watched.torrent.key() == key && !watched.is_over())
+}
+
+/// Tells at which port of the router we are reached.
+fn note_mapping(mapping: &PortMapping, progress: &mut Progress<'_>) -> Outcome {
+    let PortMapping {
+        port,
+        external_port,
+        external_ip,
+        by,
+        ..
+    } = mapping;
+    let ip = external_ip.map(|ip| ip.to_string());
+    progress.event(&json!({
+        "event": "port_mapped", "port": port, "external_port": external_port, "external_ip": ip, "by": by,
+    }))?;
+    let at = ip.map_or_else(
+        || external_port.to_string(),
+        |ip| format!("{ip}:{external_port}"),
+    );
+    progress.detail(format!("the router forwards {at} to port {port} ({by})"));
+    Ok(())
 }
 
 /// Brings the screen up to date with one torrent, and sees whether it is over.

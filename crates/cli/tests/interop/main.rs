@@ -26,6 +26,7 @@ mod networks;
 mod payload;
 mod proxies;
 mod riverrun;
+mod routers;
 mod scene;
 mod scrape;
 mod tracker;

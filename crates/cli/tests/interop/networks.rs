@@ -7,6 +7,7 @@ use crate::netns::{Land, NAME_SERVER, WORLD};
 use crate::payload::Shape;
 use crate::proxies::{Kind, Proxy};
 use crate::riverrun::Riverrun;
+use crate::routers::{Router, Speaks};
 use crate::scene::Scene;
 use crate::tracker::Tracker;
 
@@ -282,4 +283,51 @@ fn a_wrong_login_is_said_without_being_repeated() {
     );
     assert!(!ended.stderr.contains("Xsecret"), "{}", ended.stderr);
     assert_nothing_astray(&world);
+}
+
+/// Seeds on the machine until the router has forwarded its port, and ends; the event of the forwarding.
+fn seed_behind(world: &World, router: &Router, internal: &str) -> serde_json::Value {
+    let (torrent, url) = (world.scene.torrent(), world.tracker.http());
+    let dir = world.scene.payload.parent().to_str().unwrap();
+    let args = [
+        "seed",
+        torrent,
+        "-o",
+        dir,
+        "--listen",
+        "10.77.2.2:7000",
+        "-t",
+        &url,
+    ];
+    let name = Some(world.land.machine_name());
+    let mut seeder = Riverrun::start_in(name, &world.scene.dir("machine"), &args);
+    let event = seeder.wait_for("port_mapped");
+    for protocol in ["TCP", "UDP"] {
+        router.wait_for(&format!("map {protocol} {internal}"));
+    }
+    assert!(seeder.interrupt().code().is_some());
+    for protocol in ["TCP", "UDP"] {
+        router.wait_for(&format!("unmap {protocol} {internal}"));
+    }
+    event
+}
+
+#[test]
+fn routers_forward_the_port_and_get_it_back() {
+    for (speaks, by, external_port) in [
+        (Speaks::Pcp, "PCP", 8000),
+        (Speaks::NatPmp, "NAT-PMP", 8000),
+        (Speaks::Upnp, "UPnP", 7000),
+    ] {
+        let Some(world) = World::make("10M") else {
+            return;
+        };
+        let router = Router::start(&world.land, speaks);
+        let event = seed_behind(&world, &router, "7000");
+        let expected = serde_json::json!({
+            "event": "port_mapped", "port": 7000, "external_port": external_port,
+            "external_ip": "198.51.100.7", "by": by,
+        });
+        assert_eq!(event, expected);
+    }
 }

@@ -31,9 +31,12 @@ impl Identity {
         self.config().peer_id
     }
 
-    /// Peers can reach us at this port.
+    /// Peers can reach us at this port, and so can nodes of the DHT, if we are one.
     pub(crate) fn set_port(&self, port: u16) {
-        self.change(|config| config.listen_port = Some(port));
+        self.change(|config| {
+            config.listen_port = Some(port);
+            config.dht_port = config.dht_port.map(|_| port);
+        });
     }
 
     /// Becomes somebody else.

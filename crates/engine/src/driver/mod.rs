@@ -11,6 +11,7 @@ pub(crate) mod dial;
 pub(crate) mod identity;
 pub(crate) mod listen;
 pub(crate) mod lsd;
+pub(crate) mod port_map;
 pub(crate) mod presence;
 pub(crate) mod routes;
 pub(crate) mod shard;

@@ -432,6 +432,22 @@ impl Sockets {
             .transpose()
     }
 
+    /// A client that speaks HTTP with the router only: it follows no redirect away from it. `None` if there is no place
+    /// to speak from.
+    pub(crate) fn web_of_router(&self) -> Result<Option<reqwest::Client>, ClientError> {
+        let place = self.inner.ground.borrow().place(Family::V4);
+        place
+            .filter(|_| !self.is_proxied())
+            .map(|place| web::client_of_router(&place))
+            .transpose()
+    }
+
+    /// The interface by which everything of a family leaves, if it has to be one.
+    pub(crate) fn device(&self, family: Family) -> Option<String> {
+        let place = self.inner.ground.borrow().place(family);
+        place?.device.map(|device| device.name)
+    }
+
     /// The addresses of a host, in the families that are used. With a proxy they stand for the name, which the proxy
     /// will resolve: they mean something to [`Sockets::dial`] and [`Sockets::send`] only.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -18,6 +18,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Connecting must not take longer than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A router must have answered within this time.
+const ROUTER_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Idle connections are kept this long: trackers are asked every half hour, and keep none open for us.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -93,6 +96,18 @@ fn bare(
         None => builder,
     };
     bind_device(builder, place)
+}
+
+/// A client for the router, which is near and gets no second chance.
+pub(super) fn client_of_router(place: &Place) -> Result<reqwest::Client, ClientError> {
+    let builder = reqwest::Client::builder()
+        .local_address(place.ip)
+        .no_proxy()
+        .timeout(ROUTER_TIMEOUT)
+        // Routers have no certificates, so that no roots of trust are read.
+        .tls_certs_only([])
+        .redirect(reqwest::redirect::Policy::none());
+    bind_device(builder, place).build()
 }
 
 /// A proxy in the client's words: everything goes by it, names too.

@@ -1,0 +1,247 @@
+//! Asks the router to forward our port, for as long as we are there: by PCP (RFC 6887), NAT-PMP (RFC 6886), or UPnP.
+//!
+//! A mapping is renewed at half its life, asked for anew when we listen elsewhere, and given back at the end. Only the
+//! gateway of the way by which we go is asked, and only it is believed.
+
+mod gateway;
+mod pcp;
+mod router;
+mod upnp;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use riverrun_swarm::Input;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::pcp::Grant;
+use self::router::Router;
+use super::identity::Identity;
+use super::presence::Whereabouts;
+use super::shard::ShardMessage;
+use super::socket::Sockets;
+
+/// How long a mapping is asked for: long enough that renewing costs nothing, short enough that a router forgets one
+/// whose owner crashed.
+const LIFETIME: Duration = Duration::from_hours(1);
+
+/// A router that grants less than this is renewed no more often.
+const LIFETIME_MIN: Duration = Duration::from_mins(2);
+
+/// After a failure the router is left alone this long: it has no such service, as a rule.
+const RETRY: Duration = Duration::from_mins(15);
+
+/// Giving back is not waited for longer than this.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// What is forwarded: our one port, for connections and for datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// A port that a router forwards to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PortMapping {
+    /// Our own port.
+    pub port: u16,
+    /// The router's port.
+    pub external_port: u16,
+    /// The router's address, if it told.
+    pub external_ip: Option<IpAddr>,
+    /// The protocol in which it was asked: `PCP`, `NAT-PMP` or `UPnP`.
+    pub by: &'static str,
+}
+
+/// The task, and its end.
+#[derive(Debug)]
+pub(crate) struct PortMapper {
+    mapping: watch::Receiver<Option<PortMapping>>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl PortMapper {
+    pub(crate) fn start(
+        sockets: Sockets,
+        whereabouts: Whereabouts,
+        identity: Identity,
+        shard: mpsc::Sender<ShardMessage>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let mapping = watch::Sender::new(None);
+        let seen = mapping.subscribe();
+        let task = Task {
+            sockets,
+            whereabouts,
+            identity,
+            shard,
+            mapping,
+        };
+        let task = tokio::spawn(task.run(stop.clone()));
+        Self {
+            mapping: seen,
+            stop,
+            task: Mutex::new(Some(task)),
+        }
+    }
+
+    pub(crate) fn mapping(&self) -> watch::Receiver<Option<PortMapping>> {
+        self.mapping.clone()
+    }
+
+    /// Gives the port back. Returns soon, whether the router answers or not.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            // A router that does not answer forgets the mapping by itself.
+            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, task).await;
+        }
+    }
+}
+
+impl Drop for PortMapper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Task {
+    sockets: Sockets,
+    whereabouts: Whereabouts,
+    identity: Identity,
+    shard: mpsc::Sender<ShardMessage>,
+    mapping: watch::Sender<Option<PortMapping>>,
+}
+
+/// Something that is forwarded now.
+struct Held {
+    router: Router,
+    mapping: PortMapping,
+}
+
+impl Task {
+    async fn run(self, stop: CancellationToken) {
+        let mut network = self.whereabouts.state();
+        let mut held: Option<Held> = None;
+        loop {
+            let step = self.step(&mut held);
+            let wait = tokio::select! {
+                () = stop.cancelled() => break,
+                wait = step => wait,
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+                changed = network.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    // Where we were nobody is: nothing to give back there, and nothing that holds here.
+                    held = None;
+                    self.mapping.send_replace(None);
+                }
+            }
+        }
+        if let Some(held) = held {
+            held.router
+                .unmap(held.mapping.port, held.mapping.external_port)
+                .await;
+        }
+    }
+
+    /// Asks for a mapping, or for more of the one that there is; how long that holds.
+    async fn step(&self, held: &mut Option<Held>) -> Duration {
+        let Some(listening) = self.whereabouts.addrs().into_iter().find_map(forwardable) else {
+            return RETRY;
+        };
+        if let Some(old) = held {
+            let (router, port) = (&old.router, old.mapping.external_port);
+            match router.map(listening.port(), port).await {
+                Ok(granted) => {
+                    old.mapping = mapping(listening.port(), router, &granted);
+                    self.tell(old.mapping).await;
+                    return renewal(&granted);
+                }
+                // There may be another router by now, or the same one with another protocol.
+                Err(error) => tracing::info!(%error, "our port is forwarded no more"),
+            }
+        }
+        match Router::find(&self.sockets, listening).await {
+            Ok((router, granted)) => {
+                let mapping = mapping(listening.port(), &router, &granted);
+                *held = Some(Held { router, mapping });
+                self.tell(mapping).await;
+                renewal(&granted)
+            }
+            Err(error) => {
+                tracing::info!(%error, "no router forwards our port");
+                *held = None;
+                self.mapping.send_replace(None);
+                RETRY
+            }
+        }
+    }
+
+    async fn tell(&self, mapping: PortMapping) {
+        let is_new = self.mapping.send_if_modified(|known| {
+            let is_new = *known != Some(mapping);
+            *known = Some(mapping);
+            is_new
+        });
+        if !is_new {
+            return;
+        }
+        tracing::info!(?mapping, "the router forwards our port");
+        self.identity.set_port(mapping.external_port);
+        // Peers and trackers are told the port at which we are reached.
+        let inputs = vec![Input::ListenPort(mapping.external_port)];
+        let _ = self.shard.send(ShardMessage::Inputs(inputs)).await;
+    }
+}
+
+fn mapping(port: u16, router: &Router, granted: &Grant) -> PortMapping {
+    PortMapping {
+        port,
+        external_port: granted.external_port,
+        external_ip: granted.external_ip,
+        by: router.protocol(),
+    }
+}
+
+/// How long to wait before a mapping is asked for again.
+fn renewal(granted: &Grant) -> Duration {
+    granted.lifetime.clamp(LIFETIME_MIN, LIFETIME) / 2
+}
+
+/// An address where we listen that a router may stand before: of IPv4, and not of this machine alone.
+fn forwardable(addr: SocketAddr) -> Option<SocketAddr> {
+    let IpAddr::V4(ip) = addr.ip() else {
+        return None;
+    };
+    (!ip.is_loopback() && addr.port() != 0).then_some(addr)
+}

@@ -1,0 +1,365 @@
+//! One router, and how it is asked.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use socket2::SockRef;
+use thiserror::Error;
+use tokio::net::UdpSocket;
+
+use super::pcp::{self, Answer, Grant, Version, Wish};
+use super::upnp::{self, Call, Service};
+use super::{LIFETIME, Protocol, gateway};
+use crate::driver::socket::{ClientError, Family, Sockets};
+use crate::driver::web::read_body;
+
+/// How long to wait for an answer to each message of PCP, in milliseconds. The RFC begins with seconds; routers are a hop away.
+const WAITS_MS: [u64; 4] = [250, 500, 1000, 2000];
+
+/// How long routers may take to answer a search: what it asks for (`MX`), and some more.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Answers to a search that are looked at: others in the network may answer too.
+const ANSWERS_MAX: usize = 64;
+
+/// Other ports that are tried when the one that we want is taken.
+const PORTS_TRIED: usize = 4;
+
+/// The hops of a search: it must not leave the local network (UPnP Device Architecture 1.1 §1.3.2).
+const SEARCH_HOPS: u32 = 2;
+
+/// A router that forwards ports.
+#[derive(Debug)]
+pub(super) struct Router {
+    sockets: Sockets,
+    /// Our address on its side.
+    client: Ipv4Addr,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Pcp {
+        addr: Ipv4Addr,
+        version: Version,
+        nonce: [u8; 12],
+    },
+    Upnp(Service),
+}
+
+/// Why no port is forwarded.
+#[derive(Debug, Error)]
+pub(super) enum RouterError {
+    #[error("there is no router")]
+    None,
+    #[error("everything goes by a proxy")]
+    Proxied,
+    #[error("the router does not answer")]
+    Silent,
+    #[error("the router refuses, with code {0}")]
+    Refused(u16),
+    #[error("the router is not understood")]
+    Strange,
+    #[error("the router cannot be asked")]
+    Io(#[from] io::Error),
+    #[error("the router cannot be asked")]
+    Http(#[from] ClientError),
+}
+
+impl Router {
+    /// Finds the router before the address where we listen, and has it forward the port.
+    pub(super) async fn find(
+        sockets: &Sockets,
+        listening: SocketAddr,
+    ) -> Result<(Self, Grant), RouterError> {
+        if sockets.is_proxied() {
+            return Err(RouterError::Proxied);
+        }
+        let device = sockets.device(Family::V4);
+        let addr = gateway::default_gateway(device.as_deref()).ok_or(RouterError::None)?;
+        let client = client_of(sockets, addr).await?;
+        let port = listening.port();
+        let nonce = rand::random();
+        for version in [Version::Pcp, Version::NatPmp] {
+            let way = Way::Pcp {
+                addr,
+                version,
+                nonce,
+            };
+            let router = Self {
+                sockets: sockets.clone(),
+                client,
+                way,
+            };
+            match router.map(port, port).await {
+                Ok(granted) => return Ok((router, granted)),
+                // One that does not speak the newer may speak the older; one that is silent speaks neither.
+                Err(RouterError::Strange) => {}
+                Err(error) => {
+                    tracing::debug!(%error, ?version, "the router does not forward");
+                    break;
+                }
+            }
+        }
+        let service = search(sockets, client, addr).await?;
+        let router = Self {
+            sockets: sockets.clone(),
+            client,
+            way: Way::Upnp(service),
+        };
+        let granted = router.map(port, port).await?;
+        Ok((router, granted))
+    }
+
+    pub(super) const fn protocol(&self) -> &'static str {
+        match &self.way {
+            Way::Pcp {
+                version: Version::Pcp,
+                ..
+            } => "PCP",
+            Way::Pcp { .. } => "NAT-PMP",
+            Way::Upnp(_) => "UPnP",
+        }
+    }
+
+    /// Has the port forwarded, for connections and datagrams, from `external_port` if it is free.
+    pub(super) async fn map(&self, port: u16, external_port: u16) -> Result<Grant, RouterError> {
+        match &self.way {
+            Way::Pcp {
+                addr,
+                version,
+                nonce,
+            } => {
+                let wish = |protocol, external_port| Wish {
+                    protocol,
+                    port,
+                    external_port,
+                    lifetime: LIFETIME,
+                    client: self.client,
+                    nonce: *nonce,
+                };
+                let asked = wish(Protocol::Tcp, external_port);
+                let mut granted = self.ask(*addr, *version, asked).await?;
+                // One port for both, as far as the router will: peers are told one.
+                let asked = wish(Protocol::Udp, granted.external_port);
+                self.ask(*addr, *version, asked).await?;
+                if *version == Version::NatPmp {
+                    granted.external_ip = self.ask_address(*addr).await;
+                }
+                Ok(granted)
+            }
+            Way::Upnp(service) => self.map_by_upnp(service, port, external_port).await,
+        }
+    }
+
+    /// Has the port not forwarded any more. Says it once: nobody waits for the answer.
+    pub(super) async fn unmap(&self, port: u16, external_port: u16) {
+        for protocol in Protocol::ALL {
+            let ended = match &self.way {
+                Way::Pcp {
+                    addr,
+                    version,
+                    nonce,
+                } => {
+                    let wish = Wish {
+                        protocol,
+                        port,
+                        external_port: 0,
+                        lifetime: Duration::ZERO,
+                        client: self.client,
+                        nonce: *nonce,
+                    };
+                    self.say(*addr, &wish.message(*version)).await
+                }
+                Way::Upnp(service) => {
+                    let call = Call::Delete {
+                        protocol,
+                        external_port,
+                    };
+                    self.call(service, call).await.map(drop)
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "giving the port back failed");
+            }
+        }
+    }
+
+    /// A socket that hears only the router.
+    async fn socket_to(&self, addr: Ipv4Addr) -> io::Result<UdpSocket> {
+        let socket = self.sockets.datagrams(Family::V4.any_port())?;
+        socket.connect((addr, pcp::PORT)).await?;
+        Ok(socket)
+    }
+
+    async fn say(&self, addr: Ipv4Addr, message: &[u8]) -> Result<(), RouterError> {
+        let socket = self.socket_to(addr).await?;
+        socket.send(message).await?;
+        Ok(())
+    }
+
+    /// Puts a wish, again and again, until the router answers it.
+    async fn ask(
+        &self,
+        addr: Ipv4Addr,
+        version: Version,
+        wish: Wish,
+    ) -> Result<Grant, RouterError> {
+        let understand = |message: &[u8]| wish.answer(version, message);
+        match self
+            .exchange(addr, &wish.message(version), understand)
+            .await?
+        {
+            Answer::Granted(granted) if granted.external_port == 0 => Err(RouterError::Strange),
+            Answer::Granted(granted) => Ok(granted),
+            Answer::OtherVersion => Err(RouterError::Strange),
+            Answer::Refused(code) => Err(RouterError::Refused(code)),
+        }
+    }
+
+    /// The router's own address (NAT-PMP); not worth a failure.
+    async fn ask_address(&self, addr: Ipv4Addr) -> Option<IpAddr> {
+        self.exchange(addr, &pcp::ASK_ADDRESS, pcp::external_ip)
+            .await
+            .ok()
+    }
+
+    async fn exchange<T>(
+        &self,
+        addr: Ipv4Addr,
+        message: &[u8],
+        understand: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, RouterError> {
+        let socket = self.socket_to(addr).await?;
+        let mut buffer = [0; pcp::MESSAGE_BYTES_MAX];
+        for wait in WAITS_MS.map(Duration::from_millis) {
+            socket.send(message).await?;
+            let answered = async {
+                loop {
+                    let len = socket.recv(&mut buffer).await?;
+                    if let Some(answer) = understand(&buffer[..len]) {
+                        return Ok::<_, io::Error>(answer);
+                    }
+                }
+            };
+            if let Ok(answer) = tokio::time::timeout(wait, answered).await {
+                // A refusal by ICMP comes as an error of the socket.
+                return answer.map_err(|_| RouterError::Silent);
+            }
+        }
+        Err(RouterError::Silent)
+    }
+
+    async fn map_by_upnp(
+        &self,
+        service: &Service,
+        port: u16,
+        external_port: u16,
+    ) -> Result<Grant, RouterError> {
+        let mut lifetime = LIFETIME;
+        let mut wanted = external_port;
+        for _ in 0..PORTS_TRIED {
+            match self.add_both(service, port, wanted, lifetime).await {
+                Ok(()) => {
+                    let body = self.call(service, Call::ExternalIp).await;
+                    return Ok(Grant {
+                        external_port: wanted,
+                        external_ip: body.ok().and_then(|body| upnp::external_ip(&body)),
+                        lifetime: LIFETIME,
+                    });
+                }
+                Err(RouterError::Refused(upnp::ONLY_PERMANENT)) => lifetime = Duration::ZERO,
+                Err(RouterError::Refused(upnp::CONFLICT)) => {
+                    wanted = rand::random_range(1024..=u16::MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RouterError::Refused(upnp::CONFLICT))
+    }
+
+    async fn add_both(
+        &self,
+        service: &Service,
+        port: u16,
+        external_port: u16,
+        lifetime: Duration,
+    ) -> Result<(), RouterError> {
+        for protocol in Protocol::ALL {
+            let call = Call::Add {
+                protocol,
+                port,
+                external_port,
+                client: self.client,
+                lifetime,
+            };
+            self.call(service, call).await?;
+        }
+        Ok(())
+    }
+
+    async fn call(&self, service: &Service, call: Call) -> Result<Vec<u8>, RouterError> {
+        let client = self.sockets.web_of_router()?.ok_or(RouterError::None)?;
+        let response = client
+            .post(service.control.clone())
+            .header(CONTENT_TYPE, "text/xml; charset=\"utf-8\"")
+            .header("SOAPAction", service.action(&call))
+            .body(service.body(&call))
+            .send()
+            .await?;
+        let is_success = response.status().is_success();
+        let body = read_body(response, upnp::BODY_BYTES_MAX).await;
+        let body = body.map_err(|_| RouterError::Strange)?;
+        if is_success {
+            return Ok(body);
+        }
+        Err(upnp::error_code(&body).map_or(RouterError::Strange, RouterError::Refused))
+    }
+}
+
+/// Our address on the side of a router.
+async fn client_of(sockets: &Sockets, router: Ipv4Addr) -> io::Result<Ipv4Addr> {
+    let socket = sockets.datagrams(Family::V4.any_port())?;
+    // Sends nothing: only asks the system from where it would.
+    socket.connect((router, pcp::PORT)).await?;
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
+}
+
+/// Searches for the router's service.
+async fn search(
+    sockets: &Sockets,
+    client: Ipv4Addr,
+    router: Ipv4Addr,
+) -> Result<Service, RouterError> {
+    let socket = sockets.datagrams(Family::V4.any_port())?;
+    let options = SockRef::from(&socket);
+    options.set_multicast_if_v4(&client)?;
+    options.set_multicast_ttl_v4(SEARCH_HOPS)?;
+    socket
+        .send_to(upnp::search().as_bytes(), upnp::SEARCH)
+        .await?;
+    let answered = async {
+        let mut buffer = [0; 2048];
+        for _ in 0..ANSWERS_MAX {
+            let (len, from) = socket.recv_from(&mut buffer).await?;
+            if from.ip() == router
+                && let Some(location) = upnp::location(&buffer[..len], router)
+            {
+                return Ok(location);
+            }
+        }
+        Err(RouterError::Silent)
+    };
+    let location = tokio::time::timeout(SEARCH_TIMEOUT, answered).await;
+    let location = location.map_err(|_| RouterError::Silent)??;
+    let client = sockets.web_of_router()?.ok_or(RouterError::None)?;
+    let response = client.get(location.clone()).send().await?;
+    let body = read_body(response, upnp::BODY_BYTES_MAX).await;
+    let body = body.map_err(|_| RouterError::Strange)?;
+    Service::find(&body, &location, router).ok_or(RouterError::Strange)
+}

@@ -1,0 +1,307 @@
+//! Messages of UPnP's Internet Gateway Device: search (SSDP), description, and calls (SOAP).
+//!
+//! What comes from the local network is a stranger's: only the router itself is listened to, and only places on it are
+//! gone to.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use url::{Host, Url};
+
+use super::Protocol;
+
+/// Where devices listen for searches (UPnP Device Architecture 1.1 §1.3.2).
+pub(super) const SEARCH: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 1900));
+
+/// The longest description or answer that is read. Routers send some ten thousand bytes.
+pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Services that forward ports, whichever the router has.
+const SERVICES: [&str; 3] = [
+    "urn:schemas-upnp-org:service:WANIPConnection:1",
+    "urn:schemas-upnp-org:service:WANIPConnection:2",
+    "urn:schemas-upnp-org:service:WANPPPConnection:1",
+];
+
+/// The router lends ports for ever only.
+pub(super) const ONLY_PERMANENT: u16 = 725;
+
+/// Somebody else has the port.
+pub(super) const CONFLICT: u16 = 718;
+
+/// A search for whatever answers first.
+pub(super) fn search() -> String {
+    format!(
+        "M-SEARCH * HTTP/1.1\r\nHOST: {SEARCH}\r\nST: upnp:rootdevice\r\nMAN: \"ssdp:discover\"\r\nMX: 2\r\n\r\n"
+    )
+}
+
+/// Where the description is, from an answer to a search; only on the router itself.
+pub(super) fn location(answer: &[u8], router: Ipv4Addr) -> Option<Url> {
+    let text = std::str::from_utf8(answer).ok()?;
+    let mut lines = text.split("\r\n");
+    let mut status = lines.next()?.split(' ');
+    if !status.next()?.starts_with("HTTP/1.") || status.next()? != "200" {
+        return None;
+    }
+    let value = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("location").then_some(value)
+    })?;
+    on_router(Url::parse(value.trim()).ok()?, router)
+}
+
+/// The URL, if it leads to the router over HTTP.
+fn on_router(url: Url, router: Ipv4Addr) -> Option<Url> {
+    let is_there = url.scheme() == "http" && url.host() == Some(Host::Ipv4(router));
+    is_there.then_some(url)
+}
+
+/// A service that forwards ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    kind: String,
+    pub(super) control: Url,
+}
+
+impl Service {
+    /// The service in a description that was at `location`.
+    pub(super) fn find(description: &[u8], location: &Url, router: Ipv4Addr) -> Option<Self> {
+        // Other encodings than UTF-8 matter to nobody here: all that is looked at is ASCII.
+        let description = String::from_utf8_lossy(description);
+        let mut reader = Reader::from_str(&description);
+        let (mut element, mut base) = (String::new(), None::<String>);
+        let (mut kind, mut control) = (String::new(), String::new());
+        loop {
+            match reader.read_event().ok()? {
+                Event::Start(start) => {
+                    start.local_name().as_ref().clone_into(&mut element);
+                    if element == "service" {
+                        (kind, control) = (String::new(), String::new());
+                    }
+                }
+                Event::Text(text) => {
+                    let text: &str = &text;
+                    match element.as_str() {
+                        "URLBase" => base = Some(text.trim().to_owned()),
+                        "serviceType" => text.trim().clone_into(&mut kind),
+                        "controlURL" => text.trim().clone_into(&mut control),
+                        _ => {}
+                    }
+                }
+                Event::End(end) => {
+                    element.clear();
+                    let is_ours = SERVICES.contains(&kind.as_str()) && !control.is_empty();
+                    if end.local_name().as_ref() == "service" && is_ours {
+                        let base = base.and_then(|base| Url::parse(&base).ok());
+                        let control = base.as_ref().unwrap_or(location).join(&control).ok()?;
+                        let control = on_router(control, router)?;
+                        return Some(Self { kind, control });
+                    }
+                }
+                Event::Eof => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// The header that names a call.
+    pub(super) fn action(&self, call: &Call) -> String {
+        format!("\"{}#{}\"", self.kind, call.name())
+    }
+
+    /// The body of a call.
+    pub(super) fn body(&self, call: &Call) -> String {
+        let (name, kind) = (call.name(), &self.kind);
+        let arguments = call.arguments();
+        format!(
+            "<?xml version=\"1.0\"?>\r\n\
+             <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+             s:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\"><s:Body>\
+             <u:{name} xmlns:u=\"{kind}\">{arguments}</u:{name}></s:Body></s:Envelope>\r\n"
+        )
+    }
+}
+
+/// What is asked of a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Add {
+        protocol: Protocol,
+        port: u16,
+        external_port: u16,
+        client: Ipv4Addr,
+        /// Zero is for ever.
+        lifetime: Duration,
+    },
+    Delete {
+        protocol: Protocol,
+        external_port: u16,
+    },
+    ExternalIp,
+}
+
+impl Call {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Add { .. } => "AddPortMapping",
+            Self::Delete { .. } => "DeletePortMapping",
+            Self::ExternalIp => "GetExternalIPAddress",
+        }
+    }
+
+    fn arguments(&self) -> String {
+        match self {
+            Self::ExternalIp => String::new(),
+            Self::Delete {
+                protocol,
+                external_port,
+            } => format!(
+                "<NewRemoteHost></NewRemoteHost><NewExternalPort>{external_port}</NewExternalPort>\
+                 <NewProtocol>{protocol}</NewProtocol>"
+            ),
+            Self::Add {
+                protocol,
+                port,
+                external_port,
+                client,
+                lifetime,
+            } => format!(
+                "<NewRemoteHost></NewRemoteHost><NewExternalPort>{external_port}</NewExternalPort>\
+                 <NewProtocol>{protocol}</NewProtocol><NewInternalPort>{port}</NewInternalPort>\
+                 <NewInternalClient>{client}</NewInternalClient><NewEnabled>1</NewEnabled>\
+                 <NewPortMappingDescription>riverrun</NewPortMappingDescription>\
+                 <NewLeaseDuration>{}</NewLeaseDuration>",
+                lifetime.as_secs()
+            ),
+        }
+    }
+}
+
+/// The text of the first element with this name, whatever its prefix.
+fn element(body: &[u8], name: &str) -> Option<String> {
+    let body = String::from_utf8_lossy(body);
+    let mut reader = Reader::from_str(&body);
+    let mut is_open = false;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => is_open = start.local_name().as_ref() == name,
+            Event::Text(text) if is_open => return Some(text.trim().to_owned()),
+            Event::End(_) => is_open = false,
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+}
+
+/// The code of an error that a router answers with.
+pub(super) fn error_code(body: &[u8]) -> Option<u16> {
+    element(body, "errorCode")?.parse().ok()
+}
+
+/// The address in an answer to [`Call::ExternalIp`].
+pub(super) fn external_ip(body: &[u8]) -> Option<IpAddr> {
+    element(body, "NewExternalIPAddress")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+
+    const DESCRIPTION: &[u8] = br#"<?xml version="1.0"?>
+<root xmlns="urn:schemas-upnp-org:device-1-0"><device><serviceList>
+<service><serviceType>urn:schemas-upnp-org:service:Layer3Forwarding:1</serviceType>
+<controlURL>/l3</controlURL></service></serviceList><deviceList><device><serviceList>
+<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>
+<serviceId>x</serviceId><controlURL>/ctl/IPConn</controlURL><SCPDURL>/s.xml</SCPDURL></service>
+</serviceList></device></deviceList></device></root>"#;
+
+    fn at(url: &str) -> Url {
+        Url::parse(url).unwrap()
+    }
+
+    #[test]
+    fn only_the_router_itself_is_gone_to() {
+        let answer = |location: &str| {
+            format!("HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nLOCATION: {location}\r\n\r\n")
+        };
+        let check = |url: &str| location(answer(url).as_bytes(), ROUTER).map(String::from);
+        let own = "http://192.168.1.1:5000/root.xml";
+        assert_eq!(check(own).as_deref(), Some(own));
+        for elsewhere in [
+            "http://192.168.1.9:5000/root.xml",
+            "http://router.example/root.xml",
+            "https://192.168.1.1/root.xml",
+            "file:///etc/passwd",
+            "http://192.168.1.1@192.168.1.9/",
+            "",
+        ] {
+            assert_eq!(check(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(
+            location(
+                b"NOTIFY * HTTP/1.1\r\nLocation: http://192.168.1.1/\r\n\r\n",
+                ROUTER
+            ),
+            None
+        );
+        assert_eq!(location(b"\xff", ROUTER), None);
+    }
+
+    #[test]
+    fn the_service_is_found_among_others() {
+        let location = at("http://192.168.1.1:5000/root.xml");
+        let service = Service::find(DESCRIPTION, &location, ROUTER).unwrap();
+        assert_eq!(service.control, at("http://192.168.1.1:5000/ctl/IPConn"));
+        let action = service.action(&Call::ExternalIp);
+        assert_eq!(
+            action,
+            "\"urn:schemas-upnp-org:service:WANIPConnection:1#GetExternalIPAddress\""
+        );
+    }
+
+    #[test]
+    fn a_service_elsewhere_is_none() {
+        let text = String::from_utf8(DESCRIPTION.to_vec()).unwrap();
+        let elsewhere = text.replace("/ctl/IPConn", "http://10.0.0.1/ctl");
+        let location = at("http://192.168.1.1:5000/root.xml");
+        assert_eq!(Service::find(elsewhere.as_bytes(), &location, ROUTER), None);
+        let based = text.replace("<device><serviceList>\n<service><serviceType>urn:schemas-upnp-org:service:L", "<URLBase>http://10.0.0.1/</URLBase><device><serviceList>\n<service><serviceType>urn:schemas-upnp-org:service:L");
+        assert_ne!(based, text);
+        assert_eq!(Service::find(based.as_bytes(), &location, ROUTER), None);
+        for broken in [&b""[..], b"<a><b>", b"<service>", &[0xff; 64]] {
+            assert_eq!(Service::find(broken, &location, ROUTER), None);
+        }
+    }
+
+    #[test]
+    fn calls_and_answers_are_those_of_the_service() {
+        let location = at("http://192.168.1.1:5000/root.xml");
+        let service = Service::find(DESCRIPTION, &location, ROUTER).unwrap();
+        let body = service.body(&Call::Add {
+            protocol: Protocol::Udp,
+            port: 6881,
+            external_port: 6882,
+            client: Ipv4Addr::new(192, 168, 1, 5),
+            lifetime: Duration::from_hours(1),
+        });
+        for part in [
+            "<u:AddPortMapping xmlns:u=\"urn:schemas-upnp-org:service:WANIPConnection:1\">",
+            "<NewExternalPort>6882</NewExternalPort><NewProtocol>UDP</NewProtocol>",
+            "<NewInternalClient>192.168.1.5</NewInternalClient>",
+            "<NewLeaseDuration>3600</NewLeaseDuration>",
+        ] {
+            assert!(body.contains(part), "{part} in {body}");
+        }
+        let error = b"<s:Envelope><s:Body><s:Fault><detail><UPnPError><errorCode>725</errorCode></UPnPError>";
+        assert_eq!(error_code(error), Some(ONLY_PERMANENT));
+        let ip = b"<s:Body><u:R><NewExternalIPAddress> 198.51.100.7 </NewExternalIPAddress></u:R></s:Body>";
+        assert_eq!(external_ip(ip), Some("198.51.100.7".parse().unwrap()));
+        assert_eq!(external_ip(error), None);
+    }
+}
