@@ -8,6 +8,7 @@ use riverrun_metainfo::{Info, PieceHashes};
 use riverrun_peer::{CloseReason, PeerEvent};
 use riverrun_tracker::{AnnounceResponse, TrackerFailure};
 
+use crate::external_ip::Witness;
 use crate::key::{ConnKey, TorrentKey};
 use crate::outbox::{StorageDone, TrackerKey};
 
@@ -84,8 +85,13 @@ pub enum Input {
     Limits(Limits),
     /// The port where we listen has changed; announced from now on.
     ListenPort(u16),
-    /// Somebody told us our address as seen from outside.
-    ExternalIp(IpAddr),
+    /// Somebody told us our address as seen from outside. It is a vote: see [`Witness`].
+    ExternalIp {
+        /// The address.
+        ip: IpAddr,
+        /// Who told.
+        says: Witness,
+    },
     /// The network that we may use is gone, or about to change: every connection is over, nothing is dialled or
     /// announced until it is back.
     Offline,

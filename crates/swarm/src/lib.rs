@@ -11,6 +11,7 @@ mod choker;
 mod config;
 mod discovery;
 mod exchange;
+mod external_ip;
 mod input;
 mod key;
 mod limits;
@@ -27,6 +28,7 @@ mod wheel;
 
 pub use config::{Config, Picking, UnchokeSlots};
 pub use discovery::Discovery;
+pub use external_ip::Witness;
 pub use input::{
     AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions, Transport,
 };

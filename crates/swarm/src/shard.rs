@@ -105,11 +105,22 @@ impl Shard {
                     torrent.limits_changed(cx);
                 });
             }
+            input @ (Input::ListenPort(_)
+            | Input::ExternalIp { .. }
+            | Input::PeerId(_)
+            | Input::Offline
+            | Input::Online) => self.network(now, input, out),
+            Input::Shutdown => self.with_all(now, out, Torrent::shut_down),
+        }
+    }
+
+    /// Takes what concerns us in the network, whichever torrents there are.
+    fn network(&mut self, now: Time, input: Input, out: &mut Outbox) {
+        match input {
             Input::ListenPort(port) => self.shared.own.listen_port = port,
-            Input::ExternalIp(ip) => {
-                if self.shared.own.external_ip.replace(ip) != Some(ip) {
-                    self.with_all(now, out, Torrent::address_changed);
-                }
+            Input::ExternalIp { ip, says } => {
+                self.shared.vote(says, ip);
+                self.tell_address(now, out);
             }
             Input::PeerId(peer_id) => {
                 self.shared.peer_id = peer_id;
@@ -117,13 +128,14 @@ impl Shard {
             }
             Input::Offline => {
                 self.shared.is_online = false;
+                self.shared.forget_votes();
                 self.with_all(now, out, Torrent::network_gone);
             }
             Input::Online => {
                 self.shared.is_online = true;
                 self.with_all(now, out, Torrent::network_back);
             }
-            Input::Shutdown => self.with_all(now, out, Torrent::shut_down),
+            _ => {}
         }
     }
 
@@ -350,7 +362,15 @@ impl Shard {
             self.next_credit = Some(now + QUANTUM);
         }
         self.forget_vanished();
+        self.tell_address(now, out);
         true
+    }
+
+    /// Has every torrent rank its candidates anew if our address is another.
+    fn tell_address(&mut self, now: Time, out: &mut Outbox) {
+        if std::mem::take(&mut self.shared.has_moved) {
+            self.with_all(now, out, Torrent::address_changed);
+        }
     }
 
     fn forget_vanished(&mut self) {

@@ -1,11 +1,13 @@
 //! What all torrents of a shard share: connections, dials, our own address, the limits of all together.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use riverrun_base::{PeerId, Rate, Time, TokenBucket};
 
 use crate::candidates::OwnAddress;
 use crate::config::Config;
+use crate::external_ip::{ExternalIps, Witness};
 use crate::input::Limits;
 use crate::key::{ConnKey, TorrentKey};
 use crate::limits::Throttle;
@@ -15,6 +17,9 @@ use crate::limits::Throttle;
 pub(crate) struct Shared {
     pub(crate) conns: Conns,
     pub(crate) own: OwnAddress,
+    external_ips: ExternalIps,
+    /// Our address is another than torrents have ranked their candidates by.
+    pub(crate) has_moved: bool,
     /// Our id, by which new connections know us.
     pub(crate) peer_id: PeerId,
     /// Whether there is a network.
@@ -35,6 +40,8 @@ impl Shared {
         let rate = Rate::from_bytes_per_second(config.dials_per_second.into());
         let mut shared = Self {
             conns: Conns::default(),
+            external_ips: ExternalIps::default(),
+            has_moved: false,
             own: OwnAddress {
                 external_ip: None,
                 listen_port: config.listen_port,
@@ -50,6 +57,19 @@ impl Shared {
         };
         shared.set_limits(Time::ZERO, config.limits);
         shared
+    }
+
+    /// Somebody says what our address is.
+    pub(crate) fn vote(&mut self, says: Witness, ip: IpAddr) {
+        if self.external_ips.vote(says, ip) {
+            self.own.external_ip = self.external_ips.winner();
+            self.has_moved = true;
+        }
+    }
+
+    /// The network is another: nobody there has seen us yet.
+    pub(crate) fn forget_votes(&mut self) {
+        self.external_ips.clear();
     }
 
     pub(crate) fn set_limits(&mut self, now: Time, limits: Limits) {

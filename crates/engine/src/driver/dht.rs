@@ -9,7 +9,7 @@ use riverrun_base::{InfoHash, Time};
 use riverrun_dht::{
     Announce, Dht, Event, Finding, LookupId, NodeStats, Outbox, PeersQuestion, Question, SavedState,
 };
-use riverrun_swarm::{DhtAnnounce, Input, PeerSource, TorrentKey};
+use riverrun_swarm::{DhtAnnounce, Input, PeerSource, TorrentKey, Witness};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
@@ -208,7 +208,10 @@ impl DhtTask {
                     let _ = news.send(SearchNews::Ended(report));
                 }
             }
-            Event::OwnAddress(ip) => self.tell_shard(Input::ExternalIp(ip)).await,
+            Event::OwnAddress(ip) => {
+                let says = Witness::Dht;
+                self.tell_shard(Input::ExternalIp { ip, says }).await;
+            }
             _ => {}
         }
     }

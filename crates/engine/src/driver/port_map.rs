@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use riverrun_swarm::Input;
+use riverrun_swarm::{Input, Witness};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -219,7 +219,11 @@ impl Task {
         tracing::info!(?mapping, "the router forwards our port");
         self.identity.set_port(mapping.external_port);
         // Peers and trackers are told the port at which we are reached.
-        let inputs = vec![Input::ListenPort(mapping.external_port)];
+        let mut inputs = vec![Input::ListenPort(mapping.external_port)];
+        if let Some(ip) = mapping.external_ip {
+            let says = Witness::Router;
+            inputs.push(Input::ExternalIp { ip, says });
+        }
         let _ = self.shard.send(ShardMessage::Inputs(inputs)).await;
     }
 }

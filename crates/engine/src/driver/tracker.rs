@@ -57,15 +57,12 @@ impl Trackers {
                 result = trackers.client.ask(&url, &request) => result,
                 () = changes.next() => Err(TrackerFailure::Unreachable("the network has changed".to_owned())),
             };
-            // Our address as the tracker sees it (BEP 24): it orders peers (BEP 40), and is not dialled.
-            let own = result.as_ref().ok().and_then(|answer| answer.external_ip);
-            let answered = Input::Announced {
+            let announced = Input::Announced {
                 torrent,
                 tracker,
                 result,
             };
-            let inputs = own.map(Input::ExternalIp).into_iter().chain([answered]);
-            let message = ShardMessage::Inputs(inputs.collect());
+            let message = ShardMessage::Inputs(vec![announced]);
             // The shard's task ends before this one only when the engine does.
             let _ = trackers.shard.send(message).await;
         });

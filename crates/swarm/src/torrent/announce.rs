@@ -14,6 +14,7 @@ use riverrun_tracker::{
 
 use super::stats::{TrackerStats, TrackerStatus};
 use super::{Cx, Torrent};
+use crate::external_ip::Witness;
 use crate::input::PeerSource;
 use crate::outbox::{Event, NetAction, TrackerKey};
 
@@ -543,8 +544,10 @@ impl Torrent {
                     peers: response.peers.len(),
                     warning: response.warning,
                 });
-                if let (Some(ip), None) = (response.external_ip, cx.shared.own.external_ip) {
-                    cx.shared.own.external_ip = Some(ip);
+                // Our address as the tracker sees it (BEP 24).
+                if let Some(ip) = response.external_ip {
+                    let host = self.announcer.urls[self.announcer.entries[at].url].host();
+                    cx.shared.vote(Witness::Tracker(host.to_string()), ip);
                 }
                 self.found(cx, PeerSource::Tracker, &response.peers);
             }

@@ -11,6 +11,7 @@ use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::bans::Culprit;
 use crate::candidates::{DialEnd, is_dialable};
+use crate::external_ip::Witness;
 use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
 use crate::outbox::{Event, NetAction};
@@ -321,7 +322,12 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
+        let (from, our_ip) = (peer.addr.ip(), hello.our_ip);
         peer.hello = Some(hello);
+        // Who is near sees the address that we have there.
+        if let Some(ip) = our_ip.filter(|_| !Nearness::is_local(from)) {
+            cx.shared.vote(Witness::Host(from), ip);
+        }
         self.learn_listen_addr(cx, conn);
         self.begin_exchange(cx, conn);
         self.part_if_useless(cx, conn);
