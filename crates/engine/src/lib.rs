@@ -37,7 +37,10 @@ pub use driver::port_map::PortMapping;
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
-pub use network::{Bind, NetworkOptions, NetworkState, ParseBindError, ParseProxyError, Proxy};
+pub use network::{
+    Bind, Dscp, NetworkOptions, NetworkState, ParseBindError, ParseDscpError, ParseProxyError,
+    Proxy,
+};
 pub use reader::FileReader;
 pub use torrent::TorrentHandle;
 pub use transports::Transports;

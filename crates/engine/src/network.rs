@@ -30,6 +30,8 @@ pub struct NetworkOptions {
     /// The proxy by which everything goes: nothing leaves but to it, and no name is resolved but its own. Nothing
     /// listens then.
     pub proxy: Option<Proxy>,
+    /// The mark on connections of peers over TCP, by which routers may rank them (RFC 2474).
+    pub dscp: Option<Dscp>,
 }
 
 impl NetworkOptions {
@@ -42,6 +44,12 @@ impl NetworkOptions {
     /// Goes by this proxy and by no other way.
     pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
         self.proxy = proxy;
+        self
+    }
+
+    /// Marks connections of peers over TCP.
+    pub fn dscp(mut self, dscp: Option<Dscp>) -> Self {
+        self.dscp = dscp;
         self
     }
 
@@ -98,6 +106,56 @@ impl fmt::Display for Bind {
         match self {
             Self::Addr(ip) => ip.fmt(f),
             Self::Interface(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A differentiated services code point: six bits (RFC 2474 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dscp(u8);
+
+/// A text that is no code point.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected a number from 0 to 63, or a name like le, cs1 or af11, found {0:?}")]
+pub struct ParseDscpError(String);
+
+impl Dscp {
+    /// The byte of the IP header in which it stands, without a mark of congestion.
+    pub(crate) const fn traffic_class(self) -> u32 {
+        (self.0 as u32) << 2
+    }
+}
+
+impl FromStr for Dscp {
+    type Err = ParseDscpError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDscpError> {
+        let wrong = || ParseDscpError(text.to_owned());
+        let lower = text.to_ascii_lowercase();
+        let digits = |prefix: &str| {
+            let digits = lower.strip_prefix(prefix)?;
+            digits
+                .bytes()
+                .map(|b| b.checked_sub(b'0'))
+                .collect::<Option<Vec<u8>>>()
+        };
+        if let Some([class @ 0..=7]) = digits("cs").as_deref() {
+            return Ok(Self(class * 8));
+        }
+        // RFC 2597 §6.
+        if let Some([class @ 1..=4, drop @ 1..=3]) = digits("af").as_deref() {
+            return Ok(Self(class * 8 + drop * 2));
+        }
+        match lower.as_str() {
+            // Lower effort: what is left of the line (RFC 8622).
+            "le" => Ok(Self(1)),
+            "ef" => Ok(Self(46)),
+            number => number
+                .parse()
+                .ok()
+                .filter(|n| *n < 64)
+                .map(Self)
+                .ok_or_else(wrong),
         }
     }
 }
@@ -251,6 +309,21 @@ mod tests {
         }
         let mapped = Bind::Addr("10.8.0.2".parse().unwrap());
         assert_eq!("::ffff:10.8.0.2".parse(), Ok(mapped));
+    }
+
+    #[test]
+    fn code_points_have_numbers_and_names() {
+        let class = |text: &str| text.parse::<Dscp>().unwrap().traffic_class();
+        assert_eq!((class("0"), class("63"), class("LE")), (0, 252, 4));
+        assert_eq!(
+            (class("cs1"), class("af11"), class("AF43"), class("ef")),
+            (32, 40, 152, 184)
+        );
+        for wrong in [
+            "", "64", "-1", "cs8", "af14", "af50", "af", "cs", "cs11", "x",
+        ] {
+            assert!(wrong.parse::<Dscp>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

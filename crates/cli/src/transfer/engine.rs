@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use riverrun_base::Rate;
 use riverrun_engine::{
-    Authorities, Bind, DhtConfig, EncryptionPolicy, Engine, Limits, NetworkOptions,
+    Authorities, Bind, DhtConfig, Dscp, EncryptionPolicy, Engine, Limits, NetworkOptions,
     ParseProxyError, Proxy, StartError, Transports, is_local,
 };
 use riverrun_metainfo::HostPort;
@@ -74,6 +74,9 @@ pub(crate) struct NetworkFlags {
     listen: Vec<ListenAddr>,
     #[command(flatten)]
     reach: ReachFlags,
+    /// Mark connections over TCP for routers: 0 to 63, or le, cs1, af11
+    #[arg(long, value_name = "DSCP")]
+    dscp: Option<Dscp>,
     /// Receive at most this much a second, as in 20M or 512KiB
     #[arg(long, value_name = "RATE")]
     limit: Option<Rate>,
@@ -232,7 +235,7 @@ pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcom
     let listen = flags.listen();
     let mut builder = Engine::builder(around.state_dir()?)
         .listen(listen.iter().copied())
-        .network(flags.reach.options(around)?)
+        .network(flags.reach.options(around)?.dscp(flags.dscp))
         .limits(flags.limits())
         .encryption(flags.encryption)
         .local_discovery(!flags.no_lsd)

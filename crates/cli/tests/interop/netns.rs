@@ -36,6 +36,7 @@ table inet watch {
   counter vpn {}
   counter astray {}
   counter unreachable {}
+  counter marked {}
   chain out {
     type filter hook output priority 0
     # What the kernel itself answers to packets for nobody goes where its routes point; no program has a say in that.
@@ -43,6 +44,7 @@ table inet watch {
     oifname lan0 meta nfproto ipv4 counter name lan
     oifname lan0 meta l4proto { tcp, udp } meta nfproto ipv6 counter name lan
     oifname vpn0 meta l4proto { tcp, udp } counter name vpn
+    oifname { lan0, vpn0 } ip dscp 1 meta l4proto tcp counter name marked
     oifname { lan0, vpn0 } ip daddr != 10.77.2.1 counter name astray
     oifname { lan0, vpn0 } ip daddr 10.77.2.1 meta l4proto != { tcp, udp } counter name astray
     oifname { lan0, vpn0 } ip daddr 10.77.2.1 th dport 53 counter name astray
@@ -154,8 +156,8 @@ impl Land {
         self.machine(&["link", "del", "vpn0"]);
     }
 
-    /// How many packets and bytes have left by an interface, `lan` or `vpn`, or, `astray`, by either to anybody but
-    /// [`GATEWAY`], or to its port for names.
+    /// How many packets and bytes have left by an interface, `lan` or `vpn`; by either to anybody but [`GATEWAY`] or to
+    /// its port for names, `astray`; over TCP with the mark of lower effort, `marked`.
     pub(crate) fn left_by(&self, counter: &str) -> (u64, u64) {
         let args = [
             "netns",

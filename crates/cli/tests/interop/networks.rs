@@ -111,6 +111,24 @@ fn the_counters_see_a_client_that_is_not_bound() {
 }
 
 #[test]
+fn connections_of_peers_are_marked_as_wanted() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let args = [
+        "--bind",
+        "vpn0",
+        "--dns",
+        NAME_SERVER,
+        "--dscp",
+        "le",
+        "--no-utp",
+    ];
+    world.get(&args).end().assert(0, &[]);
+    assert!(world.land.left_by("marked").0 > 10);
+}
+
+#[test]
 fn a_bound_download_has_no_other_way() {
     let Some(world) = World::make("10M") else {
         return;

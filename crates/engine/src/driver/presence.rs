@@ -115,6 +115,7 @@ impl Presence {
             });
             addrs.push(addr.map_err(|error| (SocketAddr::from(([0, 0, 0, 0], 0)), error))?);
             if self.transports.has_tcp() {
+                self.sockets.mark_listener(&tcp);
                 self.listeners.push(tcp);
             }
         }

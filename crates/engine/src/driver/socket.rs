@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use riverrun_base::Nearness;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
@@ -303,11 +303,34 @@ impl Sockets {
     /// Dials a peer.
     pub(crate) async fn dial(&self, addr: SocketAddr) -> io::Result<TcpStream> {
         let Some(proxy) = &self.inner.options.proxy else {
-            return self.connect(addr).await;
+            let stream = self.connect(addr).await?;
+            self.mark(&SockRef::from(&stream), Family::of(&addr));
+            return Ok(stream);
         };
         let mut stream = self.connect_proxy(proxy).await?;
         proxy::connect(&mut stream, proxy, &self.inner.names.target(addr)).await?;
         Ok(stream)
+    }
+
+    /// Marks a connection of a peer, if the user wants it. Not worth a failure: the mark is a wish.
+    fn mark(&self, socket: &SockRef<'_>, family: Family) {
+        let Some(dscp) = self.inner.options.dscp else {
+            return;
+        };
+        let class = dscp.traffic_class();
+        let marked = match family {
+            Family::V4 => socket.set_tos_v4(class),
+            Family::V6 => socket.set_tclass_v6(class),
+        };
+        if let Err(error) = marked {
+            tracing::debug!(%error, "a connection could not be marked");
+        }
+    }
+
+    /// Marks what will be accepted: connections inherit it.
+    pub(crate) fn mark_listener(&self, listener: &TcpListener) {
+        let family = listener.local_addr().map(|addr| Family::of(&addr));
+        self.mark(&SockRef::from(listener), family.unwrap_or(Family::V4));
     }
 
     async fn connect_proxy(&self, proxy: &Proxy) -> io::Result<TcpStream> {
