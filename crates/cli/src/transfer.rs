@@ -3,6 +3,7 @@
 mod engine;
 mod progress;
 mod select;
+mod stall;
 mod watch;
 
 pub(crate) use engine::{NetworkFlags, ReachFlags, cannot_start, start};

@@ -59,7 +59,7 @@ pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
     ConnKey, Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState,
-    TorrentStats, Transport,
+    TorrentStats, Transport, Why,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

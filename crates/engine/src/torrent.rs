@@ -8,7 +8,7 @@ use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex, Time};
 use riverrun_metainfo::Info;
 use riverrun_swarm::{
     Event, Input, Limits, PeerSource, PeerStats, Priority, Shard, StorageFault, TorrentCommand,
-    TorrentKey, TorrentState, TorrentStats,
+    TorrentKey, TorrentState, TorrentStats, Why,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -210,6 +210,12 @@ impl TorrentHandle {
         self.ask(move |shard, now| shard.stats(now, key))
             .await?
             .ok_or(WaitError::Removed)
+    }
+
+    /// Why it does not download, or does no faster; `None` if it does, or has nothing to download.
+    pub async fn why(&self) -> Result<Option<Why>, WaitError> {
+        let key = self.key();
+        Ok(self.ask(move |shard, now| shard.why(now, key)).await?)
     }
 
     /// Its connections as they are now.

@@ -149,6 +149,12 @@ impl Candidates {
         self.known.len()
     }
 
+    /// How many addresses were dialled in vain the last time.
+    pub(crate) fn failed(&self) -> u32 {
+        let failed = self.known.values().filter(|known| known.failures > 0);
+        u32::try_from(failed.count()).unwrap_or(u32::MAX)
+    }
+
     /// Takes in an address that [may be dialled](is_dialable). Whether it is new.
     pub(crate) fn add(
         &mut self,

@@ -40,4 +40,4 @@ pub use outbox::{
 };
 pub use reason::{PickReason, SlotReason};
 pub use shard::Shard;
-pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};
+pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus, Why};

@@ -13,7 +13,7 @@ use crate::key::{ConnKey, TorrentKey};
 use crate::limits::QUANTUM;
 use crate::outbox::{Event, NetAction, Outbox};
 use crate::shared::Shared;
-use crate::torrent::{Cx, PeerStats, Torrent, TorrentStats};
+use crate::torrent::{Cx, PeerStats, Torrent, TorrentStats, Why};
 use crate::wheel::{Alarm, Wheel};
 
 /// Torrents, and what they share. Everything that happens comes in by [`Shard::handle`]; everything it wants done goes
@@ -183,6 +183,11 @@ impl Shard {
     /// A torrent in numbers.
     pub fn stats(&self, now: Time, torrent: TorrentKey) -> Option<TorrentStats> {
         Some(self.torrent(torrent)?.stats(now))
+    }
+
+    /// Why a torrent does not download, or does no faster; `None` if it does, or has nothing to download.
+    pub fn why(&self, now: Time, torrent: TorrentKey) -> Option<Why> {
+        self.torrent(torrent)?.why(now, &self.config, &self.shared)
     }
 
     /// A torrent's connections.

@@ -17,6 +17,7 @@ use tokio_stream::StreamExt as _;
 
 use super::progress::{Progress, TorrentLine, duration, got_bytes, hashes_json, joined};
 use super::select::priorities;
+use super::stall::Stall;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::signals::{Interrupt, Interrupts};
@@ -87,6 +88,7 @@ pub(crate) struct Watched {
     outcome: Option<Outcome>,
     tracker_failed: Option<String>,
     had_peers: bool,
+    stall: Stall,
     /// What is wanted of a magnet link's files, once they are known.
     select: Vec<PathGlob>,
 }
@@ -102,6 +104,7 @@ impl Watched {
             outcome: None,
             tracker_failed: None,
             had_peers: false,
+            stall: Stall::new(std::time::Instant::now()),
             select: Vec::new(),
         }
     }
@@ -291,6 +294,9 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
         watched.begins();
     }
     progress.update(&mut watched.line, &watched.torrent, &stats)?;
+    if watched.completed_at.is_none() {
+        explain(watched, &stats, progress).await?;
+    }
     // With nothing selected yet, nothing is wanted, and that would be complete.
     let is_complete = watched.select.is_empty() && watched.torrent.is_completed();
     if watched.completed_at.is_none() && is_complete {
@@ -307,6 +313,34 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
             let _ = watched.torrent.request_stop().await;
         }
         watched.end(outcome);
+    }
+    Ok(())
+}
+
+/// Says why nothing comes, if nothing has for a while.
+async fn explain(
+    watched: &mut Watched,
+    stats: &TorrentStats,
+    progress: &mut Progress<'_>,
+) -> Outcome {
+    let now = std::time::Instant::now();
+    let Some(lasts) = watched.stall.lasts(now, stats.downloaded_bytes) else {
+        return Ok(());
+    };
+    // It may just have been removed, which is seen the next time.
+    let Ok(Some(why)) = watched.torrent.why().await else {
+        return Ok(());
+    };
+    if watched.stall.is_news(why.code()) {
+        let name = watched.torrent.name();
+        progress.event(&json!({
+            "event": "stalled",
+            "name": name,
+            "code": why.code(),
+            "message": why.to_string(),
+            "seconds": lasts.as_secs(),
+        }))?;
+        progress.say(format!("{name}: nothing for {}: {why}", duration(lasts)));
     }
     Ok(())
 }

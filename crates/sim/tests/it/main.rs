@@ -18,6 +18,7 @@ mod poison;
 mod private;
 mod recording;
 mod trackers;
+mod why;
 
 /// Shows a measured number to whoever looks.
 #[expect(clippy::print_stderr, reason = "tests print what they have measured")]

@@ -10,7 +10,7 @@ use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::candidates::is_dialable;
 use crate::discovery::Discovery;
-use crate::input::PeerSource;
+use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
 
 impl Torrent {
@@ -90,6 +90,7 @@ fn contact(peer: &Peer) -> Contact {
         prefers_encryption: hello
             .is_some_and(|hello| hello.prefers_encryption || hello.encryption != Encryption::None),
         is_seed: peer.is_upload_only(),
+        has_utp: peer.transport == Some(Transport::Utp),
         is_reachable: true,
         ..Contact::new(peer.addr)
     }

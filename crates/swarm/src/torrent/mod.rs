@@ -19,6 +19,7 @@ mod rates;
 mod reveal;
 mod stats;
 mod upload;
+mod why;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ use crate::outbox::{Event, NetAction, Outbox, StorageDone, StorageJob};
 use crate::shared::Shared;
 
 pub use self::stats::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};
+pub use self::why::Why;
 
 /// What a torrent needs of its surroundings while it handles one input.
 pub(crate) struct Cx<'a> {

@@ -1,0 +1,281 @@
+//! Why a torrent does not get on: as data, and as a sentence.
+
+use std::fmt;
+use std::time::Duration;
+
+use riverrun_base::{Rate, Time};
+
+use super::Torrent;
+use super::peers::Peer;
+use super::stats::TrackerStatus;
+use crate::config::Config;
+use crate::discovery::Discovery;
+use crate::outbox::{StorageFault, TorrentState};
+use crate::shared::Shared;
+
+/// How much of a limit is reached when the limit is what holds things up, in percent.
+const LIMIT_REACHED_PERCENT: u64 = 80;
+
+/// Why a torrent that is to download does not, or does no faster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// It was stopped.
+    Paused,
+    /// Storage, or the metadata, does not work.
+    Error(String),
+    /// The disk is full.
+    DiskFull(String),
+    /// Nothing may be sent: the network that we are bound to is not there.
+    Offline,
+    /// Nobody can be asked for peers.
+    NoPeerSource,
+    /// Trackers are being asked for the first time.
+    AskingTrackers,
+    /// No tracker works.
+    TrackerDown {
+        /// One of them.
+        url: String,
+        /// What it says, or what went wrong.
+        message: String,
+        /// When it is asked again; `None` if never.
+        retry: Option<Duration>,
+    },
+    /// Whoever was asked knows no peers.
+    NoPeersKnown {
+        /// How many trackers have answered.
+        trackers: u32,
+        /// Whether the distributed hash table is searched.
+        dht: bool,
+    },
+    /// Peers are being dialled.
+    Connecting {
+        /// How many.
+        dialling: u32,
+    },
+    /// No peer can be reached.
+    PeersUnreachable {
+        /// How many were tried in vain.
+        tried: u32,
+    },
+    /// No peer that is connected has given the metadata yet.
+    NoMetadata {
+        /// How many are connected.
+        connected: u32,
+        /// How many of them say that they have it.
+        having: u32,
+    },
+    /// No peer that is connected has what is wanted.
+    NoWantedPieces {
+        /// How many are connected.
+        connected: u32,
+        /// How many pieces are missing.
+        missing: u32,
+    },
+    /// All peers choke us.
+    AllChoked {
+        /// How many are connected.
+        connected: u32,
+        /// How many of them have something that we want.
+        interesting: u32,
+    },
+    /// Peers let us request, and send nothing.
+    NothingComes {
+        /// How many do.
+        unchoking: u32,
+    },
+    /// A limit is reached.
+    RateLimited(Rate),
+}
+
+impl Why {
+    /// A word for programs, the same in every version.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Error(_) => "error",
+            Self::DiskFull(_) => "disk_full",
+            Self::Offline => "offline",
+            Self::NoPeerSource => "no_peer_source",
+            Self::AskingTrackers => "asking_trackers",
+            Self::TrackerDown { .. } => "tracker_down",
+            Self::NoPeersKnown { .. } => "no_peers_known",
+            Self::Connecting { .. } => "connecting",
+            Self::PeersUnreachable { .. } => "peers_unreachable",
+            Self::NoMetadata { .. } => "no_metadata",
+            Self::NoWantedPieces { .. } => "no_wanted_pieces",
+            Self::AllChoked { .. } => "all_choked",
+            Self::NothingComes { .. } => "nothing_comes",
+            Self::RateLimited(_) => "rate_limited",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paused => f.write_str("it is stopped"),
+            Self::Error(message) | Self::DiskFull(message) => f.write_str(message),
+            Self::Offline => f.write_str("the network that it may use is not there"),
+            Self::NoPeerSource => f.write_str("it has no tracker, and no peer was named"),
+            Self::AskingTrackers => f.write_str("its trackers have not answered yet"),
+            Self::TrackerDown {
+                url,
+                message,
+                retry,
+            } => {
+                write!(f, "no tracker works: {url}: {message}")?;
+                match retry {
+                    Some(wait) => write!(f, ", asked again in {} s", wait.as_secs()),
+                    None => f.write_str(", not asked again"),
+                }
+            }
+            Self::NoPeersKnown { trackers, dht } => {
+                let trackers = count(*trackers, "tracker");
+                let dht = if *dht { ", the DHT is searched" } else { "" };
+                write!(f, "no peer is known: {trackers} answered{dht}")
+            }
+            Self::Connecting { dialling } => write!(f, "{} being dialled", are(*dialling, "peer")),
+            Self::PeersUnreachable { tried } => {
+                let tried = count(*tried, "host");
+                write!(f, "no peer can be reached: {tried} tried in vain")
+            }
+            Self::NoMetadata { connected, having } => write!(
+                f,
+                "none of {} has given the metadata yet ({having} say that they have it)",
+                count(*connected, "peer")
+            ),
+            Self::NoWantedPieces { connected, missing } => write!(
+                f,
+                "none of {} has any of the {} missing",
+                count(*connected, "peer"),
+                count(*missing, "piece")
+            ),
+            Self::AllChoked {
+                connected,
+                interesting,
+            } => write!(
+                f,
+                "{} connected and let us wait our turn; {interesting} have what is missing",
+                are(*connected, "peer")
+            ),
+            Self::NothingComes { unchoking } => {
+                write!(f, "{} asked and send nothing", are(*unchoking, "peer"))
+            }
+            Self::RateLimited(rate) => write!(f, "the limit of {rate} is reached"),
+        }
+    }
+}
+
+fn count(number: u32, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn are(number: u32, noun: &str) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb}", count(number, noun))
+}
+
+impl Torrent {
+    /// Why it does not download, or does no faster; `None` if it does, or has nothing to download.
+    pub(crate) fn why(&self, now: Time, config: &Config, shared: &Shared) -> Option<Why> {
+        match self.state() {
+            TorrentState::Stopped | TorrentState::Stopping => return Some(Why::Paused),
+            TorrentState::Invalid(why) => return Some(Why::Error(why)),
+            TorrentState::Faulted(fault @ StorageFault::NoSpace { .. }) => {
+                return Some(Why::DiskFull(fault.to_string()));
+            }
+            TorrentState::Faulted(fault) => return Some(Why::Error(fault.to_string())),
+            TorrentState::Metadata | TorrentState::Downloading => {}
+            TorrentState::Opening | TorrentState::Checking => return None,
+            TorrentState::Finished | TorrentState::Seeding => return None,
+        }
+        let [_, rate] = self.rates.rates(now);
+        if rate > 0 {
+            return self.limit_reached(rate, shared);
+        }
+        if !shared.is_online {
+            return Some(Why::Offline);
+        }
+        if self.peers.ready().next().is_some() {
+            Some(self.why_peers_give_nothing())
+        } else {
+            Some(self.why_no_peer(now, config))
+        }
+    }
+
+    fn limit_reached(&self, rate: u64, shared: &Shared) -> Option<Why> {
+        let limits = [self.options.limits.download, shared.limits.download];
+        let limit = limits.into_iter().flatten().min()?;
+        let reached = rate * 100 >= limit.bytes_per_second() * LIMIT_REACHED_PERCENT;
+        reached.then_some(Why::RateLimited(limit))
+    }
+
+    fn why_no_peer(&self, now: Time, config: &Config) -> Why {
+        let tried = self.candidates.failed();
+        if self.candidates.len() > 0 {
+            let dialling = self.peers.half_open();
+            return if tried == 0 {
+                Why::Connecting { dialling }
+            } else {
+                Why::PeersUnreachable { tried }
+            };
+        }
+        let trackers = self.announcer.stats();
+        let is_working = |status: &TrackerStatus| matches!(status, TrackerStatus::Working { .. });
+        let working = trackers
+            .iter()
+            .filter(|tracker| is_working(&tracker.status));
+        let working = u32::try_from(working.count()).unwrap_or(u32::MAX);
+        let dht = config.uses_dht && Discovery::Dht.allowed(self.info());
+        if working > 0 {
+            return Why::NoPeersKnown {
+                trackers: working,
+                dht,
+            };
+        }
+        let failing = trackers.iter().find_map(|tracker| match &tracker.status {
+            TrackerStatus::Failing(message) => Some((tracker, message.clone())),
+            _ => None,
+        });
+        match failing {
+            Some((tracker, message)) => Why::TrackerDown {
+                url: tracker.url.as_str().to_owned(),
+                message,
+                retry: tracker.next.map(|next| next.since(now)),
+            },
+            None if !trackers.is_empty() => Why::AskingTrackers,
+            None if dht || config.local_discovery => Why::NoPeersKnown { trackers: 0, dht },
+            None => Why::NoPeerSource,
+        }
+    }
+
+    fn why_peers_give_nothing(&self) -> Why {
+        let number = |test: fn(&Peer) -> bool| {
+            let peers = self.peers.ready().filter(|peer| test(peer));
+            u32::try_from(peers.count()).unwrap_or(u32::MAX)
+        };
+        let connected = number(|_| true);
+        let Some(pieces) = &self.pieces else {
+            let having = number(|peer| {
+                let hello = peer.hello.as_ref();
+                hello.is_some_and(|hello| hello.metadata_len.is_some())
+            });
+            return Why::NoMetadata { connected, having };
+        };
+        let interesting = number(|peer| peer.down.is_interested);
+        let unchoking = number(|peer| peer.down.is_interested && !peer.down.is_choking);
+        if interesting == 0 {
+            let missing = pieces.left();
+            Why::NoWantedPieces { connected, missing }
+        } else if unchoking == 0 {
+            Why::AllChoked {
+                connected,
+                interesting,
+            }
+        } else {
+            Why::NothingComes { unchoking }
+        }
+    }
+}
