@@ -78,6 +78,33 @@ pub struct AnnounceRequest {
     pub key: u32,
     /// The `tracker id` of this tracker's last response, if it had one.
     pub tracker_id: Option<Vec<u8>>,
+    /// What the tracker may tell others of how we connect.
+    pub encryption: AnnouncedEncryption,
+}
+
+/// Whether connections to a client are to be encrypted, as trackers over HTTP are told (an extension of Vuze's that
+/// the field has taken over): they may sort peers by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnouncedEncryption {
+    /// They cannot be.
+    #[default]
+    None,
+    /// They can be.
+    Supported,
+    /// They must be.
+    Required,
+}
+
+impl AnnouncedEncryption {
+    /// What is added to the URL of an announce.
+    pub(crate) const fn arguments(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Supported => "&supportcrypto=1",
+            // Both, as Transmission has it: trackers may know only one.
+            Self::Required => "&supportcrypto=1&requirecrypto=1",
+        }
+    }
 }
 
 impl AnnounceRequest {

@@ -66,6 +66,7 @@ pub fn announce_url(tracker: &TrackerUrl, request: &AnnounceRequest) -> String {
         let _ = write!(url, "&numwant={count}");
     }
     url.push_str("&compact=1&no_peer_id=1");
+    url.push_str(request.encryption.arguments());
     if let Some(id) = &request.tracker_id {
         push_bytes(&mut url, "&trackerid", id);
     }
@@ -275,7 +276,7 @@ mod tests {
     use riverrun_base::PeerId;
 
     use super::*;
-    use crate::announce::{AnnounceEvent, INTERVAL_MAX, INTERVAL_MIN};
+    use crate::announce::{AnnounceEvent, AnnouncedEncryption, INTERVAL_MAX, INTERVAL_MIN};
 
     fn request() -> AnnounceRequest {
         AnnounceRequest {
@@ -289,6 +290,7 @@ mod tests {
             num_want: Some(50),
             key: 0xbeef,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }
     }
 
@@ -343,6 +345,25 @@ mod tests {
         let url = announce_url(&url("http://t.example/a"), &request);
         assert!(url.contains("&event=stopped&numwant=0&"), "{url}");
         assert!(url.ends_with("&trackerid=a%20b"), "{url}");
+    }
+
+    #[test]
+    fn trackers_are_told_of_encryption_as_others_tell_them() {
+        let ends = |encryption| {
+            let request = AnnounceRequest {
+                encryption,
+                ..request()
+            };
+            let url = announce_url(&url("http://t.example/a"), &request);
+            let (_, end) = url.split_once("&no_peer_id=1").unwrap();
+            end.to_owned()
+        };
+        assert_eq!(ends(AnnouncedEncryption::None), "");
+        assert_eq!(ends(AnnouncedEncryption::Supported), "&supportcrypto=1");
+        assert_eq!(
+            ends(AnnouncedEncryption::Required),
+            "&supportcrypto=1&requirecrypto=1"
+        );
     }
 
     #[test]

@@ -21,8 +21,8 @@ mod udp;
 mod url;
 
 pub use announce::{
-    AnnounceEvent, AnnounceRequest, AnnounceResponse, INTERVAL_DEFAULT, INTERVAL_MAX, INTERVAL_MIN,
-    PEERS_MAX,
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, AnnouncedEncryption, INTERVAL_DEFAULT,
+    INTERVAL_MAX, INTERVAL_MIN, PEERS_MAX,
 };
 pub use backoff::Backoff;
 pub use failure::{InvalidReply, Retry, TrackerFailure};

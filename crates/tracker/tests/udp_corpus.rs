@@ -6,7 +6,8 @@ use std::path::Path;
 
 use riverrun_base::{InfoHash, PeerId, Time};
 use riverrun_tracker::{
-    AnnounceEvent, AnnounceRequest, TrackerFailure, UdpTracker, UdpTrackerConfig, UdpTrackerEvent,
+    AnnounceEvent, AnnounceRequest, AnnouncedEncryption, TrackerFailure, UdpTracker,
+    UdpTrackerConfig, UdpTrackerEvent,
 };
 
 /// Which action an answer has.
@@ -65,6 +66,7 @@ fn request() -> AnnounceRequest {
         num_want: Some(50),
         key: 0,
         tracker_id: None,
+        encryption: AnnouncedEncryption::None,
     }
 }
 

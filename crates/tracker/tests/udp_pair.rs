@@ -9,8 +9,8 @@ use riverrun_tracker::server::{
     ConnectionIds, Swarms, SwarmsConfig, TrustedSources, UdpHandled, UdpServer,
 };
 use riverrun_tracker::{
-    AnnounceEvent, AnnounceRequest, AnnounceResponse, ScrapeResponse, TrackerFailure, UdpTracker,
-    UdpTrackerConfig, UdpTrackerEvent,
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, AnnouncedEncryption, ScrapeResponse,
+    TrackerFailure, UdpTracker, UdpTrackerConfig, UdpTrackerEvent,
 };
 
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
@@ -111,6 +111,7 @@ impl Link {
             num_want: None,
             key: 1,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         };
         let now = self.now;
         self.client(from.ip())

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use riverrun_base::{InfoHash, InfoHashes, Rng, Time};
-use riverrun_peer::CloseReason;
+use riverrun_peer::{CloseReason, EncryptionPolicy};
 use riverrun_tracker::{
-    AnnounceEvent, AnnounceRequest, AnnounceResponse, Backoff, INTERVAL_MAX, Retry, Tiers,
-    TrackerFailure, TrackerUrl,
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, AnnouncedEncryption, Backoff, INTERVAL_MAX,
+    Retry, Tiers, TrackerFailure, TrackerUrl,
 };
 
 use super::stats::{TrackerStats, TrackerStatus};
@@ -428,6 +428,15 @@ impl Entry {
     }
 }
 
+/// What trackers are told of a policy.
+const fn announced(policy: EncryptionPolicy) -> AnnouncedEncryption {
+    match policy {
+        EncryptionPolicy::Off => AnnouncedEncryption::None,
+        EncryptionPolicy::Prefer => AnnouncedEncryption::Supported,
+        EncryptionPolicy::Require => AnnouncedEncryption::Required,
+    }
+}
+
 impl Torrent {
     pub(super) fn start_announces(&mut self, cx: &mut Cx<'_>) {
         let is_private = self.is_private();
@@ -514,6 +523,7 @@ impl Torrent {
                     num_want: Some(num_want),
                     key: cx.config.tracker_key,
                     tracker_id: entry.tracker_id.clone(),
+                    encryption: announced(cx.config.encryption),
                 },
             });
         }

@@ -318,7 +318,7 @@ mod tests {
     use riverrun_base::PeerId;
 
     use super::*;
-    use crate::announce::AnnounceRequest;
+    use crate::announce::{AnnounceRequest, AnnouncedEncryption};
     use crate::failure::TrackerFailure;
     use crate::http as client;
 
@@ -542,6 +542,7 @@ mod tests {
                 num_want,
                 key: 0,
                 tracker_id: None,
+                encryption: AnnouncedEncryption::None,
             };
             let url = client::announce_url(&"http://t.example/announce?k=1".parse().unwrap(), &request);
             let target = url.strip_prefix("http://t.example").unwrap();

@@ -160,7 +160,7 @@ mod tests {
     use riverrun_base::{PeerId, Rng};
 
     use super::*;
-    use crate::announce::AnnounceRequest;
+    use crate::announce::{AnnounceRequest, AnnouncedEncryption};
     use crate::server::SwarmsConfig;
     use crate::udp::packet::{ConnectionId, announce_request, connect_request, scrape_request};
 
@@ -184,6 +184,7 @@ mod tests {
             num_want: Some(200),
             key: 1,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use riverrun_base::PeerId;
 
 use super::*;
-use crate::announce::AnnounceEvent;
+use crate::announce::{AnnounceEvent, AnnouncedEncryption};
 use crate::udp::packet::{
     Request, push_announce_response, push_connect_response, push_counts, push_error,
     push_scrape_response,
@@ -28,6 +28,7 @@ fn request() -> AnnounceRequest {
         num_want: None,
         key: 1,
         tracker_id: None,
+        encryption: AnnouncedEncryption::None,
     }
 }
 

@@ -390,6 +390,7 @@ mod tests {
     use riverrun_base::PeerId;
 
     use super::*;
+    use crate::announce::AnnouncedEncryption;
 
     const TRANSACTION: TransactionId = TransactionId(0x0102_0304);
     const CONNECTION: ConnectionId = ConnectionId(0xa0a1_a2a3_a4a5_a6a7);
@@ -406,6 +407,7 @@ mod tests {
             num_want: None,
             key: 0x0a0b_0c0d,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use riverrun_base::{InfoHash, PeerId, Time};
 use riverrun_tracker::{
-    AnnounceEvent, AnnounceRequest, AnnounceResponse, ScrapeResponse, TrackerFailure, UdpTracker,
-    UdpTrackerConfig, UdpTrackerEvent,
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, AnnouncedEncryption, ScrapeResponse,
+    TrackerFailure, UdpTracker, UdpTrackerConfig, UdpTrackerEvent,
 };
 use riverrun_trackerd::Trackerd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -56,6 +56,7 @@ pub(crate) fn announce(port: u16, event: AnnounceEvent, left: u64) -> AnnounceRe
         num_want: None,
         key: 1,
         tracker_id: None,
+        encryption: AnnouncedEncryption::None,
     }
 }
 
