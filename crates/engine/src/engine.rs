@@ -209,7 +209,7 @@ impl EngineBuilder {
     }
 
     /// Whether peers are looked for in the local network. A proxy carries no multicast.
-    fn is_local(&self) -> bool {
+    fn has_lsd(&self) -> bool {
         self.local_discovery && self.network.proxy.is_none()
     }
 
@@ -222,7 +222,7 @@ impl EngineBuilder {
         tasks: &mut Vec<AbortHandle>,
     ) -> Option<mpsc::Sender<Vec<InfoHash>>> {
         let discovery = LocalDiscovery::new(sockets.clone(), whereabouts.clone(), conns.clone());
-        let cookie = self.is_local().then(|| rng.next_u64());
+        let cookie = self.has_lsd().then(|| rng.next_u64());
         cookie.map(|cookie| discovery.start(cookie, tasks))
     }
 
@@ -276,9 +276,13 @@ impl EngineBuilder {
         shard: &mpsc::Sender<ShardMessage>,
         rng: &mut Rng,
     ) -> (Option<DhtHandle>, Vec<AbortHandle>) {
-        let Some(config) = self.dht.clone() else {
+        let Some(mut config) = self.dht.clone() else {
             return (None, Vec::new());
         };
+        if sockets.is_proxied() {
+            // Nobody can ask us anything through a relay that has not heard of us.
+            config = config.read_only();
+        }
         let start = DhtStart {
             config,
             clock,
@@ -300,7 +304,7 @@ impl EngineBuilder {
         config.encryption = self.encryption;
         config.uses_dht = self.dht.is_some();
         config.is_local_network = self.dht.as_ref().is_some_and(DhtConfig::is_local);
-        config.local_discovery = self.is_local();
+        config.local_discovery = self.has_lsd();
         if let Some(connections) = self.connections_max {
             config.connections_max = connections;
         }

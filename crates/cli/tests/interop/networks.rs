@@ -20,6 +20,8 @@ struct World {
     scene: Scene,
     tracker: Tracker,
     _seeder: Riverrun,
+    /// Where the seeder is, with its node of the DHT.
+    seeder_addr: SocketAddr,
 }
 
 impl World {
@@ -45,13 +47,15 @@ impl World {
             &http,
         ];
         let mut seeder = Riverrun::start_in(Some(land.world_name()), &scene.dir("seeder"), &args);
-        seeder.wait_for("seeding");
+        let seeding = seeder.wait_for("seeding");
+        let seeder_addr = seeding["listen"][0].as_str().unwrap().parse().unwrap();
         tracker.wait_for_peers(1);
         Some(Self {
             land,
             scene,
             tracker,
             _seeder: seeder,
+            seeder_addr,
         })
     }
 
@@ -239,6 +243,65 @@ fn behind_a_socks_proxy_nothing_else_is_spoken_to_and_names_stay_names() {
     }
     assert!(!ended.stderr.contains("p@ss") && !ended.stderr.contains("p%40ss"));
     assert_eq!(ended.announced(), 2, "both trackers have answered");
+}
+
+#[test]
+fn utp_goes_through_a_socks_proxy() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let proxy = Proxy::start(&world.land, Kind::Socks);
+    let ended = world.get(&["--proxy", &proxy.url("socks5"), "--no-tcp"]);
+    ended.end().assert(0, &[]);
+    world.scene.assert_taken();
+    assert_nothing_astray(&world);
+    assert!(proxy.was_asked(&format!("datagram {}", world.seeder_addr)));
+    assert!(!proxy.was_asked(&format!("connect {}", world.seeder_addr)));
+}
+
+#[test]
+fn the_dht_is_asked_through_a_socks_proxy_by_a_node_known_by_name() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    // Another seeder, announced at the node of the first.
+    let (any, begins) = (format!("{WORLD}:0"), world.seeder_addr.to_string());
+    let dir = world.scene.payload.parent().to_str().unwrap();
+    let torrent = world.scene.torrent();
+    let args = [
+        "seed",
+        torrent,
+        "-o",
+        dir,
+        "--listen",
+        &any,
+        "--dht-bootstrap",
+        &begins,
+    ];
+    let home = world.scene.dir("second");
+    let mut second = Riverrun::start_in(Some(world.land.world_name()), &home, &args);
+    second.wait_for("seeding");
+    let proxy = Proxy::start(&world.land, Kind::Socks);
+    let node = format!("node.test:{}", world.seeder_addr.port());
+    let get = [
+        "get",
+        torrent,
+        "-o",
+        "taken/here",
+        "--proxy",
+        &proxy.url("socks5"),
+        "--dht-bootstrap",
+        &node,
+        // The nodes of this network have private addresses.
+        "--listen",
+        "10.77.2.2:0",
+    ];
+    let home = world.scene.home();
+    let ended = Riverrun::start_in(Some(world.land.machine_name()), &home, &get).end();
+    ended.assert(0, &[]);
+    world.scene.assert_taken();
+    assert_nothing_astray(&world);
+    assert!(proxy.was_asked(&format!("datagram {node}")));
 }
 
 #[test]

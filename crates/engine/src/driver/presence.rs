@@ -16,7 +16,7 @@ use super::conn::ConnContext;
 use super::identity::draw_peer_id;
 use super::listen;
 use super::shard::ShardMessage;
-use super::socket::{Changes, Listening, Sockets};
+use super::socket::{Changes, Listening, RelayEnd, Sockets};
 use super::udp::{self, Datagrams, Received, Speakers, UdpPort};
 use super::utp::{UtpPort, UtpPorts};
 use crate::error::StartError;
@@ -25,6 +25,15 @@ use crate::transports::Transports;
 
 /// How long to wait before listening is tried again where it did not work: somebody else has the port.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
+
+/// How long a proxy has to make ready for datagrams.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A proxy that relays no datagrams, or no more, is asked again after this; then after twice as long each time.
+const RELAY_RETRY: Duration = Duration::from_secs(2);
+
+/// It is asked this often at least: it may have been restarted.
+const RELAY_RETRY_MAX: Duration = Duration::from_mins(5);
 
 /// Where the engine listens now, and whether it can be reached at all.
 #[derive(Clone, Debug)]
@@ -72,6 +81,18 @@ pub(crate) struct Presence {
     rng: Rng,
     /// Listening did not work the last time.
     failed: bool,
+    relay: RelayState,
+}
+
+/// The way for datagrams through a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RelayState {
+    /// There is to be none.
+    Unwanted,
+    /// It is to be asked for, after a while.
+    Wanted(Duration),
+    /// It is there.
+    Open,
 }
 
 impl Presence {
@@ -83,7 +104,14 @@ impl Presence {
         clock: Clock,
         rng: Rng,
     ) -> Result<Self, StartError> {
+        let has_datagrams = transports.has_utp() || dht.is_some();
+        let relay = if sockets.has_relay() && has_datagrams {
+            RelayState::Wanted(Duration::ZERO)
+        } else {
+            RelayState::Unwanted
+        };
         let mut presence = Self {
+            relay,
             whereabouts: Whereabouts::new(sockets.state()),
             sockets,
             listeners: Vec::new(),
@@ -164,8 +192,38 @@ impl Presence {
                     self.move_on(&conns).await;
                 }
                 () = tokio::time::sleep(LISTEN_RETRY), if self.failed => self.listen(&conns).await,
+                relay = ask_for_relay(&self.sockets, self.relay) => self.open_relay(relay),
+                _ = accepting.join_next(), if self.relay == RelayState::Open => self.close_relay(),
             }
         }
+    }
+
+    /// Datagrams go by a relay from now on, if there is one.
+    fn open_relay(&mut self, relay: io::Result<RelayEnd>) {
+        let opened = relay.and_then(|RelayEnd { socket, control }| {
+            let port = UdpPort::relayed(socket, self.sockets.clone(), control)?;
+            self.open_port(port);
+            Ok(())
+        });
+        if let Err(error) = opened {
+            let waited = match self.relay {
+                RelayState::Wanted(wait) => wait,
+                _ => Duration::ZERO,
+            };
+            tracing::info!(%error, "the proxy relays no datagrams: no uTP, no DHT");
+            self.relay = RelayState::Wanted((waited * 2).clamp(RELAY_RETRY, RELAY_RETRY_MAX));
+            return;
+        }
+        self.relay = RelayState::Open;
+        let ports = self.ports.iter().map(|(port, _)| port.clone());
+        self.datagrams.set(ports.collect());
+    }
+
+    /// The relay is no more.
+    fn close_relay(&mut self) {
+        self.utp.clear();
+        self.datagrams.set(Vec::new());
+        self.relay = RelayState::Wanted(RELAY_RETRY);
     }
 
     /// Begins to accept connections.
@@ -186,6 +244,9 @@ impl Presence {
     /// Where we were is gone: there is nothing left there, and all begins anew where we are now, if anywhere.
     async fn move_on(&mut self, conns: &ConnContext) {
         self.whereabouts.set_addrs(Vec::new());
+        if self.relay != RelayState::Unwanted {
+            self.relay = RelayState::Wanted(Duration::ZERO);
+        }
         self.utp.clear();
         self.datagrams.set(Vec::new());
         // Peers may hold connections of before until they time out, and refuse a second one to the same id.
@@ -220,6 +281,17 @@ impl Presence {
             }
         }
     }
+}
+
+/// Asks the proxy for a relay, when it is time to; else waits for ever.
+async fn ask_for_relay(sockets: &Sockets, state: RelayState) -> io::Result<RelayEnd> {
+    let RelayState::Wanted(wait) = state else {
+        return std::future::pending().await;
+    };
+    tokio::time::sleep(wait).await;
+    tokio::time::timeout(RELAY_TIMEOUT, sockets.relay())
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn tell(conns: &ConnContext, inputs: Vec<Input>) {

@@ -32,7 +32,7 @@ use self::web::WebClients;
 use super::web::Reach;
 use crate::network::{NetworkOptions, NetworkState, Proxy, ProxyKind};
 
-pub(crate) use self::datagrams::Datagrams;
+pub(crate) use self::datagrams::{Datagrams, RelayEnd, unwrap as unwrap_relayed};
 pub(crate) use self::multicast::Stand;
 pub(crate) use self::web::{ClientError, TIMEOUT as HTTP_TIMEOUT};
 
@@ -378,19 +378,36 @@ impl Sockets {
 
     /// A socket for datagrams to a family, through the proxy if there is one.
     pub(crate) async fn datagrams_to(&self, family: Family) -> io::Result<Datagrams> {
-        let Some(proxy) = &self.inner.options.proxy else {
+        if !self.is_proxied() {
             return self.datagrams(family.any_port()).map(Datagrams::Straight);
-        };
-        if proxy.kind == ProxyKind::Http {
-            return Err(proxy::no_datagrams());
         }
+        let RelayEnd { socket, control } = self.relay().await?;
+        Ok(Datagrams::Relayed(Box::new(Relay::new(socket, control))))
+    }
+
+    /// Whether everything goes by a proxy that may relay datagrams.
+    pub(crate) fn has_relay(&self) -> bool {
+        let proxy = self.inner.options.proxy.as_ref();
+        proxy.is_some_and(|proxy| proxy.kind == ProxyKind::Socks5)
+    }
+
+    /// Has the proxy relay datagrams.
+    pub(crate) async fn relay(&self) -> io::Result<RelayEnd> {
+        let proxy = self.inner.options.proxy.as_ref();
+        let proxy = proxy.filter(|proxy| proxy.kind == ProxyKind::Socks5);
+        let proxy = proxy.ok_or_else(proxy::no_datagrams)?;
         let mut control = self.connect_proxy(proxy).await?;
         let port = proxy::associate(&mut control, proxy).await?;
         // The relay's address as it names it is often one of its own network, and where we were sent is the proxy.
         let relay = SocketAddr::new(control.peer_addr()?.ip(), port);
         let socket = self.bind_datagrams(Family::of(&relay).any_port())?;
         socket.connect(relay).await?;
-        Ok(Datagrams::Relayed(Box::new(Relay::new(socket, control))))
+        Ok(RelayEnd { socket, control })
+    }
+
+    /// A datagram as a relay wants it.
+    pub(crate) fn wrap(&self, bytes: &[u8], to: SocketAddr) -> Vec<u8> {
+        datagrams::wrap(bytes, &self.inner.names.target(to))
     }
 
     /// Sends a datagram by a socket that was made here.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use tokio::io::AsyncReadExt as _;
 use tokio::io::{Interest, Ready};
-use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::conn::ConnContext;
 use super::listen::canonical;
+use super::socket::{Family, Sockets, unwrap_relayed};
 use super::utp::UtpPort;
 
 /// How many datagrams wait for the DHT's task. More are lost, as in any full queue on their way.
@@ -48,6 +50,23 @@ pub(crate) struct UdpPort {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    relay: Option<Relay>,
+}
+
+/// What there is to know of a socket that leads to the relay of a proxy.
+#[derive(Debug)]
+struct Relay {
+    /// What wraps datagrams.
+    sockets: Sockets,
+    /// The relay lasts as long as this.
+    control: Mutex<TcpStream>,
+}
+
+impl Relay {
+    /// Waits for its end. A proxy has nothing to say but that.
+    async fn ended(&self) {
+        let _ = self.control.lock().await.read_u8().await;
+    }
 }
 
 impl UdpPort {
@@ -62,7 +81,35 @@ impl UdpPort {
             socket,
             state,
             local,
+            relay: None,
         })
+    }
+
+    /// A socket that leads to a relay of a proxy. From where that sends is not known here.
+    pub(crate) fn relayed(
+        socket: UdpSocket,
+        sockets: Sockets,
+        control: TcpStream,
+    ) -> io::Result<Self> {
+        let control = Mutex::new(control);
+        Ok(Self {
+            local: Family::V4.any_port(),
+            relay: Some(Relay { sockets, control }),
+            ..Self::new(socket)?
+        })
+    }
+
+    /// Waits until nothing can come any more: for ever, but with a relay.
+    async fn ended(&self) {
+        match &self.relay {
+            Some(relay) => relay.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether datagrams to a peer can be sent. A relay may reach both families.
+    pub(crate) const fn reaches(&self, peer: SocketAddr) -> bool {
+        self.relay.is_some() || self.local.is_ipv4() == peer.is_ipv4()
     }
 
     /// Where it is bound.
@@ -72,7 +119,11 @@ impl UdpPort {
 
     /// How many datagrams of one size may be sent at once.
     pub(crate) fn segments_max(&self) -> usize {
-        self.state.max_gso_segments()
+        match self.relay {
+            // Each has a head of its own.
+            Some(_) => 1,
+            None => self.state.max_gso_segments(),
+        }
     }
 
     /// Sends datagrams of `segment_len` bytes each, the last perhaps shorter, from an address of ours if that
@@ -84,6 +135,12 @@ impl UdpPort {
         bytes: &[u8],
         segment_len: usize,
     ) -> Sent {
+        if let Some(relay) = &self.relay {
+            return match self.socket.try_send(&relay.sockets.wrap(bytes, to)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
+                _ => Sent::Gone,
+            };
+        }
         let transmit = Transmit {
             destination: to,
             ecn: None,
@@ -231,8 +288,15 @@ impl Drop for Speakers {
     }
 }
 
-/// Hands on what comes, for ever. The task is aborted with its engine.
+/// Hands on what comes, until a relay ends; without one for ever. The task is aborted with its engine.
 pub(crate) async fn serve(udp: Arc<UdpPort>, speakers: Speakers) {
+    tokio::select! {
+        () = udp.ended() => tracing::info!("the proxy relays no more datagrams"),
+        () = receive_all(&udp, &speakers) => {}
+    }
+}
+
+async fn receive_all(udp: &UdpPort, speakers: &Speakers) {
     let mut batch = ReadBatch::new();
     let mut writes = false;
     loop {
@@ -248,7 +312,7 @@ pub(crate) async fn serve(udp: Arc<UdpPort>, speakers: Speakers) {
                 continue;
             }
         };
-        match ready.and_then(|ready| read(&udp, ready, &mut batch, &speakers)) {
+        match ready.and_then(|ready| read(udp, ready, &mut batch, speakers)) {
             Ok(ready) if ready.is_writable() => {
                 // Whoever finds the kernel full again says so again.
                 writes = false;
@@ -277,11 +341,38 @@ fn read(
             break;
         }
         for arrived in batch.arrived() {
-            speakers.hand_on(&arrived);
+            match &udp.relay {
+                Some(relay) => unpack(&arrived, &relay.sockets, speakers),
+                None => speakers.hand_on(&arrived),
+            }
         }
     }
     Ok(ready)
 }
+
+/// Hands on what a relay has put together.
+fn unpack(arrived: &Arrived<'_>, sockets: &Sockets, speakers: &Speakers) {
+    for (from, bytes) in arrived.datagrams().filter_map(unwrap_relayed) {
+        let from = canonical(from);
+        // An answer may come from a node that is known by its name only; which one it is of, the DHT can tell.
+        let peers = if bytes.ends_with(DHT_RESPONSE_END) {
+            sockets.aliases(from)
+        } else {
+            vec![from]
+        };
+        for peer in peers {
+            speakers.hand_on(&Arrived {
+                peer,
+                to: None,
+                bytes,
+                stride: bytes.len().max(1),
+            });
+        }
+    }
+}
+
+/// The last of the keys of a response (BEP 5): `y` is `r`.
+const DHT_RESPONSE_END: &[u8] = b"1:y1:re";
 
 /// Room for what one system call reads.
 pub(crate) struct ReadBatch {

@@ -39,8 +39,7 @@ impl UtpPorts {
 
     fn find(&self, peer: SocketAddr) -> Option<Arc<UtpPort>> {
         let ports = self.ports.read().unwrap_or_else(PoisonError::into_inner);
-        let same_family = |port: &&Arc<UtpPort>| port.local_addr().is_ipv4() == peer.is_ipv4();
-        ports.iter().find(same_family).cloned()
+        ports.iter().find(|port| port.udp.reaches(peer)).cloned()
     }
 
     /// Dials a peer.

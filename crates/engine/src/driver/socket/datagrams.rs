@@ -26,6 +26,15 @@ pub(crate) enum Datagrams {
     Relayed(Box<Relay>),
 }
 
+/// Our end of a relay of datagrams.
+#[derive(Debug)]
+pub(crate) struct RelayEnd {
+    /// Connected to the relay, so that datagrams from elsewhere are not received.
+    pub(crate) socket: UdpSocket,
+    /// The relay lasts as long as this.
+    pub(crate) control: TcpStream,
+}
+
 /// Datagrams wrapped for a proxy.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -47,11 +56,7 @@ impl Relay {
     }
 
     async fn send_to(&self, bytes: &[u8], target: &Target) -> io::Result<()> {
-        // Two reserved bytes, and: not a fragment.
-        let mut datagram = vec![0, 0, 0];
-        target.write_to(&mut datagram);
-        datagram.extend(bytes);
-        self.socket.send(&datagram).await.map(drop)
+        self.socket.send(&wrap(bytes, target)).await.map(drop)
     }
 
     async fn receive(&self, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
@@ -76,8 +81,18 @@ impl Relay {
     }
 }
 
+/// Puts a relay's head before a datagram.
+pub(super) fn wrap(bytes: &[u8], target: &Target) -> Vec<u8> {
+    let mut datagram = Vec::with_capacity(HEAD_BYTES_MAX + bytes.len());
+    // Two reserved bytes, and: not a fragment.
+    datagram.extend([0, 0, 0]);
+    target.write_to(&mut datagram);
+    datagram.extend(bytes);
+    datagram
+}
+
 /// Takes a relay's head off a datagram. Senders that a relay names instead of addressing are unknown to us.
-fn unwrap(datagram: &[u8]) -> Option<(SocketAddr, &[u8])> {
+pub(crate) fn unwrap(datagram: &[u8]) -> Option<(SocketAddr, &[u8])> {
     let rest = datagram.strip_prefix(&[0, 0, 0])?;
     let (kind, rest) = rest.split_first()?;
     let (ip, rest) = match kind {

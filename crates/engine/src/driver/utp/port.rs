@@ -62,10 +62,6 @@ impl UtpPort {
         })
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.udp.local_addr()
-    }
-
     /// Dials a peer; it has answered when this returns.
     pub(crate) async fn dial(self: &Arc<Self>, peer: SocketAddr) -> io::Result<UtpStream> {
         let link = {
