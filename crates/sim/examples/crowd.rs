@@ -1,5 +1,5 @@
 //! A flash crowd, measured: `cargo run --release -p riverrun-sim --example crowd -- peers=1000 pieces=100 blocks=16
-//! neighbours=50 slots=8 seed=1 latency=10 tcp=1 super=0 up=1000000 down=1000000 seedup=1000000`. Time it from outside.
+//! neighbours=50 slots=8 seed=1 latency=10 tcp=1 super=0 up=1000000 down=1000000 seedup=1000000 trace=0`. Time it from outside.
 #![expect(
     clippy::print_stdout,
     reason = "an example prints what it has measured"
@@ -51,6 +51,7 @@ fn main() {
     if number("tcp", 1) == 0 {
         config.tcp = None;
     }
+    config.trace = number("trace", 0) > 0;
     config.trackers[0][0].latency = Duration::from_millis(number("latency", 10).into());
     let mut world = World::new(config);
     let content = world.add_content(Content::tokens(pieces, blocks));
@@ -104,5 +105,5 @@ fn main() {
     let step = (recording.seconds.len() / 16).max(1);
     let uses: Vec<String> = recording.seconds.iter().step_by(step).map(use_of).collect();
     println!("uplinks used, every {step} s: {}", uses.join(" "));
-    println!("{counts:?}");
+    println!("{counts:?} {}", world.trace_hash().unwrap_or_default());
 }

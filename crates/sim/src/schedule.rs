@@ -52,10 +52,28 @@ impl PartialOrd for Entry {
     }
 }
 
+/// How long a slot of the ring is, in bits of microseconds: about a millisecond.
+const SLOT_BITS: u32 = 10;
+/// How many slots there are, a power of two: the ring sees four seconds ahead, which is as far as most things are planned.
+const SLOTS: u64 = 4096;
+
 /// Everything that will happen: by time, and what was planned first comes first.
+///
+/// A heap of all of it would be as large as the world, and each look into it would miss the processor's caches. So only
+/// the slot that is due is a heap, the next few seconds lie about unsorted by slots, and what comes later is in a heap
+/// of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    heap: BinaryHeap<Entry>,
+    /// The slot that is due, and what was planned for before it. Empty only if everything is.
+    near: BinaryHeap<Entry>,
+    /// The number of that slot.
+    at_slot: u64,
+    /// The slots after it, each at its number modulo their count; made when it is needed.
+    ring: Vec<Vec<Entry>>,
+    /// How many entries are in the ring.
+    in_ring: usize,
+    /// What is beyond the ring.
+    far: BinaryHeap<Entry>,
     sequence: u64,
 }
 
@@ -63,16 +81,73 @@ impl Schedule {
     pub(crate) fn add(&mut self, at: Time, what: What) {
         self.sequence += 1;
         let sequence = self.sequence;
-        self.heap.push(Entry { at, sequence, what });
+        let entry = Entry { at, sequence, what };
+        let slot = slot_of(at);
+        if self.near.is_empty() {
+            // Nothing else is planned.
+            self.at_slot = slot;
+        }
+        if slot <= self.at_slot {
+            self.near.push(entry);
+        } else if slot - self.at_slot < SLOTS {
+            self.put_in_ring(entry);
+        } else {
+            self.far.push(entry);
+        }
     }
 
     pub(crate) fn next_time(&self) -> Option<Time> {
-        self.heap.peek().map(|entry| entry.at)
+        self.near.peek().map(|entry| entry.at)
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Time, What)> {
-        self.heap.pop().map(|entry| (entry.at, entry.what))
+        let entry = self.near.pop()?;
+        if self.near.is_empty() {
+            self.open_next_slot();
+        }
+        Some((entry.at, entry.what))
     }
+
+    fn put_in_ring(&mut self, entry: Entry) {
+        if self.ring.is_empty() {
+            self.ring.resize_with(place_of(SLOTS - 1) + 1, Vec::new);
+        }
+        self.in_ring += 1;
+        self.ring[place_of(slot_of(entry.at))].push(entry);
+    }
+
+    /// Goes on to the next slot in which there is something, if there is any.
+    fn open_next_slot(&mut self) {
+        let far = self.far.peek().map(|entry| slot_of(entry.at));
+        if self.in_ring > 0 {
+            // Whatever is far away is behind all of the ring: it may come in on the way, and not be due.
+            while self.ring[place_of(self.at_slot)].is_empty() {
+                self.at_slot += 1;
+            }
+        } else if let Some(far) = far {
+            self.at_slot = far;
+        } else {
+            return;
+        }
+        while let Some(entry) = self.far.peek().copied()
+            && slot_of(entry.at) - self.at_slot < SLOTS
+        {
+            self.far.pop();
+            self.put_in_ring(entry);
+        }
+        // Its room goes with it: else every slot would come to have room for the fullest of all.
+        let slot = std::mem::take(&mut self.ring[place_of(self.at_slot)]);
+        self.in_ring -= slot.len();
+        self.near = BinaryHeap::from(slot);
+    }
+}
+
+const fn slot_of(at: Time) -> u64 {
+    at.as_micros() >> SLOT_BITS
+}
+
+const fn place_of(slot: u64) -> usize {
+    (slot % SLOTS) as usize
 }
 
 /// Things that wait for their time, named by a number that is used again.
@@ -115,17 +190,78 @@ impl<T> Waiting<T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_earliest_comes_first_and_equals_in_their_order() {
+    fn len(schedule: &Schedule) -> usize {
+        schedule.near.len() + schedule.in_ring + schedule.far.len()
+    }
+
+    fn order(planned: &[(u64, u32)]) -> Vec<(u64, u32)> {
         let mut schedule = Schedule::default();
-        for (secs, host) in [(3, 0), (1, 1), (2, 2), (1, 3)] {
-            schedule.add(Time::from_secs(secs), What::Wake(HostId(host)));
+        for (millis, host) in planned {
+            schedule.add(Time::from_millis(*millis), What::Wake(HostId(*host)));
         }
+        assert_eq!(len(&schedule), planned.len());
         let mut order = Vec::new();
         while let Some((at, What::Wake(host))) = schedule.pop() {
-            order.push((at.as_micros() / 1_000_000, host.0));
+            order.push((at.as_micros() / 1000, host.0));
         }
-        assert_eq!(order, [(1, 1), (1, 3), (2, 2), (3, 0)]);
+        order
+    }
+
+    #[test]
+    fn the_earliest_comes_first_and_equals_in_their_order() {
+        let planned = [(3000, 0), (1000, 1), (2000, 2), (1000, 3)];
+        assert_eq!(
+            order(&planned),
+            [(1000, 1), (1000, 3), (2000, 2), (3000, 0)]
+        );
+    }
+
+    #[test]
+    fn what_is_far_away_waits_for_its_turn() {
+        let planned = [
+            (9_000_000, 0),
+            (4_000, 1),
+            (10_000, 2),
+            (0, 3),
+            (9_000_000, 4),
+        ];
+        let expected = [
+            (0, 3),
+            (4_000, 1),
+            (10_000, 2),
+            (9_000_000, 0),
+            (9_000_000, 4),
+        ];
+        assert_eq!(order(&planned), expected);
+    }
+
+    #[test]
+    fn it_is_in_order_while_more_is_planned() {
+        let mut rng = riverrun_base::Rng::new(1);
+        let mut schedule = Schedule::default();
+        let mut plain = std::collections::BTreeSet::new();
+        let mut now = Time::ZERO;
+        let mut number = 0;
+        for _ in 0..50_000 {
+            // Three in four are planned, then three in four are taken: it grows and shrinks.
+            let grows = number % 8_000 < 4_000;
+            if rng.below(4) < if grows { 3 } else { 1 } {
+                let reach = [1, 5_000, 3_000_000, 100_000_000][rng.below(4)];
+                let wait = u64::try_from(rng.below(reach)).unwrap();
+                let at = now + std::time::Duration::from_micros(wait);
+                schedule.add(at, What::Pending(number));
+                plain.insert((at, number));
+                number += 1;
+            } else {
+                let first = plain
+                    .pop_first()
+                    .map(|(at, number)| (at, What::Pending(number)));
+                assert_eq!(schedule.next_time(), first.map(|(at, _)| at));
+                assert_eq!(schedule.pop(), first);
+                now = first.map_or(now, |(at, _)| at);
+            }
+            assert_eq!(len(&schedule), plain.len());
+        }
     }
 
     #[test]

@@ -76,7 +76,9 @@ struct Log {
 /// How much has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events of the world.
+    /// Events of the world: each is one thing whose time has come, that is something that arrives at one end of a
+    /// connection (a message with all it carries, a block, a chunk of bytes), a block that has left an uplink, room in a
+    /// transport's window, a timer, an answer of a disk or a tracker, or somebody's action.
     pub events: u64,
     /// Inputs and timeouts of shards.
     pub inputs: u64,
