@@ -100,7 +100,7 @@ impl Choker {
         let displaced = match policy {
             Policy::Reciprocate { grace_bytes } => {
                 displaced(&ranked[..held], &waiting[free..], |peer| {
-                    peer.taken_bytes >= grace_bytes && Some(peer.conn) != self.optimistic
+                    self.may_lose(peer, grace_bytes)
                 })
             }
             Policy::Rotate { .. } => Vec::new(),
@@ -124,6 +124,37 @@ impl Choker {
         changes.extend(winners.map(|conn| Change::Unchoke(conn, SlotReason::GivesMost)));
         self.schedule(now, waiting.len() > free || ranked.len() > slots, rounds);
         changes
+    }
+
+    /// Whether [`Choker::fill`] would change no slot, of which only those who hold one have to be looked at: that is so
+    /// for nearly every input of a busy torrent. `waiting` is how many others are interested.
+    pub(crate) fn is_settled(
+        &self,
+        holders: &[Applicant],
+        waiting: usize,
+        slots: usize,
+        policy: Policy,
+    ) -> bool {
+        if waiting == 0 {
+            return holders.len() <= slots;
+        }
+        let all_in_use = holders.len() == slots && holders.iter().all(|peer| peer.is_interested);
+        let is_safe = |peer: &Applicant| match policy {
+            Policy::Reciprocate { grace_bytes } => !self.may_lose(peer, grace_bytes),
+            Policy::Rotate { .. } => true,
+        };
+        all_in_use && holders.iter().all(is_safe)
+    }
+
+    /// What is left to do of [`Choker::fill`] if all is settled.
+    pub(crate) fn keep(&mut self, now: Time, waiting: usize, rounds: Rounds) {
+        self.schedule(now, waiting > 0, rounds);
+    }
+
+    /// Whether a peer has had its chance to give, and gave nothing.
+    fn may_lose(&self, peer: &Applicant, grace_bytes: u64) -> bool {
+        let had_chance = peer.taken_bytes >= grace_bytes && Some(peer.conn) != self.optimistic;
+        peer.given_bytes == 0 && had_chance
     }
 
     /// Takes slots away from some and gives them to others. To be called when a round is due.
@@ -229,12 +260,9 @@ fn waiting(applicants: &[Applicant]) -> Vec<Applicant> {
 fn displaced(
     holding: &[Applicant],
     waiting: &[Applicant],
-    had_chance: impl Fn(&Applicant) -> bool,
+    may_lose: impl Fn(&Applicant) -> bool,
 ) -> Vec<(ConnKey, ConnKey)> {
-    let losers = holding
-        .iter()
-        .rev()
-        .filter(|peer| peer.given_bytes == 0 && had_chance(peer));
+    let losers = holding.iter().rev().filter(|peer| may_lose(peer));
     let winners = waiting
         .iter()
         .filter(|peer| peer.given_bytes > 0 && !peer.is_drain);

@@ -85,7 +85,7 @@ impl Torrent {
     /// The first list of peers is dialled in one burst: most addresses are dead, and nothing else is to do.
     fn half_open_max(&self, cx: &Cx<'_>) -> u32 {
         let usual = cx.config.half_open_per_torrent_max;
-        if self.peers.ready().next().is_none() {
+        if self.peers.none_ready() {
             usual.max(cx.config.dial_burst)
         } else {
             usual
@@ -379,10 +379,8 @@ impl Torrent {
         let addr = peer.listen_addr().filter(|_| peer.is_outgoing || was_up);
         // A second connection to the same peer may be left.
         let is_last = |addr: &SocketAddr| {
-            !self
-                .peers
-                .iter()
-                .any(|other| other.conn != conn && other.listen_addr() == Some(*addr))
+            let mut same_ip = self.peers.iter().filter(|p| p.addr.ip() == addr.ip());
+            !same_ip.any(|other| other.conn != conn && other.listen_addr() == Some(*addr))
         };
         if let Some(addr) = addr.filter(is_last) {
             let end = match why {

@@ -266,6 +266,11 @@ impl Up {
         }
     }
 
+    /// Whether it would take a slot.
+    const fn waits_for_slot(&self) -> bool {
+        self.is_interested && !self.is_unchoked
+    }
+
     /// Whether it waits for blocks from us.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.wants.is_empty() || !self.reading.is_empty()
@@ -293,9 +298,16 @@ pub(crate) struct Peers {
     /// Peers that are left alone until a time.
     pub(crate) waits: BTreeSet<(Time, ConnKey)>,
     half_open: u32,
+    /// How many have both handshakes through.
+    ready: usize,
+    /// Those that we unchoke.
+    unchoked: BTreeSet<ConnKey>,
+    /// How many others are interested in us.
+    waiting: usize,
 }
 
 impl Peers {
+    /// Puts in a new one, which has no slot and wants none yet.
     pub(crate) fn insert(&mut self, peer: Peer) {
         self.half_open += u32::from(peer.hello.is_none() && peer.is_outgoing);
         self.map.insert(peer.conn, Box::new(peer));
@@ -304,7 +316,11 @@ impl Peers {
     pub(crate) fn remove(&mut self, conn: ConnKey) -> Option<Box<Peer>> {
         let peer = self.map.remove(&conn)?;
         self.half_open -= u32::from(peer.hello.is_none() && peer.is_outgoing);
+        self.ready -= usize::from(peer.hello.is_some());
         self.hungry.remove(&conn);
+        if !self.unchoked.remove(&conn) {
+            self.waiting -= usize::from(peer.up.is_interested);
+        }
         self.waits.remove(&(peer.down.wait_until, conn));
         Some(peer)
     }
@@ -313,8 +329,54 @@ impl Peers {
     pub(crate) fn set_ready(&mut self, conn: ConnKey, hello: Box<PeerHello>) {
         if let Some(peer) = self.map.get_mut(&conn) {
             self.half_open -= u32::from(peer.hello.is_none() && peer.is_outgoing);
+            self.ready += usize::from(peer.hello.is_none());
             peer.hello = Some(hello);
         }
+    }
+
+    /// A peer says whether it is interested in us.
+    pub(crate) fn set_interested(&mut self, conn: ConnKey, interested: bool) -> Option<&mut Peer> {
+        self.change_up(conn, |up| up.is_interested = interested)
+    }
+
+    /// A peer gets a slot, or loses it.
+    pub(crate) fn set_unchoked(&mut self, conn: ConnKey, unchoked: bool) -> Option<&mut Peer> {
+        if !self.map.contains_key(&conn) {
+            return None;
+        }
+        if unchoked {
+            self.unchoked.insert(conn);
+        } else {
+            self.unchoked.remove(&conn);
+        }
+        self.change_up(conn, |up| up.is_unchoked = unchoked)
+    }
+
+    fn change_up(&mut self, conn: ConnKey, change: impl FnOnce(&mut Up)) -> Option<&mut Peer> {
+        let peer = self.map.get_mut(&conn)?;
+        self.waiting -= usize::from(peer.up.waits_for_slot());
+        change(&mut peer.up);
+        self.waiting += usize::from(peer.up.waits_for_slot());
+        Some(peer)
+    }
+
+    /// Those that have a slot, in the order of their keys.
+    pub(crate) fn unchoked(&self) -> impl Iterator<Item = &Peer> {
+        self.unchoked.iter().filter_map(|conn| self.get(*conn))
+    }
+
+    /// How many are interested and have no slot.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Panics if what is counted along the way is not what counting finds.
+    pub(crate) fn check_counts(&self) {
+        let unchoked = self.iter().filter(|peer| peer.up.is_unchoked);
+        assert!(unchoked.map(|peer| &peer.conn).eq(&self.unchoked));
+        let waiting = self.iter().filter(|peer| peer.up.waits_for_slot());
+        assert_eq!(waiting.count(), self.waiting);
+        assert_eq!(self.ready().count(), self.ready);
     }
 
     pub(crate) fn get(&self, conn: ConnKey) -> Option<&Peer> {
@@ -349,6 +411,11 @@ impl Peers {
     /// Those that were dialled and have not come up.
     pub(crate) const fn half_open(&self) -> u32 {
         self.half_open
+    }
+
+    /// Whether there is nobody whose handshakes are through.
+    pub(crate) const fn none_ready(&self) -> bool {
+        self.ready == 0
     }
 
     /// Those whose handshakes are through.

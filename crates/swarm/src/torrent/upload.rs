@@ -29,10 +29,9 @@ const DRAIN_TIMES: f64 = 1.5;
 
 impl Torrent {
     pub(super) fn interested(&mut self, cx: &mut Cx<'_>, conn: ConnKey, interested: bool) {
-        let Some(peer) = self.peers.get_mut(conn) else {
+        if self.peers.set_interested(conn, interested).is_none() {
             return;
-        };
-        peer.up.is_interested = interested;
+        }
         self.fill_slots(cx);
         if interested {
             self.allow_fast(cx, conn);
@@ -46,12 +45,33 @@ impl Torrent {
         if !self.life.is_running() {
             return;
         }
-        let (slots, policy) = (self.slots(cx), self.policy());
+        let (slots, policy, rounds) = (self.slots(cx), self.policy(), cx.config.rounds());
+        let holders: Vec<_> = self.peers.unchoked().map(|p| self.applicant(p)).collect();
+        let waiting = self.peers.waiting();
+        if self.choker.is_settled(&holders, waiting, slots, policy) {
+            self.check_settled(cx, slots, policy);
+            self.choker.keep(cx.now, waiting, rounds);
+            return;
+        }
         let applicants = self.applicants();
-        let changes = self
-            .choker
-            .fill(cx.now, &applicants, slots, policy, cx.config.rounds());
+        let changes = self.choker.fill(cx.now, &applicants, slots, policy, rounds);
         self.apply(cx, &changes);
+    }
+
+    /// In debug builds: that a look at every peer would have come to the same.
+    fn check_settled(&self, cx: &Cx<'_>, slots: usize, policy: Policy) {
+        debug_assert!(
+            self.choker
+                .clone()
+                .fill(
+                    cx.now,
+                    &self.applicants(),
+                    slots,
+                    policy,
+                    cx.config.rounds()
+                )
+                .is_empty()
+        );
     }
 
     /// Reconsiders all slots, if that is due.
@@ -96,10 +116,9 @@ impl Torrent {
 
     fn choke(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
         self.let_finish(cx, conn);
-        let Some(peer) = self.peers.get_mut(conn) else {
+        let Some(peer) = self.peers.set_unchoked(conn, false) else {
             return;
         };
-        peer.up.is_unchoked = false;
         // The connection refuses what waits; what is being read for it comes to nothing.
         let up = &mut peer.up;
         up.wants.retain(|span| up.allowed.contains(&span.piece));
@@ -130,10 +149,9 @@ impl Torrent {
     }
 
     fn unchoke(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
-        let Some(peer) = self.peers.get_mut(conn) else {
+        let Some(peer) = self.peers.set_unchoked(conn, true) else {
             return;
         };
-        peer.up.is_unchoked = true;
         peer.up.unchoked_at = Some(cx.now);
         peer.up.turn_bytes = 0;
         self.suggest(cx, conn);
@@ -309,6 +327,7 @@ impl Torrent {
 
     /// Panics if there are more slots given than there are.
     pub(super) fn check_upload(&self, config: &Config) {
+        self.peers.check_counts();
         let unchoked = self.peers.iter().filter(|peer| peer.up.is_unchoked).count();
         let max = match config.unchoke_slots {
             UnchokeSlots::Auto => SLOTS_USUAL,
