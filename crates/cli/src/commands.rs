@@ -3,6 +3,7 @@
 mod completions;
 mod create;
 mod demo;
+mod dht;
 mod edit;
 mod get;
 mod magnet;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Seed(Box<seed::Seed>),
     /// Run a tracker until Ctrl-C
     Tracker(tracker::Tracker),
+    /// Ask the distributed hash table, store in it, or be a node of it
+    Dht(Box<dht::Dht>),
     /// Watch a folder spread from one peer to all, on this machine
     Demo(demo::Demo),
     /// Run a swarm under a virtual clock, and see what comes of it
@@ -62,6 +65,7 @@ pub(crate) fn run(command: Command, around: &Surroundings, screen: &mut Screen) 
         Command::Get(args) => get::run(&args, around, screen),
         Command::Seed(args) => seed::run(&args, around, screen),
         Command::Tracker(args) => tracker::run(&args, screen),
+        Command::Dht(args) => dht::run(&args, around, screen),
         Command::Demo(args) => demo::run(&args, around, screen),
         Command::Simulate(args) => simulate::run_command(&args, around, screen),
         Command::Completions(args) => completions::run(&args, screen),

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use riverrun_metainfo::{Magnet, Metainfo};
+use riverrun_base::InfoHashes;
+use riverrun_metainfo::{Magnet, MagnetError, Metainfo, PublisherLink};
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
@@ -28,6 +29,39 @@ pub(crate) fn read(argument: &str, around: &Surroundings) -> Outcome<Torrent> {
     let link = argument.parse::<Magnet>();
     link.map(|link| Torrent::Link(Box::new(link)))
         .map_err(|e| Failure::new(ExitCode::BadTorrent, e).about("the magnet link"))
+}
+
+/// Reads the argument if it is a link to a publisher, which names no torrent itself (BEP 46).
+pub(crate) fn read_publisher(argument: &str) -> Option<Outcome<PublisherLink>> {
+    if !is_link(argument) || argument.contains("xt=") {
+        return None;
+    }
+    match argument.parse::<PublisherLink>() {
+        Err(MagnetError::NoKey) => None,
+        link => {
+            Some(link.map_err(|e| Failure::new(ExitCode::BadTorrent, e).about("the magnet link")))
+        }
+    }
+}
+
+/// The info-hash that the argument is, in any of the forms that magnet links take. A file that happens to be named like
+/// one is meant as the file.
+pub(crate) fn parse_hashes(argument: &str, around: &Surroundings) -> Option<InfoHashes> {
+    let is_file = around.path(Path::new(argument)).exists();
+    (!is_file).then(|| hashes_of(argument)).flatten()
+}
+
+/// An info-hash in any of the forms that magnet links take.
+fn hashes_of(text: &str) -> Option<InfoHashes> {
+    let is_digest =
+        [32, 40, 64].contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let urn = if text.len() == 64 {
+        "urn:btmh:1220"
+    } else {
+        "urn:btih:"
+    };
+    let link = is_digest.then(|| format!("magnet:?xt={urn}{text}"))?;
+    link.parse::<Magnet>().ok().map(|magnet| magnet.hashes)
 }
 
 /// Reads a torrent file, or stdin for `-`.
@@ -98,5 +132,21 @@ fn with_hint(failure: Failure, bytes: &[u8]) -> Failure {
         () if starts(b"magnet:") => failure.hint("this is a magnet link: give the link itself"),
         () if start.is_empty() => failure.hint("the file is empty"),
         () => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_info_hash_is_known_in_each_of_its_forms() {
+        let v1 = "0efbab84cc74084b9716206db42fc1ad5cf2b889";
+        let v2 = "caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
+        assert_eq!(hashes_of(v1).unwrap().v1().unwrap().to_string(), v1);
+        assert_eq!(hashes_of(v2).unwrap().v2().unwrap().to_string(), v2);
+        assert!(hashes_of("D353VBGMOQEEXFYWEBW3IL6BVVOPFOEJ").is_some());
+        assert!(hashes_of("debian.torrent").is_none());
+        assert!(hashes_of(&v1[1..]).is_none());
     }
 }

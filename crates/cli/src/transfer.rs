@@ -6,7 +6,7 @@ mod select;
 mod stall;
 mod watch;
 
-pub(crate) use engine::{NetworkFlags, ReachFlags, cannot_start, start};
+pub(crate) use engine::{ListenAddr, NetworkFlags, ReachFlags, cannot_start, dht_config, start};
 pub(crate) use progress::{Progress, duration, hashes_json};
 pub(crate) use select::priorities;
 pub(crate) use watch::{Ending, Feed, SeedGoal, Watched, storage_failure, watch};

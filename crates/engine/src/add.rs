@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use riverrun_base::InfoHashes;
-use riverrun_metainfo::{Magnet, Metainfo};
+use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
 use riverrun_storage::StorageOptions;
 use riverrun_swarm::{Limits, Priority, TorrentOptions};
 
@@ -28,6 +28,7 @@ pub struct AddTorrent {
 pub(crate) enum Source {
     Metainfo(Box<Metainfo>),
     Magnet(Box<Magnet>),
+    Publisher(Box<PublisherLink>),
     Url(String),
 }
 
@@ -72,6 +73,11 @@ impl AddTorrent {
     /// From a magnet link.
     pub fn from_magnet_link(link: &str) -> Result<Self, AddError> {
         Ok(Self::from_magnet(link.parse()?))
+    }
+
+    /// From whatever torrent a publisher names now (BEP 46): looked up in the DHT when it is added.
+    pub fn from_publisher(link: PublisherLink) -> Self {
+        Self::new(Source::Publisher(Box::new(link)))
     }
 
     /// From nothing but info-hashes: peers have to come from elsewhere.

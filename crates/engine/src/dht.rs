@@ -136,9 +136,9 @@ impl DhtSearch {
         self.report
     }
 
-    /// How it went, once it is over.
-    pub const fn report_now(&self) -> Option<&Report> {
-        self.report.as_ref()
+    /// How it went; `None` before its end.
+    pub fn into_report(self) -> Option<Report> {
+        self.report
     }
 }
 
@@ -415,6 +415,11 @@ impl Listening {
             }
         }
     }
+}
+
+/// Secret bytes from the system: the key of a publisher, for example.
+pub fn draw_secret() -> [u8; 32] {
+    rand::random()
 }
 
 /// Where the state is kept in a directory.

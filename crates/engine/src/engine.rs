@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_base::{InfoHash, PeerId, Rng};
-use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PieceHashes, PieceLayers};
+use riverrun_base::{InfoHash, PeerId, Rng, Sha1Digest};
+use riverrun_dht::ItemName;
+use riverrun_metainfo::{
+    HostPort, Info, Magnet, Metainfo, PieceHashes, PieceLayers, PublisherLink,
+};
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
 use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Shard};
@@ -454,11 +457,28 @@ impl Engine {
         match source {
             Source::Metainfo(metainfo) => Ok(Known::from_metainfo(&metainfo)),
             Source::Magnet(magnet) => Ok(self.look_up_magnet(&magnet).await),
+            Source::Publisher(link) => {
+                let magnet = self.look_up_publisher(&link).await?;
+                Ok(self.look_up_magnet(&magnet).await)
+            }
             Source::Url(url) => {
                 let bytes = self.fetch(&url).await?;
                 Ok(Known::from_metainfo(&Metainfo::from_bytes(&bytes)?))
             }
         }
+    }
+
+    /// The torrent that a publisher names now.
+    async fn look_up_publisher(&self, link: &PublisherLink) -> Result<Magnet, AddError> {
+        let dht = self.inner.dht.as_ref().ok_or(AddError::NoDht)?;
+        let name = ItemName::Mutable {
+            key: link.public_key,
+            salt: link.salt.clone(),
+        };
+        let item = dht.item(name).await?;
+        let info_hash = item.and_then(|item| item.info_hash());
+        let InfoHash(bytes) = info_hash.ok_or(AddError::NotPublished)?;
+        Ok(link.torrent(Sha1Digest(bytes)))
     }
 
     /// Fetches a torrent file from the web; over IPv6 if it does not come over IPv4.

@@ -61,6 +61,12 @@ pub enum AddError {
         /// Why.
         message: String,
     },
+    /// A link to a publisher needs the DHT.
+    #[error("a link to a publisher is looked up in the DHT, which is not used")]
+    NoDht,
+    /// The publisher names no torrent that could be found.
+    #[error("no torrent of this publisher was found in the DHT")]
+    NotPublished,
     /// The engine has been shut down.
     #[error(transparent)]
     Stopped(#[from] EngineStopped),

@@ -32,7 +32,7 @@ mod transports;
 
 pub use add::AddTorrent;
 pub use authorities::{Authorities, InvalidAuthorities};
-pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch};
+pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch, draw_secret};
 pub use driver::port_map::PortMapping;
 pub use driver::tracker::TrackerClient;
 pub use engine::{Engine, EngineBuilder};
@@ -53,8 +53,7 @@ pub use riverrun_dht::{
     NodeStats, PeersQuestion, Question, Report, Signed, Stored, is_local, mutable_target,
     torrent_pointer,
 };
-pub use riverrun_metainfo::HostPort;
-pub use riverrun_metainfo::{Info, Magnet, Metainfo};
+pub use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PublisherLink};
 pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{

@@ -27,7 +27,7 @@ pub use info::{Info, InfoEdit, InfoError, MetaVersion};
 pub use layout::{
     FileSlice, Layout, LayoutError, PIECE_LEN_MAX, PIECES_MAX, Spacing, TOTAL_LEN_MAX,
 };
-pub use magnet::{Magnet, MagnetError};
+pub use magnet::{Magnet, MagnetError, PublisherLink};
 pub use metainfo::{Metainfo, MetainfoError, PieceLayerError};
 pub use path::SafePath;
 pub use piece_hashes::{AddLayerError, MissingLayer, PieceHash, PieceHashes, PieceRoot};

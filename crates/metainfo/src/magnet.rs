@@ -1,4 +1,6 @@
-//! Magnet links (BEP 9, BEP 53).
+//! Magnet links (BEP 9, BEP 46, BEP 53).
+
+mod publisher;
 
 use std::fmt::{self, Write as _};
 use std::ops::RangeInclusive;
@@ -43,7 +45,18 @@ pub enum MagnetError {
     /// It names more than one torrent.
     #[error("the link names two torrents: {0:?} is the second")]
     TwoTorrents(String),
+    /// It names no publisher (BEP 46).
+    #[error("the link has no public key (urn:btpk)")]
+    NoKey,
+    /// A public key is not 64 hexadecimal digits.
+    #[error("{0:?} is no public key")]
+    InvalidKey(String),
+    /// A salt is not hexadecimal, or longer than 64 bytes (BEP 44).
+    #[error("{0:?} is no salt: up to 64 bytes in hexadecimal")]
+    InvalidSalt(String),
 }
+
+pub use publisher::PublisherLink;
 
 /// A magnet link: what is needed to get the metadata of a torrent from peers.
 ///
@@ -114,12 +127,13 @@ struct Parameters {
     peers: Vec<HostPort>,
     nodes: Vec<HostPort>,
     select: Option<Vec<RangeInclusive<u32>>>,
+    /// Who publishes the torrent, and under which salt, in hexadecimal (BEP 46).
+    public_key: Option<[u8; 32]>,
+    salt: Option<String>,
 }
 
-impl FromStr for Magnet {
-    type Err = MagnetError;
-
-    fn from_str(text: &str) -> Result<Self, MagnetError> {
+impl Parameters {
+    fn read(text: &str) -> Result<Self, MagnetError> {
         let text = text.trim();
         if text.len() > LINK_LEN_MAX {
             return Err(MagnetError::TooLong(text.len()));
@@ -128,7 +142,7 @@ impl FromStr for Magnet {
             .split_at_checked("magnet:?".len())
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("magnet:?"));
         let (_, query) = query.ok_or(MagnetError::Scheme)?;
-        let mut read = Parameters::default();
+        let mut read = Self::default();
         for parameter in query.split('&') {
             // Links copied from HTML source have `&amp;` between parameters.
             let parameter = parameter.strip_prefix("amp;").unwrap_or(parameter);
@@ -136,8 +150,23 @@ impl FromStr for Magnet {
                 read.take(key, value)?;
             }
         }
+        Ok(read)
+    }
+}
+
+impl FromStr for Magnet {
+    type Err = MagnetError;
+
+    fn from_str(text: &str) -> Result<Self, MagnetError> {
+        let read = Parameters::read(text)?;
         let hashes = InfoHashes::new(read.v1, read.v2).ok_or(MagnetError::NoHash)?;
-        let Parameters {
+        Ok(read.into_magnet(hashes))
+    }
+}
+
+impl Parameters {
+    fn into_magnet(self, hashes: InfoHashes) -> Magnet {
+        let Self {
             name,
             trackers,
             web_seeds,
@@ -145,8 +174,8 @@ impl FromStr for Magnet {
             nodes,
             select,
             ..
-        } = read;
-        Ok(Self {
+        } = self;
+        Magnet {
             hashes,
             name,
             trackers,
@@ -154,11 +183,9 @@ impl FromStr for Magnet {
             peers,
             nodes,
             select,
-        })
+        }
     }
-}
 
-impl Parameters {
     fn take(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
         // `xt.1`, `tr.2`: the number only tells parameters with the same key apart.
         let numbered = key
@@ -168,6 +195,8 @@ impl Parameters {
         let decoded = percent_decode_str(value).decode_utf8_lossy();
         match key.as_str() {
             "xt" => self.take_topic(&decoded)?,
+            "xs" => self.take_source(&decoded)?,
+            "s" => self.salt = Some(decoded.into_owned()),
             "dn" => {
                 let spaced = value.replace('+', " ");
                 let name = percent_decode_str(&spaced).decode_utf8_lossy();
@@ -186,6 +215,18 @@ impl Parameters {
             "so" => self.select = select(&decoded).or(self.select.take()),
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Takes an exact source; those that are no public key are for other networks.
+    fn take_source(&mut self, source: &str) -> Result<(), MagnetError> {
+        let urn = source.split_at_checked("urn:btpk:".len());
+        let Some((_, key)) = urn.filter(|(urn, _)| urn.eq_ignore_ascii_case("urn:btpk:")) else {
+            return Ok(());
+        };
+        let digits = key.parse::<Sha256Digest>();
+        let Sha256Digest(key) = digits.map_err(|_| MagnetError::InvalidKey(key.to_owned()))?;
+        self.public_key = Some(key);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use riverrun_base::InfoHashes;
-use riverrun_engine::{AddError, AddTorrent, Engine, Magnet, TorrentHandle};
+use riverrun_engine::{AddError, AddTorrent, Engine, PublisherLink, TorrentHandle};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -28,7 +28,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_mins(1);
 A download that was interrupted goes on with the same command. What lies in DIR already is checked and used;
 a file that is something else is never overwritten.")]
 pub(crate) struct Get {
-    /// Torrent files, magnet links, info-hashes, URLs of torrent files, or - for a torrent on stdin
+    /// Torrent files, magnet links (to a publisher too, BEP 46), info-hashes, URLs of torrent files, or - for a torrent on stdin
     #[arg(required = true, value_name = "TORRENT")]
     sources: Vec<String>,
     /// Put the torrent's file or directory into this directory
@@ -232,6 +232,7 @@ pub(crate) fn cannot_add(error: AddError) -> Failure {
     let code = match &error {
         AddError::Metainfo(_) | AddError::Magnet(_) => ExitCode::BadTorrent,
         AddError::Fetch { .. } => ExitCode::Network,
+        AddError::NotPublished => ExitCode::NotFound,
         AddError::Read { .. } => ExitCode::Io,
         _ => ExitCode::Other,
     };
@@ -243,6 +244,7 @@ pub(crate) fn cannot_add(error: AddError) -> Failure {
 enum Source {
     Torrent(Torrent),
     Hashes(InfoHashes),
+    Publisher(Box<PublisherLink>),
     Url(String),
 }
 
@@ -252,6 +254,7 @@ impl fmt::Display for Source {
             Self::Torrent(Torrent::File(metainfo)) => f.write_str(metainfo.info.name()),
             Self::Torrent(Torrent::Link(magnet)) => magnet.hashes.primary().fmt(f),
             Self::Hashes(hashes) => hashes.primary().fmt(f),
+            Self::Publisher(link) => link.fmt(f),
             Self::Url(url) => f.write_str(url),
         }
     }
@@ -266,32 +269,20 @@ fn read_source(argument: &str, around: &Surroundings) -> Outcome<Source> {
     if is_url {
         return Ok(Source::Url(argument.to_owned()));
     }
-    // A file that happens to be named like an info-hash is meant as the file.
-    if !around.path(Path::new(argument)).exists()
-        && let Some(hashes) = parse_hashes(argument)
-    {
+    if let Some(hashes) = torrent::parse_hashes(argument, around) {
         return Ok(Source::Hashes(hashes));
     }
+    if let Some(link) = torrent::read_publisher(argument) {
+        return link.map(|link| Source::Publisher(Box::new(link)));
+    }
     torrent::read(argument, around).map(Source::Torrent)
-}
-
-/// An info-hash in any of the forms that magnet links take.
-fn parse_hashes(text: &str) -> Option<InfoHashes> {
-    let is_digest =
-        [32, 40, 64].contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    let urn = if text.len() == 64 {
-        "urn:btmh:1220"
-    } else {
-        "urn:btih:"
-    };
-    let link = is_digest.then(|| format!("magnet:?xt={urn}{text}"))?;
-    link.parse::<Magnet>().ok().map(|magnet| magnet.hashes)
 }
 
 impl Source {
     fn into_add(self, select: &[PathGlob]) -> Outcome<AddTorrent> {
         match self {
             Self::Url(url) => Ok(held_back(AddTorrent::from_url(url), select)),
+            Self::Publisher(link) => Ok(held_back(AddTorrent::from_publisher(*link), select)),
             Self::Hashes(hashes) => Ok(held_back(AddTorrent::from_info_hashes(hashes), select)),
             Self::Torrent(Torrent::Link(magnet)) => {
                 Ok(held_back(AddTorrent::from_magnet(*magnet), select))
@@ -310,21 +301,5 @@ fn held_back(add: AddTorrent, select: &[PathGlob]) -> AddTorrent {
         add
     } else {
         add.skip_all_files()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_info_hash_is_known_in_each_of_its_forms() {
-        let v1 = "0efbab84cc74084b9716206db42fc1ad5cf2b889";
-        let v2 = "caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
-        assert_eq!(parse_hashes(v1).unwrap().v1().unwrap().to_string(), v1);
-        assert_eq!(parse_hashes(v2).unwrap().v2().unwrap().to_string(), v2);
-        assert!(parse_hashes("D353VBGMOQEEXFYWEBW3IL6BVVOPFOEJ").is_some());
-        assert!(parse_hashes("debian.torrent").is_none());
-        assert!(parse_hashes(&v1[1..]).is_none());
     }
 }

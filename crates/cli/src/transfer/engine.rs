@@ -175,7 +175,7 @@ pub(crate) enum ListenAddr {
 }
 
 impl ListenAddr {
-    fn addrs(self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn addrs(self) -> impl Iterator<Item = SocketAddr> {
         let (v4, v6) = match self {
             Self::Port(port) => (
                 SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),

@@ -43,6 +43,7 @@ pub(crate) enum Demand {
 pub(crate) struct Running {
     child: Child,
     client: Client,
+    log: PathBuf,
     /// libtorrent's peer ends when this is closed.
     _stdin: Option<ChildStdin>,
     words: Option<Receiver<String>>,
@@ -84,9 +85,32 @@ impl Client {
         dir: &Path,
         home: &Path,
     ) -> Running {
+        self.run(demand, part, source, (dir, home), None)
+    }
+
+    /// Starts the client with a DHT that it enters by the node at `entry`.
+    pub(crate) fn start_with_dht(
+        self,
+        entry: &str,
+        part: Part,
+        source: &str,
+        dir: &Path,
+        home: &Path,
+    ) -> Running {
+        self.run(Demand::Any, part, source, (dir, home), Some(entry))
+    }
+
+    fn run(
+        self,
+        demand: Demand,
+        part: Part,
+        source: &str,
+        (dir, home): (&Path, &Path),
+        entry: Option<&str>,
+    ) -> Running {
         fs::create_dir_all(dir).unwrap();
         fs::create_dir_all(home).unwrap();
-        let command = match self {
+        let mut command = match self {
             Self::Aria2 => aria2(demand, part, source, dir),
             Self::Transmission => transmission(demand, part, source, dir, home),
             Self::Libtorrent => {
@@ -95,12 +119,16 @@ impl Client {
                 command
             }
         };
+        if let Some(entry) = entry {
+            self.enter_dht(&mut command, entry, home);
+        }
         self.spawn(command, home)
     }
 
     fn spawn(self, mut command: Command, home: &Path) -> Running {
         command.env("HOME", home).current_dir(home);
-        let log = fs::File::create(home.join("log")).unwrap();
+        let path = home.join("log");
+        let log = fs::File::create(&path).unwrap();
         command.stderr(log.try_clone().unwrap());
         let talks = self == Self::Libtorrent;
         command.stdin(if talks { Stdio::piped() } else { Stdio::null() });
@@ -121,9 +149,28 @@ impl Client {
         Running {
             child,
             client: self,
+            log: path,
             _stdin: stdin,
             words,
         }
+    }
+}
+
+impl Client {
+    fn enter_dht(self, command: &mut Command, entry: &str, home: &Path) {
+        match self {
+            // The last of two options counts.
+            Self::Aria2 => command
+                .arg("--enable-dht=true")
+                .arg(format!("--dht-entry-point={entry}"))
+                .arg(format!("--dht-listen-port={}", free_port()))
+                .arg(format!(
+                    "--dht-file-path={}",
+                    home.join("dht.dat").display()
+                )),
+            Self::Libtorrent => command.env("LT_PEER_DHT", entry),
+            Self::Transmission => panic!("its DHT takes no address of the loopback range"),
+        };
     }
 }
 
@@ -145,11 +192,14 @@ impl Running {
     fn wait_end(&mut self) {
         let since = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            assert!(
-                since.elapsed() < PATIENCE,
-                "{:?} does not complete",
-                self.client
-            );
+            if since.elapsed() > PATIENCE {
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                let lines: Vec<_> = log.lines().rev().take(60).collect();
+                panic!(
+                    "{:?} does not complete; its last words, the latest first: {lines:#?}",
+                    self.client
+                );
+            }
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }

@@ -5,8 +5,9 @@
 
 seed and leech print one word a line: "ready" once the session runs with its data checked, "done" once
 complete; they end when standard input does. LT_PEER_DEMAND, if set, is "Handshake" or "Stream": how much has to be
-encrypted; or "Utp": no TCP. LT_PEER_RATE, if set, is how many bytes a second it moves at most. create prints the info
-dictionary's hashes, v1 then v2, "-" for none.
+encrypted; or "Utp": no TCP. LT_PEER_RATE, if set, is how many bytes a second it moves at most. LT_PEER_DHT, if set, is
+the HOST:PORT of a DHT node: then the session is a node too. create prints the info dictionary's hashes, v1 then v2, "-"
+for none.
 """
 
 import os
@@ -25,13 +26,28 @@ def encryption():
     return {"in_enc_policy": 0, "out_enc_policy": 0, "allowed_enc_level": level}
 
 
+def dht():
+    entry = os.environ.get("LT_PEER_DHT")
+    if entry is None:
+        return {"enable_dht": False}
+    # All nodes have one address here.
+    return {
+        "enable_dht": True,
+        "dht_bootstrap_nodes": entry,
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_ignore_dark_internet": False,
+        "dht_block_ratelimit": 1000,
+    }
+
+
 def session(port):
     utp = os.environ.get("LT_PEER_DEMAND") == "Utp"
     return lt.session({
         **encryption(),
+        **dht(),
         "listen_interfaces": f"127.0.0.1:{port}",
         "outgoing_interfaces": "",
-        "enable_dht": False,
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
@@ -43,7 +59,8 @@ def session(port):
         "ssrf_mitigation": False,
         "min_reconnect_time": 1,
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
-        | lt.alert.category_t.peer_notification | lt.alert.category_t.storage_notification,
+        | lt.alert.category_t.peer_notification | lt.alert.category_t.storage_notification
+        | lt.alert.category_t.dht_notification,
     })
 
 
@@ -76,6 +93,9 @@ def transfer(role, source, directory, port, peer_port):
     while not ended.wait(0.02):
         for alert in peer.pop_alerts():
             print(alert.message(), file=sys.stderr)
+            if isinstance(alert, lt.dht_bootstrap_alert):
+                # A torrent that is there before the DHT waits up to a quarter of an hour for its turn.
+                torrent.force_dht_announce()
             if is_flushing and isinstance(alert, lt.cache_flushed_alert):
                 print("done", flush=True)
         status = torrent.status()

@@ -15,6 +15,7 @@ mod bad_places;
 mod bad_trackers;
 mod clients;
 mod creation;
+mod dht;
 mod endings;
 mod exchange;
 mod hostile;
