@@ -296,7 +296,7 @@ impl Dht {
             family: node.family(),
             id: node.id(),
             nodes: node.table().len(),
-            network: node.table().estimate_network(),
+            network: node.estimate_network(),
             torrents: node.torrent_count(),
             own_ip: node.own_ip(),
         };

@@ -20,6 +20,7 @@ mod lookup;
 mod node;
 mod peers;
 mod question;
+mod reach;
 mod rpcs;
 mod saved;
 mod search;

@@ -4,12 +4,16 @@
 //! lookups"): a place among the queries under way is free again as soon as its node is late, long before it counts as
 //! dead; places count at the top of the list only, so that far stragglers hold up nothing; and what is found is told
 //! at once, not at the end.
+//!
+//! Nodes that crowd a target on purpose do not hide the honest ones behind them: beside the eight nearest, all must have
+//! answered that are as near as the eight nearest are elsewhere. Whether a target is crowded is no question then, which
+//! eight distances could answer with luck only.
 
 use std::net::SocketAddr;
 
 use crate::contact::{Contact, is_host, network_of};
 use crate::id::{Distance, NodeId, is_local};
-use crate::table::{BUCKET_NODES, PER_NETWORK_MAX, estimate_count};
+use crate::table::{BUCKET_NODES, PER_NETWORK_MAX};
 
 /// How many candidates are remembered: the nearest.
 const CANDIDATES_MAX: usize = 200;
@@ -19,10 +23,6 @@ const QUERIES_MAX: usize = 200;
 
 /// How many nodes a widened lookup wants answers of at most.
 const WIDE_NODES_MAX: usize = 100;
-
-/// A target around which nodes stand that many times closer than the network's size explains is crowded on purpose.
-/// By chance that happens to one target in some thousand.
-const CROWDED_FACTOR: u64 = 5;
 
 /// What a candidate has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +62,9 @@ pub(crate) struct Rules {
     pub(crate) parallel: usize,
     pub(crate) enforce_ids: bool,
     pub(crate) is_local_network: bool,
-    /// How many nodes there are, as far as we know; zero if we do not.
-    pub(crate) network_size: u64,
+    /// How far from a target its eight nearest nodes reach on average, in the first 64 bits of a distance; zero if we
+    /// do not know.
+    pub(crate) reach: u64,
 }
 
 /// A node that may be told to store something.
@@ -188,9 +189,11 @@ impl Lookup {
         if self.queries >= QUERIES_MAX {
             return None;
         }
-        let goal = self.goal();
         let (mut good, mut asked, mut at) = (0, 0, None);
         for (place, candidate) in self.candidates.iter().enumerate() {
+            if asked >= self.rules.parallel || is_enough(good, candidate, self.rules.reach) {
+                return None;
+            }
             match candidate.state {
                 State::Fresh => {
                     at = Some(place);
@@ -199,9 +202,6 @@ impl Lookup {
                 State::Asked => asked += 1,
                 State::Answered { .. } => good += usize::from(candidate.suits),
                 State::Late | State::Failed => {}
-            }
-            if asked >= self.rules.parallel || goal.is_met(good, candidate.distance) {
-                return None;
             }
         }
         let candidate = &mut self.candidates[at?];
@@ -212,9 +212,11 @@ impl Lookup {
 
     /// Whether there is nothing more to be learnt: the nearest have answered, or nobody is left.
     pub(crate) fn is_done(&self) -> bool {
-        let goal = self.goal();
         let (mut good, mut waits) = (0, false);
         for candidate in &self.candidates {
+            if is_enough(good, candidate, self.rules.reach) {
+                return true;
+            }
             match candidate.state {
                 State::Fresh if self.queries < QUERIES_MAX => return false,
                 State::Asked => return false,
@@ -223,11 +225,8 @@ impl Lookup {
                 State::Answered { .. } => good += usize::from(candidate.suits),
                 State::Fresh | State::Failed => {}
             }
-            if goal.is_met(good, candidate.distance) {
-                return true;
-            }
         }
-        !waits
+        good >= BUCKET_NODES || !waits
     }
 
     /// A node is late.
@@ -264,16 +263,21 @@ impl Lookup {
 
     /// Those that are to store something: the nearest that gave a token and may bear their ids.
     pub(crate) fn holders(&self) -> Vec<Holder> {
-        let goal = self.goal();
+        let is_crowded = self
+            .reach()
+            .is_some_and(|reach| reach < self.rules.reach / 2);
+        // Where nobody crowds, the eight nearest are the same for everybody, which items with versions need.
+        let reach = if is_crowded { self.rules.reach } else { 0 };
         let mut holders = Vec::new();
         for candidate in self.candidates.iter().filter(|candidate| candidate.suits) {
-            let State::Answered { token, seq } = &candidate.state else {
-                continue;
-            };
-            if goal.is_met(holders.len(), candidate.distance) {
+            if is_enough(holders.len(), candidate, reach) {
                 break;
             }
-            if let Some(token) = token {
+            if let State::Answered {
+                token: Some(token),
+                seq,
+            } = &candidate.state
+            {
                 holders.push(Holder {
                     addr: candidate.addr,
                     token: token.clone(),
@@ -302,43 +306,21 @@ impl Lookup {
         self.candidates.iter_mut().find(|known| known.addr == addr)
     }
 
-    /// When enough have answered.
-    fn goal(&self) -> Goal {
-        let suitable = |candidate: &&Candidate| {
+    /// How far the eight nearest that have answered reach, as [`Rules::reach`] counts.
+    pub(crate) fn reach(&self) -> Option<u64> {
+        let answered = |candidate: &&Candidate| {
             candidate.suits && matches!(candidate.state, State::Answered { .. })
         };
-        let last = self
-            .candidates
-            .iter()
-            .filter(suitable)
-            .nth(BUCKET_NODES - 1);
-        let Some(last) = last.filter(|_| self.rules.network_size > 0) else {
-            return Goal::default();
-        };
-        let seen = estimate_count(last.distance, BUCKET_NODES);
-        let reach = u64::MAX / self.rules.network_size.max(1);
-        Goal {
-            // So far the nodes around a target reach that are to be expected: among those that crowd it on purpose
-            // are the honest ones.
-            reach: (seen / CROWDED_FACTOR > self.rules.network_size)
-                .then(|| reach.saturating_mul(BUCKET_NODES as u64)),
-        }
+        let mut answered = self.candidates.iter().filter(answered);
+        let last = answered.nth(BUCKET_NODES - 1)?;
+        Some(last.distance.leading())
     }
 }
 
-/// When a lookup has enough answers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Goal {
-    /// As far as this all must have answered, beside the eight nearest.
-    reach: Option<u64>,
-}
-
-impl Goal {
-    /// Whether `good` answers are enough, the farthest of them from `distance`.
-    fn is_met(self, good: usize, distance: Distance) -> bool {
-        let passed = self.reach.is_none_or(|reach| distance.leading() > reach);
-        good >= BUCKET_NODES && (passed || good >= WIDE_NODES_MAX)
-    }
+/// Whether `good` answers from nodes before `next` are enough, so that neither it nor what is behind it need be asked.
+fn is_enough(good: usize, next: &Candidate, reach: u64) -> bool {
+    let has_passed = next.distance.leading() > reach;
+    good >= BUCKET_NODES && (has_passed || good >= WIDE_NODES_MAX)
 }
 
 #[cfg(test)]
@@ -356,7 +338,7 @@ mod tests {
             parallel: 3,
             enforce_ids: false,
             is_local_network: false,
-            network_size: 0,
+            reach: 0,
         }
     }
 
@@ -508,7 +490,8 @@ mod tests {
     fn a_target_that_is_crowded_on_purpose_is_searched_more_widely() {
         let mut rng = Rng::new(5);
         let known = Rules {
-            network_size: 256,
+            // Eight in 256.
+            reach: 8 << 56,
             ..rules()
         };
         let mut lookup = Lookup::new(TARGET, known);

@@ -18,6 +18,7 @@ use crate::krpc::{Answer, Ask, Asker, Body, Message, Padding, Want, write_query}
 use crate::limits::Gate;
 use crate::peers::PeerStore;
 use crate::question::{Datagram, Event, LookupId, Outbox, Report};
+use crate::reach::Reach;
 use crate::rpcs::{Pending, Rpcs, Silence};
 use crate::search::Search;
 use crate::table::Table;
@@ -64,6 +65,7 @@ pub(crate) struct Node {
     /// There is a node of ours in the other family, which likes to hear of others (BEP 32).
     has_sibling: bool,
     table: Table,
+    reach: Reach,
     rpcs: Rpcs<Purpose>,
     searches: BTreeMap<LookupId, Search>,
     tokens: Tokens,
@@ -100,6 +102,7 @@ impl Node {
             id,
             has_sibling,
             table: Table::new(id, config.is_local_network, rng.next_u64()),
+            reach: Reach::default(),
             rpcs: Rpcs::new(secret ^ u64::from_le_bytes(first_eight(id))),
             searches: BTreeMap::new(),
             tokens: Tokens::new(config.secret),

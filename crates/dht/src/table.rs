@@ -212,13 +212,11 @@ impl Table {
         u32::try_from(at).ok()
     }
 
-    /// How many nodes the network has, as far as the spacing of those around us tells; zero if it cannot.
-    pub(crate) fn estimate_network(&self) -> u64 {
+    /// How far the eight nearest nodes around us reach, in the first 64 bits of a distance.
+    pub(crate) fn reach(&self) -> Option<u64> {
         let nearest = self.closest(self.own, BUCKET_NODES);
-        let Some(last) = nearest.last() else {
-            return 0;
-        };
-        estimate_count(self.own.distance(&last.id), nearest.len())
+        let last = nearest.get(BUCKET_NODES - 1)?;
+        Some(self.own.distance(&last.id).leading())
     }
 
     /// Those that answered within the last quarter of an hour, the latest first: to be found again at the next start.
@@ -353,19 +351,13 @@ fn weakest(bucket: &[Entry], newcomer: &Entry) -> Option<SocketAddr> {
     yields.then_some(worst.contact.addr)
 }
 
-/// How many nodes there are if the `count` nearest to a point reach as far as `farthest`.
-pub(crate) fn estimate_count(farthest: Distance, count: usize) -> u64 {
-    let reach = u128::from(farthest.leading()) + 1;
-    let all = (count as u128) << 64;
-    u64::try_from(all / reach).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use riverrun_base::Rng;
 
     use super::*;
+    use crate::reach::estimate_count;
 
     const RTT: Duration = Duration::from_millis(100);
 
@@ -449,7 +441,7 @@ mod tests {
     #[test]
     fn the_spacing_tells_the_size_of_the_network() {
         let estimates: Vec<_> = (0..20)
-            .map(|seed| filled(seed, 5000).0.estimate_network())
+            .map(|seed| filled(seed, 5000).0.reach().map_or(0, estimate_count))
             .collect();
         let mean = estimates.iter().sum::<u64>() / 20;
         assert!((3500..8500).contains(&mean), "{mean}");

@@ -9,6 +9,7 @@ use crate::krpc::{Answer, Padding};
 use crate::lookup::Rules;
 use crate::peers::Wanted;
 use crate::question::{Event, LookupId, Question};
+use crate::reach::estimate_count;
 use crate::search::Search;
 use crate::table::BUCKET_NODES;
 
@@ -29,6 +30,16 @@ impl Node {
         self.searches.len() < SEARCHES_MAX
     }
 
+    /// How far the nearest nodes of a target reach, as far as we know.
+    fn reach(&self) -> u64 {
+        self.reach.average(self.table.reach())
+    }
+
+    /// How many nodes the network has, as far as their spacing tells; zero if it cannot.
+    pub(crate) fn estimate_network(&self) -> u64 {
+        estimate_count(self.reach())
+    }
+
     /// Begins a search.
     pub(crate) fn search(&mut self, cx: &mut Cx<'_>, lookup: LookupId, question: Question) {
         let rules = Rules {
@@ -36,7 +47,7 @@ impl Node {
             parallel: cx.config.parallel_queries,
             enforce_ids: cx.config.enforce_ids,
             is_local_network: cx.config.is_local_network,
-            network_size: self.table.estimate_network(),
+            reach: self.reach(),
         };
         let mut search = Search::new(cx.now, question, rules);
         self.seed(&mut search);
@@ -193,6 +204,9 @@ impl Node {
         if self.searches.get(&lookup).is_some_and(Search::is_over)
             && let Some(search) = self.searches.remove(&lookup)
         {
+            if let Some(reach) = search.lookup.reach() {
+                self.reach.note(search.lookup.target(), reach);
+            }
             cx.ended.push((lookup, search.into_report()));
         }
     }
