@@ -12,7 +12,8 @@ use crate::priority::peer_priority;
 
 /// How many addresses a torrent remembers: enough for any swarm's needs, a few hundred KiB at most.
 const CANDIDATES_MAX: usize = 3000;
-/// Failed dials of one address before it is left alone.
+/// Failed dials of one address before it is left alone. One more and it is forgotten, for whoever named it to name it
+/// again; only what the user named is dialled for good.
 const TRIES_MAX: u8 = 3;
 /// Failed dials to one public IP address, whatever the port, before all of it is left alone: else a tracker could
 /// point us at the thousand ports of a victim.
@@ -21,8 +22,8 @@ const IP_FAILURES_MAX: u8 = 3;
 const PER_IP_MAX: u32 = 2;
 /// The wait after the first failed dial; doubles each time.
 const RETRY_FIRST: Duration = Duration::from_secs(30);
-/// How long an address that failed too often is left alone.
-const REST: Duration = Duration::from_mins(20);
+/// How long an address that failed too often is left alone: a victim gets three dials in this time.
+const REST: Duration = Duration::from_mins(10);
 /// How long to leave a peer alone after a connection that worked has ended.
 const RECONNECT: Duration = Duration::from_secs(20);
 
@@ -95,9 +96,17 @@ pub(crate) struct Candidates {
     /// Public addresses only.
     by_ip: BTreeMap<IpAddr, IpRecord>,
     per_source: BTreeMap<PeerSource, usize>,
-    /// Nothing that is ready could be dialled when it was looked at last, with seeds skipped or not: no need to
-    /// look at each again.
-    dry: Option<bool>,
+    /// Nothing that is ready could be dialled when it was looked at last: no need to look at each again.
+    dry: Option<Dry>,
+}
+
+/// What is ready, and cannot be dialled.
+#[derive(Clone, Copy, Debug)]
+struct Dry {
+    /// Seeds were skipped.
+    skips_seeds: bool,
+    /// When the first IP address that is left alone may be dialled again.
+    until: Option<Time>,
 }
 
 /// How many addresses of one source are remembered. Sources in which anybody can write get a share each.
@@ -167,6 +176,9 @@ impl Candidates {
         if let Some(known) = self.known.get(&addr) {
             // Trust grows: a tracker that names an address that a stranger named vouches for it.
             let (before, state) = (known.source, known.state);
+            if source == PeerSource::Tracker {
+                self.vouch(addr);
+            }
             if source < before {
                 move_count(&mut self.per_source, before, source);
                 self.set_state(addr, State::Busy);
@@ -204,6 +216,25 @@ impl Candidates {
         self.ready[trust(source)].insert((0, rank, addr));
         self.dry = None;
         true
+    }
+
+    /// A tracker names an address again: somebody reaches it. One failure is forgiven, and the wait for it. What is
+    /// held against its IP address stays, so that no tracker can point us at a victim.
+    fn vouch(&mut self, addr: SocketAddr) {
+        let Some(candidate) = self.known.get_mut(&addr) else {
+            return;
+        };
+        let State::Waiting(until) = candidate.state else {
+            return;
+        };
+        let Some(fewer) = candidate.failures.checked_sub(1) else {
+            return;
+        };
+        let saved = wait_after(candidate.failures).saturating_sub(wait_after(fewer));
+        candidate.failures = fewer;
+        let saved = u64::try_from(saved.as_micros()).unwrap_or(u64::MAX);
+        let until = Time::from_micros(until.as_micros().saturating_sub(saved));
+        self.set_state(addr, State::Waiting(until));
     }
 
     /// Takes in the address of a peer that is connected already, having dialled us.
@@ -310,6 +341,9 @@ impl Candidates {
         {
             self.set_state(addr, State::Ready);
         }
+        self.dry = self
+            .dry
+            .filter(|dry| dry.until.is_none_or(|until| until > now));
         if self.is_dry(skip_seeds) {
             return None;
         }
@@ -325,8 +359,12 @@ impl Candidates {
                 .find(usable)
         };
         let found = best(self.turn).or_else(|| best(1 - self.turn));
-        self.dry = found.is_none().then_some(skip_seeds);
-        let addr = found?;
+        let Some(addr) = found else {
+            let until = self.next_unblocked(now);
+            let skips_seeds = skip_seeds;
+            self.dry = Some(Dry { skips_seeds, until });
+            return None;
+        };
         self.turn = 1 - trust(self.known[&addr].source);
         self.set_state(addr, State::Busy);
         if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
@@ -335,9 +373,19 @@ impl Candidates {
         Some((addr, self.known[&addr].source))
     }
 
-    /// When an address becomes ready that is not yet.
+    /// When the first IP address that is left alone may be dialled again, of those with something ready.
+    fn next_unblocked(&self, now: Time) -> Option<Time> {
+        let ready = self.ready.iter().flatten();
+        let records = ready.filter_map(|(_, _, addr)| self.by_ip.get(&addr.ip()));
+        let blocked = records.map(|record| record.blocked_until);
+        blocked.filter(|until| *until > now).min()
+    }
+
+    /// When an address may be dialled that may not yet.
     pub(crate) fn next_ready(&self) -> Option<Time> {
-        self.waiting.first().map(|(until, _)| *until)
+        let waiting = self.waiting.first().map(|(until, _)| *until);
+        let blocked = self.dry.and_then(|dry| dry.until);
+        waiting.into_iter().chain(blocked).min()
     }
 
     /// Whether some address may be ready to be dialled.
@@ -346,7 +394,7 @@ impl Candidates {
     }
 
     fn is_dry(&self, skip_seeds: bool) -> bool {
-        self.dry.is_some_and(|skipped| skip_seeds || !skipped)
+        self.dry.is_some_and(|dry| skip_seeds || !dry.skips_seeds)
     }
 
     /// A peer turned out to have everything, or not.
@@ -397,7 +445,9 @@ impl Candidates {
             }
         };
         self.set_state(addr, state);
-        if matches!(self.known.get(&addr), Some(known) if known.failures > TRIES_MAX) {
+        let is_given_up =
+            |known: &Candidate| known.failures > TRIES_MAX && known.source != PeerSource::User;
+        if self.known.get(&addr).is_some_and(is_given_up) {
             self.remove(addr);
         }
     }
@@ -506,10 +556,11 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 /// How long to leave an address alone after so many failures in a row.
 fn wait_after(failures: u8) -> Duration {
-    if failures >= TRIES_MAX {
-        return REST;
+    match failures {
+        0 => Duration::ZERO,
+        TRIES_MAX.. => REST,
+        _ => RETRY_FIRST * (1 << u32::from(failures - 1)),
     }
-    RETRY_FIRST * (1 << u32::from(failures.saturating_sub(1)))
 }
 
 /// The order of dialling: the higher the priority of the pair (BEP 40) the lower the rank; a random one while we

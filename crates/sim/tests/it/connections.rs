@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
 use riverrun_peer::{CloseReason, EncryptionPolicy};
-use riverrun_sim::{Content, HostConfig, HostId, Level};
+use riverrun_sim::{Action, Content, HostConfig, HostId, Level};
 use riverrun_swarm::{
     AddTorrent, Event, Input, PeerSource, StorageDone, TorrentOptions, TorrentState,
 };
@@ -86,6 +86,35 @@ fn a_peer_is_reached_in_whichever_manner_it_takes() {
                 assert_eq!(dials.count(), expected, "{case}");
             }
         }
+    }
+}
+
+#[test]
+fn the_only_peer_is_found_again_however_long_it_was_away() {
+    let table = [
+        (Duration::from_secs(40), Duration::from_mins(1)),
+        (Duration::from_mins(5), Duration::from_mins(10)),
+        (Duration::from_hours(5), Duration::from_mins(10)),
+    ];
+    for (away, found_within) in table {
+        let content = Content::tokens(8, 4);
+        let mut world = Arena::unchecked(3, &content);
+        let seed = world.seed(RATE);
+        // Nobody else names it, and it knows nobody.
+        world.set_down(0, true);
+        let leech = world.leech(RATE);
+        world.run_until(Time::from_secs(2));
+        world.kill(seed);
+        let found = Input::Found {
+            torrent: world.torrent(leech),
+            source: PeerSource::User,
+            peers: vec![world.host(seed).addr()],
+        };
+        world.input(leech, found);
+        world.run_for(away);
+        world.act(Action::Restart(seed));
+        let back = world.now();
+        world.run_to_completion(&[leech], back + found_within + Duration::from_secs(5));
     }
 }
 

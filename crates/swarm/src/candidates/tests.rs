@@ -52,22 +52,94 @@ fn only_addresses_that_can_be_peers_are_dialled() {
     check("203.0.113.5:80", Dht, false, true);
 }
 
+/// When the only address that is known is dialled within `secs`, and whether in the clear, if each dial ends so. The
+/// book is asked when it says, and at no other time.
+fn dials_of(book: &mut Candidates, end: DialEnd, secs: u64) -> Vec<(u64, bool)> {
+    let (mut now, mut dials) = (Time::ZERO, Vec::new());
+    while now < Time::from_secs(secs) && dials.len() < 1000 {
+        match book.next(now, false) {
+            Some((addr, _)) => {
+                dials.push((now.as_micros() / 1_000_000, book.is_plain(addr)));
+                book.closed(now, addr, end);
+            }
+            None => match book.next_ready() {
+                Some(at) => now = at,
+                None => break,
+            },
+        }
+        book.check_invariants();
+    }
+    dials
+}
+
+fn seconds(dials: &[(u64, bool)]) -> Vec<u64> {
+    dials.iter().map(|(second, _)| *second).collect()
+}
+
 #[test]
 fn a_failed_dial_is_repeated_later_and_then_left() {
     let mut book = Candidates::default();
     add(&mut book, "203.0.113.5:6881", PeerSource::Tracker);
-    let mut now = Time::ZERO;
-    let mut dials = Vec::new();
-    while now < Time::from_secs(3 * 3600) {
-        if let Some((addr, _)) = book.next(now, false) {
-            dials.push(now.as_micros() / 1_000_000);
-            book.closed(now, addr, DialEnd::Failed);
-        }
-        book.check_invariants();
-        now += Duration::from_secs(1);
-    }
-    assert_eq!(dials, [0, 30, 90, 90 + 1200]);
+    let dials = dials_of(&mut book, DialEnd::Failed, 3 * 3600);
+    assert_eq!(seconds(&dials), [0, 30, 90, 90 + 600]);
     assert_eq!(book.len(), 0, "forgotten");
+}
+
+#[test]
+fn what_the_user_named_is_dialled_for_good() {
+    let mut book = Candidates::default();
+    add(&mut book, "203.0.113.5:6881", PeerSource::User);
+    let dials = dials_of(&mut book, DialEnd::Failed, 3 * 3600);
+    assert_eq!(seconds(&dials[..6]), [0, 30, 90, 690, 1290, 1890]);
+    assert_eq!(dials.len(), 20, "{dials:?}");
+}
+
+#[test]
+fn an_only_address_that_hangs_up_is_not_left_for_good() {
+    let mut book = Candidates::default();
+    add(&mut book, "203.0.113.5:6881", PeerSource::User);
+    let dials = dials_of(&mut book, DialEnd::Refused, 3 * 3600);
+    let seconds = seconds(&dials);
+    assert!(seconds.len() > 15, "{dials:?}");
+    let gaps = seconds.windows(2).map(|pair| pair[1] - pair[0]);
+    assert_eq!(gaps.max(), Some(600), "{dials:?}");
+    let in_ten_minutes = |from: &u64| {
+        let later = seconds
+            .iter()
+            .filter(|at| (*from..from + 600).contains(*at));
+        later.count()
+    };
+    assert_eq!(
+        seconds.iter().map(in_ten_minutes).max(),
+        Some(3),
+        "a victim gets no more"
+    );
+}
+
+#[test]
+fn a_tracker_that_names_an_address_again_shortens_its_wait() {
+    // In our surroundings, where no IP address is left alone for its failures.
+    let text = "192.168.1.7:6881";
+    let mut book = Candidates::default();
+    add(&mut book, text, PeerSource::Tracker);
+    for at in [0, 30, 90] {
+        let now = Time::from_secs(at);
+        let (addr, _) = book.next(now, false).unwrap();
+        book.closed(now, addr, DialEnd::Failed);
+    }
+    assert_eq!(book.next_ready(), Some(Time::from_secs(690)));
+    add(&mut book, text, PeerSource::Exchange);
+    assert_eq!(
+        book.next_ready(),
+        Some(Time::from_secs(690)),
+        "anybody could say so"
+    );
+    add(&mut book, text, PeerSource::Tracker);
+    assert_eq!(book.next_ready(), Some(Time::from_secs(150)));
+    book.check_invariants();
+    assert_eq!(book.failures(addr(text)), 2);
+    add(&mut book, text, PeerSource::Tracker);
+    assert_eq!(book.next_ready(), Some(Time::from_secs(120)));
 }
 
 #[test]
@@ -75,19 +147,10 @@ fn who_hangs_up_is_dialled_in_the_other_manner_at_once_and_then_as_if_unreachabl
     let mut book = Candidates::default();
     let text = "203.0.113.5:6881";
     add(&mut book, text, PeerSource::Tracker);
-    let mut now = Time::ZERO;
-    let mut dials = Vec::new();
-    while now < Time::from_secs(100) {
-        if let Some((addr, _)) = book.next(now, false) {
-            dials.push((now.as_micros() / 1_000_000, book.is_plain(addr)));
-            book.closed(now, addr, DialEnd::Refused);
-        }
-        book.check_invariants();
-        now += Duration::from_secs(1);
-    }
+    let dials = dials_of(&mut book, DialEnd::Refused, 600);
     assert_eq!(
         dials,
-        [(0, false), (1, true), (31, false)],
+        [(0, false), (0, true), (30, false)],
         "and then its address rests"
     );
     let mut book = Candidates::default();
