@@ -21,6 +21,7 @@ mod exchange;
 mod hostile;
 mod https;
 mod kills;
+mod local;
 mod netns;
 mod network;
 mod networks;

@@ -62,16 +62,13 @@ impl Land {
     /// Makes them; `None`, and a word on stderr, where that cannot be done: not as root, as a rule.
     pub(crate) fn make() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let has_tools = works("ip", &["-V"]) && works("nft", &["-v"]);
-        let in_ci = std::env::var_os("CI").is_some();
-        assert!(has_tools || !in_ci, "ip and nft must be installed in CI");
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = |what| format!("riverrun-{}-{number}-{what}", std::process::id());
         let land = Self {
             machine: name("machine"),
             world: name("world"),
         };
-        if !has_tools || !works("ip", &["netns", "add", &land.machine]) {
+        if !has_tools() || !works("ip", &["netns", "add", &land.machine]) {
             eprintln!("skipped: network namespaces need root, ip and nft");
             return None;
         }
@@ -217,7 +214,16 @@ impl Drop for Land {
     }
 }
 
-fn works(program: &str, args: &[&str]) -> bool {
+/// Whether namespaces can be made and watched here.
+pub(crate) fn has_tools() -> bool {
+    let has_tools = works("ip", &["-V"]) && works("nft", &["-v"]);
+    let in_ci = std::env::var_os("CI").is_some();
+    assert!(has_tools || !in_ci, "ip and nft must be installed in CI");
+    has_tools
+}
+
+/// Whether a program runs, and succeeds.
+pub(crate) fn works(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command
         .args(args)
@@ -226,7 +232,8 @@ fn works(program: &str, args: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn ip(args: &[&str]) {
+/// Runs `ip`, which must succeed.
+pub(crate) fn ip(args: &[&str]) {
     let output = Command::new("ip").args(args).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {args:?}: {stderr}");

@@ -39,6 +39,12 @@ const PACKET_LEN_MAX: usize = 2048;
 /// How long to wait after receiving failed.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Where no interface is up yet, they are looked at again after this; then after twice as long each time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// They are looked at this often at least while something waits to be announced.
+const LOOK_AGAIN_MAX: Duration = Duration::from_mins(1);
+
 /// A group, and the sockets for it.
 #[derive(Debug)]
 struct Group {
@@ -56,6 +62,8 @@ pub(crate) struct LocalDiscovery {
     cookie: Arc<str>,
     queue: VecDeque<InfoHash>,
     last: Option<Instant>,
+    /// How long nobody was there to be spoken to.
+    silence: Duration,
 }
 
 impl LocalDiscovery {
@@ -67,6 +75,7 @@ impl LocalDiscovery {
             cookie: Arc::default(),
             queue: VecDeque::new(),
             last: None,
+            silence: Duration::ZERO,
         }
     }
 
@@ -102,8 +111,7 @@ impl LocalDiscovery {
                     self.enqueue(&info_hashes);
                 }
                 () = sleep_until(due), if !self.queue.is_empty() => {
-                    self.announce(&mut groups).await;
-                    due = self.next_packet();
+                    due = self.announce(&mut groups).await;
                 }
                 () = changes.next() => groups.iter_mut().for_each(|group| self.look(group)),
             }
@@ -124,20 +132,28 @@ impl LocalDiscovery {
         }
     }
 
-    async fn announce(&mut self, groups: &mut [Group]) {
+    /// Announces what waits, as far as it goes into one packet; when the next one may follow.
+    async fn announce(&mut self, groups: &mut [Group]) -> Instant {
+        for group in groups.iter_mut() {
+            self.look(group);
+        }
+        let is_mute = groups.iter().all(|group| group.mouths.is_empty());
+        let port = self.whereabouts.addrs().first().map(SocketAddr::port);
+        let Some(port) = port.filter(|_| !is_mute) else {
+            // Interfaces may come up after us, as when a machine starts.
+            self.silence = (self.silence * 2).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
+            return Instant::now() + self.silence;
+        };
+        self.silence = Duration::ZERO;
         self.last = Some(Instant::now());
         let count = self.queue.len().min(LocalSearch::INFO_HASHES_MAX);
         let info_hashes: Vec<_> = self.queue.drain(..count).collect();
-        let Some(port) = self.whereabouts.addrs().first().map(SocketAddr::port) else {
-            return;
-        };
         let search = LocalSearch {
             port,
             info_hashes,
             cookie: self.cookie.to_string(),
         };
         for group in groups {
-            self.look(group);
             let text = search.encode(group.addr);
             for mouth in &group.mouths {
                 if let Err(error) = mouth.send_to(text.as_bytes(), group.addr).await {
@@ -145,6 +161,7 @@ impl LocalDiscovery {
                 }
             }
         }
+        self.next_packet()
     }
 
     /// Follows the interfaces as they come and go.
