@@ -13,12 +13,13 @@ use riverrun_metainfo::{
 };
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
-use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Shard};
+use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Revision, Shard};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::add::{AddTorrent, Source};
+use crate::changes::Changes;
 use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
@@ -183,7 +184,7 @@ impl EngineBuilder {
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
             conns,
-            routes: routes.clone(),
+            routes,
             disk: disk.clone(),
             trackers,
             local,
@@ -206,7 +207,6 @@ impl EngineBuilder {
                 dht,
             }),
             shard: sender,
-            routes,
             events,
         })
     }
@@ -337,7 +337,6 @@ impl EngineBuilder {
 pub struct Engine {
     inner: Arc<Inner>,
     shard: mpsc::Sender<ShardMessage>,
-    routes: Arc<Routes>,
     events: broadcast::Sender<Event>,
 }
 
@@ -431,12 +430,7 @@ impl Engine {
             reply,
         };
         self.send(ShardMessage::Add(Box::new(new))).await?;
-        let (shared, _existed) = answer.await.map_err(|_| EngineStopped)?;
-        Ok(TorrentHandle {
-            shared,
-            shard: self.shard.clone(),
-            routes: self.routes.clone(),
-        })
+        Ok(answer.await.map_err(|_| EngineStopped)?)
     }
 
     /// A torrent names nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
@@ -527,6 +521,14 @@ impl Engine {
     /// What happens from now on. A listener that lags is told how many events it missed.
     pub fn events(&self) -> BroadcastStream<Event> {
         BroadcastStream::new(self.events.subscribe())
+    }
+
+    /// The torrents that have changed since a revision that was told before; all, since [`Revision::START`]. Costs what
+    /// it lists, however many torrents there are.
+    pub async fn changes(&self, since: Revision) -> Result<Changes, EngineStopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(ShardMessage::Changes { since, reply }).await?;
+        answer.await.map_err(|_| EngineStopped)
     }
 
     /// Whether a torrent with this info-hash is there.

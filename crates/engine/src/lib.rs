@@ -20,6 +20,7 @@
 
 mod add;
 mod authorities;
+mod changes;
 mod dht;
 mod driver;
 mod engine;
@@ -32,6 +33,7 @@ mod transports;
 
 pub use add::AddTorrent;
 pub use authorities::{Authorities, InvalidAuthorities};
+pub use changes::Changes;
 pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch, draw_secret};
 pub use driver::port_map::PortMapping;
 pub use driver::tracker::TrackerClient;
@@ -57,7 +59,7 @@ pub use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PublisherLink};
 pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
-    ConnKey, Event, Limits, PeerStats, Priority, StorageFault, TorrentKey, TorrentState,
+    ConnKey, Event, Limits, PeerStats, Priority, Revision, StorageFault, TorrentKey, TorrentState,
     TorrentStats, Transport, Why,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};

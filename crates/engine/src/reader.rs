@@ -218,8 +218,7 @@ fn locate(info: &Info, start: u64) -> io::Result<(PieceIndex, u32)> {
 
 /// Waits until `piece` is verified; asks for it, and for some after it, before all others.
 async fn wait_for(torrent: &TorrentHandle, info: &Info, piece: PieceIndex) -> io::Result<()> {
-    let mut pieces = torrent.shared.watch_pieces();
-    if pieces.borrow().has(piece) {
+    if torrent.has_piece(piece) {
         return Ok(());
     }
     let end = info
@@ -236,7 +235,7 @@ async fn wait_for(torrent: &TorrentHandle, info: &Info, piece: PieceIndex) -> io
         torrent.command(deadline).await.map_err(|_| stopped())?;
     }
     tokio::select! {
-        found = pieces.wait_for(|pieces| pieces.has(piece)) => found.map(|_| ()).map_err(|_| stopped()),
+        () = torrent.shared.wait_piece(piece) => Ok(()),
         () = torrent.shard.closed() => Err(stopped()),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex, Time};
 use riverrun_metainfo::Info;
@@ -10,7 +11,7 @@ use riverrun_swarm::{
     Event, Input, Limits, PeerSource, PeerStats, Priority, Shard, StorageFault, TorrentCommand,
     TorrentKey, TorrentState, TorrentStats, Why,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::driver::routes::Routes;
 use crate::driver::shard::ShardMessage;
@@ -18,20 +19,59 @@ use crate::error::{EngineStopped, FileError, WaitError};
 use crate::reader::FileReader;
 use crate::transports::Transports;
 
-/// What the shard's task and the handles of one torrent share. The shard's task writes, handles watch.
+/// What the shard's task and the handles of one torrent share. The shard's task writes, handles look and wait.
 #[derive(Debug)]
 pub(crate) struct TorrentShared {
     pub(crate) key: TorrentKey,
     pub(crate) root: PathBuf,
     /// What carries the connections that are dialled for it, if not as the engine has it.
     pub(crate) transports: Option<Transports>,
-    hashes: watch::Sender<InfoHashes>,
-    info: watch::Sender<Option<Arc<Info>>>,
-    state: watch::Sender<TorrentState>,
-    pieces: watch::Sender<Bitfield>,
+    view: RwLock<View>,
+    /// Wakes all that wait for something in the view.
+    changed: Notify,
+}
+
+/// What can be seen of a torrent without asking the shard's task.
+#[derive(Debug)]
+pub(crate) struct View {
+    hashes: InfoHashes,
+    info: Option<Arc<Info>>,
+    state: TorrentState,
+    pieces: Bitfield,
     /// Everything wanted is durable.
-    completed: watch::Sender<bool>,
-    removed: watch::Sender<bool>,
+    is_completed: bool,
+    is_removed: bool,
+}
+
+impl View {
+    fn handle_event(&mut self, event: &Event, verified: Option<&Bitfield>) {
+        match event {
+            Event::State { state, .. } => {
+                // What was believed from the journal is reported by no event of its own.
+                if let Some(pieces) = verified {
+                    self.pieces.clone_from(pieces);
+                }
+                if matches!(state, TorrentState::Downloading | TorrentState::Checking) {
+                    self.is_completed = false;
+                }
+                self.state = state.clone();
+            }
+            Event::Metadata { info, .. } => {
+                self.hashes = info.hashes();
+                self.pieces = Bitfield::new(info.layout().piece_count());
+                self.info = Some(info.clone());
+            }
+            Event::PieceVerified { piece, .. }
+            | Event::Checked {
+                piece, ok: true, ..
+            } => {
+                self.pieces.set(*piece);
+            }
+            Event::Completed { .. } => self.is_completed = true,
+            Event::Removed { .. } => self.is_removed = true,
+            _ => {}
+        }
+    }
 }
 
 impl TorrentShared {
@@ -42,60 +82,61 @@ impl TorrentShared {
         root: PathBuf,
     ) -> Self {
         let count = info.as_ref().map_or(0, |info| info.layout().piece_count());
+        let view = View {
+            hashes,
+            info,
+            state: TorrentState::Opening,
+            pieces: Bitfield::new(count),
+            is_completed: false,
+            is_removed: false,
+        };
         Self {
             key,
             root,
             transports: None,
-            hashes: watch::Sender::new(hashes),
-            info: watch::Sender::new(info),
-            state: watch::Sender::new(TorrentState::Opening),
-            pieces: watch::Sender::new(Bitfield::new(count)),
-            completed: watch::Sender::new(false),
-            removed: watch::Sender::new(false),
+            view: RwLock::new(view),
+            changed: Notify::new(),
         }
     }
 
     /// Whether nothing is under way any more.
     pub(crate) fn is_at_rest(&self) -> bool {
-        matches!(*self.state.borrow(), TorrentState::Stopped)
+        self.view().state == TorrentState::Stopped
     }
 
     pub(crate) fn handle_event(&self, event: &Event, shard: &Shard) {
-        match event {
-            Event::State { state, .. } => {
-                // What was believed from the journal is reported by no event of its own.
-                if let Some(pieces) = shard.pieces(self.key) {
-                    self.pieces.send_replace(pieces.clone());
-                }
-                if matches!(state, TorrentState::Downloading | TorrentState::Checking) {
-                    self.completed.send_replace(false);
-                }
-                self.state.send_replace(state.clone());
+        let verified = match event {
+            Event::State { .. } => shard.pieces(self.key),
+            _ => None,
+        };
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        view.handle_event(event, verified);
+        drop(view);
+        self.changed.notify_waiters();
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something is found in the view.
+    async fn wait_for<T>(&self, find: impl Fn(&View) -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From before the look on, so that no change is missed.
+            changed.as_mut().enable();
+            let found = find(&self.view());
+            if let Some(found) = found {
+                return found;
             }
-            Event::Metadata { info, .. } => {
-                self.hashes.send_replace(info.hashes());
-                self.pieces
-                    .send_replace(Bitfield::new(info.layout().piece_count()));
-                self.info.send_replace(Some(info.clone()));
-            }
-            Event::PieceVerified { piece, .. }
-            | Event::Checked {
-                piece, ok: true, ..
-            } => {
-                self.pieces.send_if_modified(|pieces| pieces.set(*piece));
-            }
-            Event::Completed { .. } => {
-                self.completed.send_replace(true);
-            }
-            Event::Removed { .. } => {
-                self.removed.send_replace(true);
-            }
-            _ => {}
+            changed.await;
         }
     }
 
-    pub(crate) fn watch_pieces(&self) -> watch::Receiver<Bitfield> {
-        self.pieces.subscribe()
+    /// Waits until a piece is verified.
+    pub(crate) async fn wait_piece(&self, piece: PieceIndex) {
+        self.wait_for(|view| view.pieces.has(piece).then_some(()))
+            .await;
     }
 }
 
@@ -116,12 +157,12 @@ impl TorrentHandle {
     /// Its info-hashes, as far as they are known: a magnet link of a hybrid may know one until the metadata
     /// has come.
     pub fn info_hashes(&self) -> InfoHashes {
-        *self.shared.hashes.borrow()
+        self.shared.view().hashes
     }
 
     /// Its metadata, if that is known.
     pub fn info(&self) -> Option<Arc<Info>> {
-        self.shared.info.borrow().clone()
+        self.shared.view().info.clone()
     }
 
     /// Its name: from the metadata, else the info-hash.
@@ -137,29 +178,22 @@ impl TorrentHandle {
 
     /// What it is doing.
     pub fn state(&self) -> TorrentState {
-        self.shared.state.borrow().clone()
+        self.shared.view().state.clone()
     }
 
     /// The pieces that are verified.
     pub fn pieces(&self) -> Bitfield {
-        self.shared.pieces.borrow().clone()
+        self.shared.view().pieces.clone()
     }
 
     /// Whether everything wanted is there, verified and durable.
     pub fn is_completed(&self) -> bool {
-        *self.shared.completed.borrow()
+        self.shared.view().is_completed
     }
 
     /// Waits for the metadata.
     pub async fn wait_info(&self) -> Result<Arc<Info>, WaitError> {
-        let mut info = self.shared.info.subscribe();
-        let known = async {
-            let found = info.wait_for(Option::is_some).await;
-            found.ok().and_then(|found| found.clone())
-        };
-        self.unless_gone(known)
-            .await?
-            .ok_or(WaitError::Stopped(EngineStopped))
+        self.wait_for(|view| view.info.clone()).await
     }
 
     /// Waits until everything wanted is there, verified and durable.
@@ -167,13 +201,7 @@ impl TorrentHandle {
     /// Goes on waiting through faults that can end by themselves, such as a full disk; watch
     /// [`TorrentHandle::state`] for them.
     pub async fn wait_completed(&self) -> Result<(), WaitError> {
-        let mut completed = self.shared.completed.subscribe();
-        let done = async { completed.wait_for(|done| *done).await.is_ok() };
-        if self.unless_gone(done).await? {
-            Ok(())
-        } else {
-            Err(EngineStopped.into())
-        }
+        self.wait_for(|view| view.is_completed.then_some(())).await
     }
 
     /// Waits until the torrent does something for which `wanted` holds.
@@ -181,25 +209,19 @@ impl TorrentHandle {
         &self,
         wanted: impl Fn(&TorrentState) -> bool,
     ) -> Result<TorrentState, WaitError> {
-        let mut state = self.shared.state.subscribe();
-        let found = async {
-            state
-                .wait_for(|state| wanted(state))
-                .await
-                .map(|found| found.clone())
-        };
-        self.unless_gone(found)
-            .await?
-            .map_err(|_| EngineStopped.into())
+        self.wait_for(|view| wanted(&view.state).then(|| view.state.clone()))
+            .await
     }
 
-    /// Waits for `work`, but not longer than the torrent or the engine live.
-    async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Result<T, WaitError> {
-        let mut removed = self.shared.removed.subscribe();
+    /// Waits until something is found in the view, but not longer than the torrent or the engine live.
+    async fn wait_for<T>(&self, find: impl Fn(&View) -> Option<T>) -> Result<T, WaitError> {
+        let found = self.shared.wait_for(|view| match find(view) {
+            Some(found) => Some(Ok(found)),
+            None => view.is_removed.then_some(Err(WaitError::Removed)),
+        });
         tokio::select! {
             biased;
-            done = work => Ok(done),
-            _ = removed.wait_for(|removed| *removed) => Err(WaitError::Removed),
+            found = found => found,
             () = self.shard.closed() => Err(EngineStopped.into()),
         }
     }
@@ -245,10 +267,10 @@ impl TorrentHandle {
     /// Stops and forgets the torrent. Its files stay.
     pub async fn remove(self) -> Result<(), EngineStopped> {
         self.command(TorrentCommand::Remove).await?;
-        let mut removed = self.shared.removed.subscribe();
-        tokio::select! {
-            _ = removed.wait_for(|removed| *removed) => Ok(()),
-            () = self.shard.closed() => Err(EngineStopped),
+        let removed = self.wait_for(|view| view.is_removed.then_some(()));
+        match removed.await {
+            Ok(()) | Err(WaitError::Removed) => Ok(()),
+            Err(WaitError::Stopped(stopped)) => Err(stopped),
         }
     }
 
@@ -322,7 +344,7 @@ impl TorrentHandle {
 
     /// Whether a piece is verified.
     pub fn has_piece(&self, piece: PieceIndex) -> bool {
-        self.shared.pieces.borrow().has(piece)
+        self.shared.view().pieces.has(piece)
     }
 
     /// Why storage does not work now, if it does not.

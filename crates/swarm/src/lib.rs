@@ -21,6 +21,7 @@ mod outbox;
 mod picker;
 mod priority;
 mod reason;
+mod recency;
 mod shard;
 mod shared;
 mod torrent;
@@ -39,5 +40,6 @@ pub use outbox::{
     TorrentState, TrackerKey,
 };
 pub use reason::{PickReason, SlotReason};
-pub use shard::Shard;
+pub use recency::Revision;
+pub use shard::{Changes, Shard};
 pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus, Why};

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use riverrun_base::{Bitfield, InfoHash, Rng, Time};
+use riverrun_base::{Bitfield, InfoHash, Rate, Rng, Time};
 
 use crate::config::Config;
 use crate::input::{AddTorrent, Input, TorrentCommand};
 use crate::key::{ConnKey, TorrentKey};
 use crate::limits::QUANTUM;
 use crate::outbox::{Event, NetAction, Outbox};
+use crate::recency::{Recency, Revision};
 use crate::shared::Shared;
 use crate::torrent::{Cx, PeerStats, Torrent, TorrentStats, Why};
 use crate::wheel::{Alarm, Wheel};
@@ -25,9 +26,23 @@ pub struct Shard {
     free: Vec<u32>,
     by_hash: BTreeMap<InfoHash, TorrentKey>,
     wheel: Wheel,
+    recency: Recency,
     /// When credit is handed out the next time, while there is a limit and somebody wants some.
     next_credit: Option<Time>,
     rng: Rng,
+}
+
+/// What is different from what it was.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// Where to go on from the next time.
+    pub revision: Revision,
+    /// Everything is listed, and what is not listed is not there: who asks has missed too much.
+    pub is_whole: bool,
+    /// The torrents that are new or have changed, as they are now; the one that changed last is first.
+    pub torrents: Vec<(TorrentKey, TorrentStats)>,
+    /// The torrents that are not there any more; empty if everything is listed.
+    pub removed: Vec<TorrentKey>,
 }
 
 #[derive(Default)]
@@ -47,6 +62,7 @@ impl Shard {
             free: Vec::new(),
             by_hash: BTreeMap::new(),
             wheel: Wheel::default(),
+            recency: Recency::default(),
             next_credit: None,
             rng: Rng::new(seed),
         }
@@ -188,6 +204,31 @@ impl Shard {
     /// Why a torrent does not download, or does no faster; `None` if it does, or has nothing to download.
     pub fn why(&self, now: Time, torrent: TorrentKey) -> Option<Why> {
         self.torrent(torrent)?.why(now, &self.config, &self.shared)
+    }
+
+    /// What has changed since a revision that was told before, or since [`Revision::START`]. Costs what is listed,
+    /// not what is there. A torrent whose rates are not zero changes all the time.
+    pub fn changes(&mut self, now: Time, since: Revision) -> Changes {
+        let is_whole = self.recency.is_lost(since);
+        let since = if is_whole { Revision::START } else { since };
+        let keys = self.recency.changed_since(since);
+        let torrents: Vec<_> = keys
+            .filter_map(|key| Some((key, self.stats(now, key)?)))
+            .collect();
+        let removed = self.recency.removed_since(since).filter(|_| !is_whole);
+        let changes = Changes {
+            revision: self.recency.revision(),
+            is_whole,
+            removed: removed.collect(),
+            torrents,
+        };
+        for (key, stats) in &changes.torrents {
+            // Rates fall without anything happening.
+            if stats.upload_rate > Rate::ZERO || stats.download_rate > Rate::ZERO {
+                self.recency.touch(*key);
+            }
+        }
+        changes
     }
 
     /// A torrent's connections.
@@ -357,6 +398,7 @@ impl Shard {
         let next = torrent.next_timeout(&mut cx);
         let after = torrent.hashes();
         self.wheel.set(key, &mut slot.alarm, next);
+        self.recency.touch(key);
         if after != before {
             // The metadata of a hybrid has told its other name.
             for hash in after.wire() {
@@ -385,6 +427,7 @@ impl Shard {
                 continue;
             };
             self.wheel.clear(key, &mut slot.alarm);
+            self.recency.remove(key);
             slot.torrent = None;
             slot.generation = slot.generation.wrapping_add(1);
             self.free.push(key.index());
@@ -419,4 +462,55 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use riverrun_base::{InfoHashes, PeerId, Sha1Digest};
+
+    use super::*;
+    use crate::input::TorrentOptions;
+
+    fn add(n: u32) -> Input {
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        let options = TorrentOptions {
+            start: false,
+            ..TorrentOptions::default()
+        };
+        Input::Add(Box::new(AddTorrent {
+            request: n.into(),
+            hashes: InfoHashes::v1_only(Sha1Digest(hash)),
+            metadata: None,
+            trackers: Vec::new(),
+            peers: Vec::new(),
+            options,
+        }))
+    }
+
+    #[test]
+    fn of_a_thousand_torrents_those_that_changed_are_listed_and_no_others() {
+        let mut shard = Shard::new(Arc::new(Config::new(PeerId([1; 20]), 1)), 1);
+        let (mut out, now) = (Outbox::default(), Time::from_secs(1));
+        for n in 0..1000 {
+            shard.handle(now, add(n), &mut out);
+        }
+        let whole = shard.changes(now, Revision::START);
+        assert!(whole.is_whole);
+        assert_eq!(whole.torrents.len(), 1000);
+        let keys: Vec<_> = shard.torrents().collect();
+        for (torrent, command) in [
+            (keys[3], TorrentCommand::Start),
+            (keys[700], TorrentCommand::Sequential(true)),
+            (keys[9], TorrentCommand::Remove),
+        ] {
+            shard.handle(now, Input::Torrent { torrent, command }, &mut out);
+        }
+        let some = shard.changes(now, whole.revision);
+        let listed: Vec<_> = some.torrents.iter().map(|(key, _)| *key).collect();
+        assert_eq!((some.is_whole, listed), (false, vec![keys[700], keys[3]]));
+        assert_eq!(some.removed, [keys[9]]);
+        let none = shard.changes(now, some.revision);
+        assert_eq!((none.torrents.len(), none.removed.len()), (0, 0));
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use riverrun_base::ByteSize;
 use riverrun_engine::{
-    BroadcastStream, Engine, Event, NetworkState, PortMapping, StorageFault, TorrentHandle,
-    TorrentKey, TorrentState, TorrentStats, WaitError,
+    BroadcastStream, Engine, Event, NetworkState, PortMapping, Revision, StorageFault,
+    TorrentHandle, TorrentKey, TorrentState, TorrentStats, WaitError,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -81,6 +81,8 @@ impl SeedGoal {
 pub(crate) struct Watched {
     pub(crate) torrent: TorrentHandle,
     line: TorrentLine,
+    /// Its figures when they last changed.
+    stats: Option<TorrentStats>,
     added_at: Instant,
     /// Downloading began; checks before do not count into the speed.
     downloading_since: Option<Instant>,
@@ -98,6 +100,7 @@ impl Watched {
         Self {
             torrent,
             line: progress.add_line(),
+            stats: None,
             added_at: Instant::now(),
             downloading_since: None,
             completed_at: None,
@@ -160,6 +163,9 @@ pub(crate) struct Ending {
 /// What an engine has to tell, from the moment on at which this was made: before the first torrent is added, so that
 /// nothing is missed.
 pub(crate) struct Feed {
+    engine: Engine,
+    /// Up to where changes were asked for.
+    revision: Revision,
     events: BroadcastStream<Event>,
     network: Receiver<NetworkState>,
     mapping: Option<Receiver<Option<PortMapping>>>,
@@ -173,6 +179,8 @@ impl Feed {
         }
         let mapping = engine.port_mapping();
         Self {
+            engine: engine.clone(),
+            revision: Revision::START,
             events,
             network,
             mapping,
@@ -189,6 +197,24 @@ impl Feed {
             }
         }
         std::future::pending().await
+    }
+
+    /// Brings the figures of the torrents that have changed up to date; one that was removed is over.
+    async fn catch_up(&mut self, torrents: &mut [Watched]) -> Outcome {
+        let changes = self.engine.changes(self.revision).await;
+        let changes = changes.map_err(|e| Failure::new(ExitCode::Other, e))?;
+        self.revision = changes.revision;
+        for (torrent, stats) in changes.torrents {
+            if let Some(watched) = running(torrents, torrent.key()) {
+                watched.stats = Some(stats);
+            }
+        }
+        for key in changes.removed {
+            if let Some(watched) = running(torrents, key) {
+                watched.end(Ok(()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -219,6 +245,7 @@ pub(crate) async fn watch(
                         .then(|| running(&mut torrents, event.torrent()))
                         .flatten();
                     if let Some(watched) = completed {
+                        refresh(watched).await?;
                         follow(watched, ending, progress).await?;
                     }
                 }
@@ -229,6 +256,7 @@ pub(crate) async fn watch(
             }
             mapping = Feed::mapped(&mut feed.mapping) => note_mapping(&mapping, progress)?,
             _ = tick.tick() => {
+                feed.catch_up(&mut torrents).await?;
                 for watched in torrents.iter_mut().filter(|watched| !watched.is_over()) {
                     follow(watched, ending, progress).await?;
                 }
@@ -279,15 +307,20 @@ fn note_mapping(mapping: &PortMapping, progress: &mut Progress<'_>) -> Outcome {
     Ok(())
 }
 
+/// Asks for the figures of one torrent now.
+async fn refresh(watched: &mut Watched) -> Outcome {
+    match watched.torrent.stats().await {
+        Ok(stats) => watched.stats = Some(stats),
+        Err(WaitError::Removed) => watched.end(Ok(())),
+        Err(error) => return Err(Failure::new(ExitCode::Other, error)),
+    }
+    Ok(())
+}
+
 /// Brings the screen up to date with one torrent, and sees whether it is over.
 async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'_>) -> Outcome {
-    let stats = match watched.torrent.stats().await {
-        Ok(stats) => stats,
-        Err(WaitError::Removed) => {
-            watched.end(Ok(()));
-            return Ok(());
-        }
-        Err(error) => return Err(Failure::new(ExitCode::Other, error)),
+    let Some(stats) = watched.stats.clone().filter(|_| !watched.is_over()) else {
+        return Ok(());
     };
     watched.had_peers |= stats.connected > 0;
     if stats.state == TorrentState::Downloading {

@@ -10,7 +10,8 @@ use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
 use riverrun_storage::{Completion, Disk, StorageOptions};
 use riverrun_swarm::{
-    ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey, Transport,
+    ConnKey, Event, Input, NetAction, Outbox, Revision, Shard, StorageDone, StorageJob, TorrentKey,
+    Transport,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -19,9 +20,10 @@ use super::dht::DhtMessage;
 use super::dial::Dialler;
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
+use crate::changes::Changes;
 use crate::dht::DhtHandle;
 use crate::metadata_store::MetadataStore;
-use crate::torrent::TorrentShared;
+use crate::torrent::{TorrentHandle, TorrentShared};
 use crate::transports::Transports;
 
 /// How many messages wait for the shard. Connections that find it full stop reading.
@@ -60,6 +62,11 @@ pub(crate) enum ShardMessage {
     },
     /// A question.
     Query(Question),
+    /// What has changed?
+    Changes {
+        since: Revision,
+        reply: oneshot::Sender<Changes>,
+    },
     /// Stop everything; answered when all torrents have stopped.
     Shutdown(oneshot::Sender<()>),
 }
@@ -85,7 +92,7 @@ pub(crate) struct NewTorrent {
     pub(crate) root: PathBuf,
     pub(crate) storage: StorageOptions,
     pub(crate) transports: Option<Transports>,
-    pub(crate) reply: oneshot::Sender<(Arc<TorrentShared>, bool)>,
+    pub(crate) reply: oneshot::Sender<TorrentHandle>,
 }
 
 /// A torrent that the shard has been asked to take in.
@@ -95,7 +102,7 @@ struct Adding {
     transports: Option<Transports>,
     hashes: riverrun_base::InfoHashes,
     info: Option<Arc<Info>>,
-    reply: oneshot::Sender<(Arc<TorrentShared>, bool)>,
+    reply: oneshot::Sender<TorrentHandle>,
 }
 
 /// What the task acts through.
@@ -227,11 +234,25 @@ impl ShardTask {
             ShardMessage::Add(new) => self.add(now, *new),
             ShardMessage::Read { torrent, job } => self.out.storage.push((torrent, job)),
             ShardMessage::Query(question) => question(&self.shard, now),
+            ShardMessage::Changes { since, reply } => {
+                let changes = self.shard.changes(now, since);
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(Changes::new(changes, |key| self.handle_of(key)));
+            }
             ShardMessage::Shutdown(done) => {
                 self.stopping = Some(done);
                 self.shard.handle(now, Input::Shutdown, &mut self.out);
             }
         }
+    }
+
+    /// What a user holds of a torrent.
+    fn handle_of(&self, torrent: TorrentKey) -> Option<TorrentHandle> {
+        Some(TorrentHandle {
+            shared: self.torrents.get(&torrent)?.clone(),
+            shard: self.outside.conns.shard.clone(),
+            routes: self.outside.routes.clone(),
+        })
     }
 
     fn handle_disk(&mut self, now: Time, message: DiskMessage) {
@@ -463,9 +484,9 @@ impl ShardTask {
                 self.outside.conns.directory.insert(info_hash, torrent);
             }
         }
-        if let Some(shared) = self.torrents.get(&torrent) {
+        if let Some(handle) = self.handle_of(torrent) {
             // Whoever asked may be gone; the torrent stays.
-            let _ = adding.reply.send((shared.clone(), existed));
+            let _ = adding.reply.send(handle);
         }
     }
 
