@@ -534,7 +534,15 @@ mod tests {
                 let now = Time::from_secs(step as u64 * 7);
                 let at = rng.below(peers.len());
                 peers[at].is_interested = toggles.1;
+                let holders: Vec<_> = peers.iter().filter(|peer| peer.is_unchoked).copied().collect();
+                let waiting = waiting(&peers).len();
+                let mut kept = choker.clone();
                 let changes = choker.fill(now, &peers, slots, policy, ROUNDS);
+                if kept.is_settled(&holders, waiting, slots, policy) {
+                    kept.keep(now, waiting, ROUNDS);
+                    proptest::prop_assert!(changes.is_empty());
+                    proptest::prop_assert_eq!(kept.next_round(), choker.next_round());
+                }
                 apply(now, &mut peers, &changes);
                 if choker.next_round().is_some_and(|due| due <= now) {
                     let changes = choker.round(now, &peers, slots, policy, ROUNDS, &mut rng);
