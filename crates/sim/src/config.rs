@@ -71,6 +71,8 @@ pub struct UdpConfig {
     /// How long the queue before a line may be; what would wait longer is dropped.
     #[serde(with = "seconds")]
     pub queue_max: Duration,
+    /// The largest packet that gets through, headers counted, in bytes; larger ones vanish and nobody is told.
+    pub packet_max: Option<u64>,
 }
 
 impl Default for UdpConfig {
@@ -79,6 +81,7 @@ impl Default for UdpConfig {
             jitter: Duration::ZERO,
             duplication: 0.0,
             queue_max: Duration::from_millis(200),
+            packet_max: None,
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct DiskConfig {
     pub space: Option<u64>,
     /// How often a read gives something else than was written, of 0 to 1.
     pub corrupt_reads: f64,
+    /// How often a piece is written over another one, of 0 to 1, which nobody notices until it is read.
+    pub misdirected_writes: f64,
     /// How many of the pieces that were written and not synced are torn by a power cut, of 0 to 1.
     pub torn: f64,
 }
@@ -40,6 +42,7 @@ impl Default for DiskConfig {
             sync: Duration::from_secs(1),
             space: None,
             corrupt_reads: 0.0,
+            misdirected_writes: 0.0,
             torn: 0.5,
         }
     }

@@ -16,6 +16,9 @@ const LEECHERS_MAX: u64 = 8;
 /// Hostile hosts of one plan, at most.
 const HOSTILE_MAX: u64 = 3;
 
+/// Keeps what is drawn of disks apart, so that a seed's world is else what it was without them.
+const DISKS: u64 = 0x6469_736b;
+
 /// What can befall a host that is not there for the others alone.
 const ACCIDENTS: [Accident; 14] = [
     Accident::Kill,
@@ -58,7 +61,17 @@ pub fn draw(seed: u64) -> Plan {
     };
     draw_hosts(&mut rng, &mut plan);
     draw_faults(&mut rng, &mut plan);
+    draw_disks(&mut Rng::new(mix(seed ^ DISKS)), &mut plan);
     plan
+}
+
+/// Some disks write where they should not. The first host's does not: what it loses may be lost to all.
+fn draw_disks(rng: &mut Rng, plan: &mut Plan) {
+    for host in plan.hosts.iter_mut().skip(1) {
+        if happens(rng, 0.03) {
+            host.disk.misdirected_writes = 0.1;
+        }
+    }
 }
 
 fn draw_hosts(rng: &mut Rng, plan: &mut Plan) {
@@ -199,6 +212,19 @@ mod tests {
     fn a_seed_draws_one_plan_and_another_seed_another() {
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn some_disks_write_where_they_should_not() {
+        let misdirects = |seed| {
+            draw(seed)
+                .hosts
+                .iter()
+                .filter(|host| host.disk.misdirected_writes > 0.0)
+                .count()
+        };
+        let count: usize = (0..300).map(misdirects).sum();
+        assert!((20..100).contains(&count), "{count}");
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Observer for Checker {
 /// only towards such hosts, anything is promised.
 pub fn is_sound(world: &World, host: HostId) -> bool {
     let config = &world.host(host).config;
+    // A disk that writes where it should not has rotted once it has.
     let gives_back = config.disk.corrupt_reads <= 0.0 && !world.host(host).has_rotted();
     config.manners.is_honest() && gives_back
 }

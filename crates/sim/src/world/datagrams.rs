@@ -111,6 +111,9 @@ impl World {
             return;
         }
         let left = gate.pass(now, len);
+        if udp.packet_max.is_some_and(|max| len > max) {
+            return;
+        }
         let Some(host) = self.at(SocketAddr::new(to.ip(), self.host(by).addr.port())) else {
             return;
         };

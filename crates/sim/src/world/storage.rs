@@ -43,11 +43,7 @@ impl World {
                     Some(Planted::SkipsHashCheck) => store.trust(piece),
                     _ => store.verify(content_state, piece, expected),
                 };
-                let len = content_state.info().layout().piece_len(piece);
-                if let StorageDone::Verified(_) = done {
-                    self.write(host, at, piece, len.into());
-                }
-                (done, u64::from(len))
+                (done, content_state.info().layout().piece_len(piece).into())
             }
             StorageJob::Discard(piece) => return store.discard(piece),
             StorageJob::Read { conn, span } => return self.read(host, torrent, conn, span),
@@ -77,7 +73,15 @@ impl World {
             StorageJob::Wanted(_) => return,
         };
         let wait = self.hosts[host.as_usize()].disk.work(now, bytes) - now;
+        let verified = match done {
+            StorageDone::Verified(piece) => Some(piece),
+            _ => None,
+        };
         self.report(host, torrent, wait, done);
+        // What is written is never durable before it is told to be right, however fast the disk is.
+        if let Some(piece) = verified {
+            self.write(host, at, piece, bytes, wait);
+        }
     }
 
     fn report(&mut self, host: HostId, torrent: TorrentKey, wait: Duration, done: StorageDone) {
@@ -111,8 +115,8 @@ impl World {
         }
     }
 
-    /// Writes a piece that is right, and makes it durable later, if the disk lets it.
-    fn write(&mut self, host: HostId, at: usize, piece: PieceIndex, len: u64) {
+    /// Writes a piece that is right after some time, and makes it durable later, if the disk lets it.
+    fn write(&mut self, host: HostId, at: usize, piece: PieceIndex, len: u64, after: Duration) {
         let now = self.now;
         let own = &mut self.hosts[host.as_usize()];
         let Some(torrent) = own.torrents[at].key else {
@@ -133,18 +137,14 @@ impl World {
         }
         if !is_full && !fails {
             disk.used_bytes += len;
-            let wait = disk.config.sync;
+            let wait = after + disk.config.sync;
+            self.misdirect(host, at, piece);
             self.report(host, torrent, wait, StorageDone::Durable(vec![piece]));
             return;
         }
         if planted == Some(Planted::IgnoresWriteErrors) {
             own.torrents[at].store.written.clear(piece);
-            self.report(
-                host,
-                torrent,
-                Duration::ZERO,
-                StorageDone::Durable(vec![piece]),
-            );
+            self.report(host, torrent, after, StorageDone::Durable(vec![piece]));
             return;
         }
         disk.unwritten.push((at, piece));
@@ -161,7 +161,24 @@ impl World {
         } else {
             input_output_error()
         };
-        self.report(host, torrent, Duration::ZERO, StorageDone::Fault(fault));
+        self.report(host, torrent, after, StorageDone::Fault(fault));
+    }
+
+    /// A write may land where another piece is: neither is what it should be then, and nobody is told.
+    fn misdirect(&mut self, host: HostId, at: usize, piece: PieceIndex) {
+        let own = &mut self.hosts[host.as_usize()];
+        if !happens(&mut self.streams.disks, own.disk.config.misdirected_writes) {
+            return;
+        }
+        own.has_rotted = true;
+        let store = &mut own.torrents[at].store;
+        let other = PieceIndex((piece.0 + 1) % store.written.len());
+        for piece in [piece, other] {
+            store.spoil(piece);
+        }
+        for piece in [piece, other] {
+            self.happen(|| Happening::Spoiled { host, piece });
+        }
     }
 
     /// The disk may work again: writes what could not be written.
@@ -185,7 +202,7 @@ impl World {
             own.torrents[at].store.written.set(piece);
             let content = own.torrents[at].content;
             let len = self.content(content).info().layout().piece_len(piece);
-            self.write(host, at, piece, len.into());
+            self.write(host, at, piece, len.into(), Duration::ZERO);
         }
     }
 

@@ -1,4 +1,5 @@
-//! UDP between hosts: lost, late, doubled, dropped, and kept out by NATs.
+//! UDP between hosts: lost, late, doubled, dropped, and kept out by NATs. No host has a torrent here of which
+//! anything could be promised.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -139,4 +140,17 @@ fn a_nat_lets_in_whom_its_host_has_written_to() {
         world.run_until(Time::from_secs(101));
         assert_eq!(came(&mut world, a).len(), 1, "the NAT has forgotten");
     }
+}
+
+#[test]
+fn a_black_hole_swallows_what_is_larger_than_the_path_and_nothing_else() {
+    let mut config = WorldConfig::default();
+    config.udp.packet_max = Some(1280);
+    let (mut world, [a, b]) = pair(config, [HostConfig::default(), HostConfig::default()]);
+    let to = addr(&world, b);
+    for (len, count) in [(1300, 3), (1252, 2), (1253, 1)] {
+        send(&mut world, a, to, len, count);
+    }
+    world.run_until(Time::from_secs(1));
+    assert_eq!(came(&mut world, b).len(), 2);
 }

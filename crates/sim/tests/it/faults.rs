@@ -327,3 +327,45 @@ fn hosts_that_come_at_random_come_as_often_as_they_should() {
         .filter(|host| world.host(**host).life() == Life::Gone);
     assert_eq!(gone.count(), hosts.len());
 }
+
+#[test]
+fn a_disk_that_syncs_at_once_makes_durable_what_is_verified() {
+    let content = Content::tokens(16, 4);
+    for seek in [Duration::ZERO, Duration::from_millis(1)] {
+        let mut world = Arena::new(21, &content);
+        world.seed(RATE);
+        let mut config = HostConfig::leecher();
+        (config.disk.sync, config.disk.seek) = (Duration::ZERO, seek);
+        let leech = world.host_with(config, RATE, &TorrentOptions::default());
+        world.run_to_completion(&[leech], Time::from_secs(60));
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.state(leech), TorrentState::Seeding);
+        assert!(
+            world
+                .host(leech)
+                .durable()
+                .is_some_and(riverrun_base::Bitfield::all)
+        );
+    }
+}
+
+#[test]
+fn writes_that_land_elsewhere_harm_nobody_but_their_host() {
+    let content = Content::tokens(40, 4);
+    let mut world = Arena::new(22, &content);
+    world.seed(RATE);
+    let mut config = HostConfig::leecher();
+    config.disk.misdirected_writes = 0.3;
+    let bad = world.host_with(config, 4 * RATE, &TorrentOptions::default());
+    let others = [world.leech(RATE), world.leech(RATE)];
+    world.run_to_completion(&others, Time::from_secs(300));
+    assert!(world.host(bad).has_rotted());
+    for other in others {
+        assert!(
+            world
+                .host(other)
+                .written()
+                .is_some_and(riverrun_base::Bitfield::all)
+        );
+    }
+}
