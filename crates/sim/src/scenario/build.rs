@@ -31,7 +31,8 @@ pub(crate) fn build(scenario: &Scenario, run: &RunFile, seed: u64) -> Built {
     let mut config = scenario.world.clone();
     config.seed = seed;
     let mut world = World::new(config);
-    let content = world.add_content(content(scenario, seed));
+    let is_private = run.private.unwrap_or(scenario.content.private);
+    let content = world.add_content(content(scenario, is_private, seed));
     let mut rng = Rng::new(seed ^ JOINS);
     let mut groups = Vec::new();
     let mut hosts = Vec::new();
@@ -41,7 +42,11 @@ pub(crate) fn build(scenario: &Scenario, run: &RunFile, seed: u64) -> Built {
             let picking = group.picking();
             hosts.push((config.clone(), place));
             let host = world.add_host(content, config);
-            world.setup(host).shard(|shard| shard.picking = picking);
+            let elsewhere = group.elsewhere.unwrap_or_default();
+            world.setup(host).shard(|shard| {
+                shard.picking = picking;
+                (shard.uses_dht, shard.local_discovery) = (elsewhere, elsewhere);
+            });
             groups.push(place);
         }
     }
@@ -67,11 +72,11 @@ pub(crate) fn build(scenario: &Scenario, run: &RunFile, seed: u64) -> Built {
     }
 }
 
-fn content(scenario: &Scenario, seed: u64) -> Content {
+fn content(scenario: &Scenario, is_private: bool, seed: u64) -> Content {
     let (pieces, blocks) = (scenario.content.pieces, scenario.content.blocks());
     match scenario.content {
         file if file.v2 => Content::v2(pieces, blocks, seed),
-        file if file.private => Content::private(pieces, blocks),
+        _ if is_private => Content::private(pieces, blocks),
         _ => Content::tokens(pieces, blocks),
     }
 }

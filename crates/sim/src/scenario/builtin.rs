@@ -30,6 +30,8 @@ builtins! {
     "seed-leaves"
     "late-peer"
     "free-riders"
+    "private"
+    "kraken"
 }
 
 /// The built-in scenario of that name.

@@ -31,6 +31,9 @@ pub struct Scenario {
     /// The seed of the run, unless another is asked for.
     #[serde(default = "one")]
     pub seed: u64,
+    /// It takes minutes of a processor: not for tests.
+    #[serde(default)]
+    pub long: bool,
     /// A run that is not over by then ends, in seconds of its own time.
     pub(crate) limit: f64,
     /// What is spread.
@@ -118,6 +121,8 @@ pub(crate) struct RunFile {
     /// What is different for a group of hosts.
     #[serde(default)]
     pub(crate) hosts: BTreeMap<String, Group>,
+    /// Whether the content is private, if it is not as the scenario says.
+    pub(crate) private: Option<bool>,
     /// Whether what is done to hosts is done in this run.
     pub(crate) actions: Option<bool>,
     /// The curve of the chart to which it belongs.

@@ -54,6 +54,8 @@ pub(crate) struct Group {
     pub(crate) super_seed: Option<bool>,
     /// Which piece they ask for next.
     pub(crate) picker: Option<Picker>,
+    /// They look for peers in the distributed hash table and in the local network as well, where nobody answers.
+    pub(crate) elsewhere: Option<bool>,
 }
 
 /// Which piece is asked for next.
@@ -152,6 +154,7 @@ impl Group {
             connections_max: other.connections_max.or(self.connections_max),
             super_seed: other.super_seed.or(self.super_seed),
             picker: other.picker.or(self.picker),
+            elsewhere: other.elsewhere.or(self.elsewhere),
         }
     }
 

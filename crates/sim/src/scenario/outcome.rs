@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{Checker, Violation};
 use crate::config::Start;
 use crate::ids::{ContentId, HostId};
 use crate::manners::Manners;
@@ -28,6 +29,10 @@ pub enum Metric {
     Median,
     /// The mean of the times.
     Mean,
+    /// The time within which ninety-nine of a hundred are through.
+    P99,
+    /// The same over the time of the one in the middle.
+    P99OfMedian,
     /// The time of the last.
     Slowest,
     /// The least time that any swarm could take.
@@ -46,16 +51,21 @@ pub enum Metric {
     HonestBanned,
     /// How many copies of the rarest piece there are in the end.
     RarestCopies,
+    /// How often peers were sought, or told of, elsewhere than at trackers: in the distributed hash table, in the local
+    /// network, among each other.
+    Elsewhere,
 }
 
 impl Metric {
     /// All that are shown.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Complete,
         Self::Incomplete,
         Self::Fastest,
         Self::Median,
         Self::Mean,
+        Self::P99,
+        Self::P99OfMedian,
         Self::Slowest,
         Self::Bound,
         Self::OfBound,
@@ -65,6 +75,7 @@ impl Metric {
         Self::Banned,
         Self::HonestBanned,
         Self::RarestCopies,
+        Self::Elsewhere,
     ];
 
     /// Its name in files.
@@ -75,6 +86,8 @@ impl Metric {
             Self::Fastest => "fastest",
             Self::Median => "median",
             Self::Mean => "mean",
+            Self::P99 => "p99",
+            Self::P99OfMedian => "p99_of_median",
             Self::Slowest => "slowest",
             Self::Bound => "bound",
             Self::OfBound => "of_bound",
@@ -84,6 +97,7 @@ impl Metric {
             Self::Banned => "banned",
             Self::HonestBanned => "honest_banned",
             Self::RarestCopies => "rarest_copies",
+            Self::Elsewhere => "elsewhere",
         }
     }
 
@@ -115,6 +129,7 @@ impl Metric {
                 | Self::Banned
                 | Self::HonestBanned
                 | Self::RarestCopies
+                | Self::Elsewhere
         )
     }
 }
@@ -161,6 +176,11 @@ pub struct Outcome {
     banned: BTreeSet<u32>,
     /// See [`Metric::RarestCopies`].
     pub rarest_copies: u32,
+    /// See [`Metric::Elsewhere`].
+    pub elsewhere: u64,
+    /// What [must hold](crate::check) in every world and did not.
+    #[serde(skip)]
+    pub violations: Vec<Violation>,
 }
 
 impl Outcome {
@@ -188,8 +208,12 @@ impl Outcome {
         match metric {
             Metric::Complete => Some(count(|host| host.completed.is_some())),
             Metric::Incomplete => Some(count(|host| host.completed.is_none())),
-            Metric::Fastest | Metric::Median | Metric::Mean | Metric::Slowest => {
+            Metric::Fastest | Metric::Median | Metric::Mean | Metric::P99 | Metric::Slowest => {
                 time(&times(&counted), metric)
+            }
+            Metric::P99OfMedian => {
+                let times = times(&counted);
+                Some(time(&times, Metric::P99)? / time(&times, Metric::Median)?)
             }
             Metric::Bound => self.bound,
             Metric::OfBound => Some(time(&times(&counted), Metric::Slowest)? / self.bound?),
@@ -205,6 +229,7 @@ impl Outcome {
             Metric::Banned => Some(banned(|_| true)),
             Metric::HonestBanned => Some(banned(|host| host.honest)),
             Metric::RarestCopies => Some(self.rarest_copies.into()),
+            Metric::Elsewhere => Some(self.elsewhere as f64),
         }
     }
 }
@@ -223,6 +248,9 @@ fn time(times: &[f64], metric: Metric) -> Option<f64> {
     match metric {
         Metric::Fastest => times.first().copied(),
         Metric::Median => times.get(times.len() / 2).copied(),
+        Metric::P99 => times
+            .get((times.len() * 99).div_ceil(100).saturating_sub(1))
+            .copied(),
         Metric::Mean => (!times.is_empty()).then(|| times.iter().sum::<f64>() / count),
         _ => times.last().copied(),
     }
@@ -246,6 +274,7 @@ pub(crate) struct Watcher<'a> {
     failed: usize,
     banned: BTreeSet<u32>,
     recorder: Option<Recorder>,
+    checker: Checker,
 }
 
 impl<'a> Watcher<'a> {
@@ -277,6 +306,7 @@ impl<'a> Watcher<'a> {
             failed: 0,
             banned: BTreeSet::new(),
             recorder,
+            checker: Checker::new(),
         }
     }
 
@@ -318,6 +348,8 @@ impl<'a> Watcher<'a> {
             failed: self.failed,
             banned: self.banned,
             rarest_copies: rarest(world, self.content),
+            elsewhere: world.counts().elsewhere,
+            violations: self.checker.finish(world),
         };
         (outcome, self.recorder)
     }
@@ -372,6 +404,7 @@ impl Observer for Watcher<'_> {
                 _ => {}
             }
         }
+        self.checker.observe(world, happenings);
         if let Some(recorder) = &mut self.recorder {
             recorder.observe(world, happenings);
         }

@@ -81,6 +81,17 @@ fn run_one(scenario: &Scenario, place: usize, seed: u64, keep: Keep) -> Ran {
     }
 }
 
+fn violations(ran: &Ran) -> impl Iterator<Item = Missed> {
+    let text = |violation| match ran.label.as_str() {
+        "" => format!("{violation}"),
+        label => format!("{label}: {violation}"),
+    };
+    let violations = ran.outcome.violations.iter();
+    violations.map(move |violation| Missed {
+        text: text(violation),
+    })
+}
+
 const fn detail(hosts: usize) -> Detail {
     if hosts <= MOMENTS_HOSTS_MAX {
         Detail::Moments
@@ -90,11 +101,10 @@ const fn detail(hosts: usize) -> Detail {
 }
 
 impl Scenario {
-    /// What of its expectations the runs of one seed did not meet.
+    /// What of its expectations the runs of one seed did not meet, and what of all that must hold in any world did not.
     pub fn missed(&self, runs: &[Ran]) -> Vec<Missed> {
-        self.expect
-            .iter()
-            .flat_map(|expectation| expectation.hold(runs, &self.hosts))
-            .collect()
+        let expected = self.expect.iter();
+        let missed = expected.flat_map(|expectation| expectation.hold(runs, &self.hosts));
+        missed.chain(runs.iter().flat_map(violations)).collect()
     }
 }

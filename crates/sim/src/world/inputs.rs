@@ -243,9 +243,11 @@ impl World {
                 attach,
             } => self.accept(host, token, conn, attach),
             NetAction::Refuse { token, .. } => self.refuse(EndId::from_token(token)),
-            // A world has no DHT, and no two hosts share a local network: its shards are not told to use them.
-            NetAction::FindPeers { .. } | NetAction::MeetNode(_) => {}
-            NetAction::AnnounceLocal { .. } => {}
+            // A world has no DHT, and no two hosts share a local network: who asks there finds nobody.
+            NetAction::FindPeers { .. } | NetAction::AnnounceLocal { .. } => {
+                self.counts.elsewhere += 1;
+            }
+            NetAction::MeetNode(_) => {}
             NetAction::Announce {
                 torrent,
                 tracker,

@@ -86,6 +86,9 @@ pub struct Counts {
     pub blocks: u64,
     /// Connections that were dialled.
     pub wires: u64,
+    /// How often peers were sought, or told of, elsewhere than at trackers: in the distributed hash table, in the local
+    /// network, and among each other.
+    pub elsewhere: u64,
 }
 
 /// An announce that a host has made.

@@ -164,7 +164,10 @@ impl World {
                 direct.upload_only = upload_only;
                 Message::UploadOnly
             }
-            PeerCommand::Exchange(told) => Message::Exchange(told),
+            PeerCommand::Exchange(told) => {
+                self.counts.elsewhere += 1;
+                Message::Exchange(told)
+            }
             PeerCommand::Credit(credit) => {
                 direct.grant(credit.send_bytes, credit.receive_bytes);
                 return self.resume(end);

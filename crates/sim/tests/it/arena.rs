@@ -1,4 +1,5 @@
-//! A world for tests: hosts of equal lines, by one call each, and every shard's invariants checked after each input.
+//! A world for tests: hosts of equal lines, by one call each, every shard's invariants checked after each input, and all
+//! that [must hold](riverrun_sim::check) in any world after each event.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -6,14 +7,16 @@ use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
 use riverrun_peer::{CloseReason, EncryptionPolicy};
+use riverrun_sim::check::Checker;
 use riverrun_sim::{
-    Action, Content, ContentId, HostConfig, HostId, Manners, Poison, Start, TrackerConfig, World,
-    WorldConfig,
+    Action, Content, ContentId, HostConfig, HostId, Manners, Planted, Poison, Start, TrackerConfig,
+    World, WorldConfig,
 };
 use riverrun_swarm::{Event, TorrentKey, TorrentOptions, TorrentState, TorrentStats};
 
 pub(crate) struct Arena {
     world: World,
+    checker: Checker,
     /// What new hosts get.
     content: ContentId,
 }
@@ -29,6 +32,18 @@ impl Deref for Arena {
 impl DerefMut for Arena {
     fn deref_mut(&mut self) -> &mut World {
         &mut self.world
+    }
+}
+
+/// At the end of a test, if nothing else has failed: whether all held that must.
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let found = std::mem::take(&mut self.checker).finish(&self.world);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty(), "{found:#?}");
     }
 }
 
@@ -73,7 +88,11 @@ impl Arena {
         change(&mut config);
         let mut world = World::new(config);
         let content = world.add_content(content.clone());
-        Self { world, content }
+        Self {
+            world,
+            checker: Checker::new(),
+            content,
+        }
     }
 
     /// A host with an uplink of `rate` bytes per second that treats its torrent as it is told.
@@ -93,8 +112,12 @@ impl Arena {
 
     /// Lets what is planned for now happen: hosts join.
     pub(crate) fn settle(&mut self) {
-        let now = self.world.now();
-        self.world.run_until(now);
+        self.run_until(self.world.now());
+    }
+
+    /// Runs to a time.
+    pub(crate) fn run_until(&mut self, end: Time) {
+        self.world.observe_until(end, &mut self.checker);
     }
 
     pub(crate) fn seed(&mut self, rate: u64) -> HostId {
@@ -116,6 +139,16 @@ impl Arena {
             .add_host(self.content, HostConfig::leecher().up(rate));
         let contain = |config: &mut riverrun_swarm::Config| config.contain_panics = true;
         self.world.setup(host).shard(contain);
+        self.settle();
+        host
+    }
+
+    /// A leecher that makes a mistake.
+    pub(crate) fn mistaken(&mut self, rate: u64, planted: Planted) -> HostId {
+        let host = self
+            .world
+            .add_host(self.content, HostConfig::leecher().up(rate));
+        self.world.setup(host).plant(planted);
         self.settle();
         host
     }
@@ -240,8 +273,7 @@ impl Arena {
 
     /// Runs for a while.
     pub(crate) fn run_for(&mut self, time: Duration) {
-        let end = self.world.now() + time;
-        self.world.run_until(end);
+        self.run_until(self.world.now() + time);
     }
 
     /// Runs while something holds; panics at `limit`.
@@ -250,7 +282,7 @@ impl Arena {
             let now = self.world.now();
             assert!(now < limit, "not done at {limit}: {}", self.summary());
             assert!(
-                self.world.step(),
+                self.world.step_observed(&mut self.checker),
                 "nothing happens any more: {}",
                 self.summary()
             );
@@ -259,8 +291,11 @@ impl Arena {
 
     /// Runs until all of `hosts` have everything; gives when the last had.
     pub(crate) fn run_to_completion(&mut self, hosts: &[HostId], limit: Time) -> Time {
-        let end = self.world.run_to_completion(hosts, limit);
-        end.unwrap_or_else(|| panic!("not done at {limit}: {}", self.summary()))
+        let done = self.world.observe_while(limit, &mut self.checker, |world| {
+            !hosts.iter().all(|host| world.host(*host).has_all())
+        });
+        assert!(done, "not done at {limit}: {}", self.summary());
+        self.world.now()
     }
 
     /// Who is where, for a test that fails.

@@ -1,9 +1,11 @@
 //! Random worlds with random faults, those that failed once, and mistakes planted to see that the checkers bite.
 
-use riverrun_sim::Planted;
+use riverrun_base::Time;
 use riverrun_sim::chaos::{self, Plan};
 use riverrun_sim::check::{Property, Violation};
+use riverrun_sim::{Content, Planted};
 
+use crate::arena::Arena;
 use crate::say;
 
 /// How many seeds the test command runs.
@@ -104,4 +106,13 @@ fn a_failing_plan_is_made_smaller_and_still_fails() {
         (smaller.pieces, smaller.hosts.len(), smaller.faults.len()),
         (2, 2, 0)
     );
+}
+
+#[test]
+#[should_panic(expected = "S11 Announces")]
+fn the_worlds_of_tests_are_judged_as_well() {
+    let mut world = Arena::new(1, &Content::tokens(8, 4));
+    world.seed(1_000_000);
+    world.mistaken(1_000_000, Planted::RepeatsAnnounces);
+    world.run_until(Time::from_secs(10));
 }

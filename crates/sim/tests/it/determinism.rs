@@ -1,4 +1,4 @@
-//! One seed is one run.
+//! One seed is one run, whatever comes of it: what must hold is for other tests.
 
 use riverrun_base::Time;
 use riverrun_sim::{Action, Content, HostConfig, Level, Manners, Poison, World, WorldConfig};

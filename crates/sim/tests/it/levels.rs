@@ -1,6 +1,7 @@
 //! Shards joined by messages, and by real connections byte by byte, do the same.
 
 use riverrun_base::Time;
+use riverrun_sim::check::Checker;
 use riverrun_sim::{Content, HostConfig, HostId, Level, World, WorldConfig};
 
 const RATE: u64 = 1_000_000;
@@ -17,9 +18,12 @@ fn spread(levels: [Level; 2]) -> f64 {
             world.add_host(content, config)
         })
         .collect();
-    let end = world
-        .run_to_completion(&leechers, Time::from_secs(600))
-        .expect("all complete");
+    let mut checker = Checker::new();
+    let all = |world: &World| leechers.iter().all(|host| world.host(*host).has_all());
+    let limit = Time::from_secs(600);
+    assert!(world.observe_while(limit, &mut checker, |world| !all(world)));
+    let end = world.now();
+    assert_eq!(checker.finish(&world), []);
     (end - Time::ZERO).as_secs_f64()
 }
 

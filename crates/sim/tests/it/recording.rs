@@ -1,4 +1,4 @@
-//! What can be shown of a run.
+//! What can be shown of a run. Who looks here is the recorder: what must hold is for other tests.
 
 use std::collections::BTreeSet;
 

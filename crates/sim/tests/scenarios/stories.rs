@@ -1,5 +1,7 @@
 //! Each built-in scenario is run, and comes to what its text says.
 
+use riverrun_base::Time;
+use riverrun_sim::check::{Property, Violation};
 use riverrun_sim::report::steps;
 use riverrun_sim::scenario::{Keep, Metric, Ran, Scenario, builtin, run};
 
@@ -112,6 +114,28 @@ fn who_comes_late_is_as_fast_as_those_who_stayed() {
 #[test]
 fn whoever_only_takes_gets_less() {
     check("free-riders", 1);
+}
+
+#[test]
+fn a_private_torrent_is_sought_nowhere_but_at_its_tracker() {
+    let runs = check("private", 1);
+    // What is not private shows that somebody was listening.
+    assert!(runs[0].figure(Metric::Elsewhere) > Some(100.0));
+}
+
+#[test]
+fn what_must_hold_in_any_world_must_hold_in_a_story() {
+    let scenario = load("worked-example");
+    let mut runs = run(&scenario, 1, Keep::Figures);
+    assert_eq!(scenario.missed(&runs), []);
+    runs[0].outcome.violations.push(Violation {
+        property: Property::NobodyStarves,
+        at: Time::from_secs(3),
+        host: None,
+        what: "lets somebody wait".to_owned(),
+    });
+    let missed = scenario.missed(&runs);
+    assert!(missed[0].text.contains("S6"), "{missed:?}");
 }
 
 #[test]
