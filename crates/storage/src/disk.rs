@@ -30,6 +30,9 @@ use crate::torrent::{Op, Schedule, State, Torrent};
 pub const CACHE_BYTES_MIN: usize = 512 << 10;
 /// Runs of reads that may wait; what is past that is refused, as a disk that is so far behind answers nobody in time.
 const READS_WAITING_MAX: usize = 16 * 1024;
+/// Journals that stay open while their torrents rest: ten thousand torrents need no ten thousand files. A journal that
+/// is closed is not locked against other processes, and is looked at before it is written to again.
+const JOURNALS_OPEN_MAX: usize = 128;
 /// How often to look whether all is closed.
 const CLOSE_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Reads of one torrent that may wait for a write.
@@ -251,6 +254,7 @@ impl Shared {
             backend,
             owners: Arc::new(Owners::default()),
             readers: Arc::new(FilePool::new(config.open_files_max)),
+            journals: Arc::new(FilePool::new(JOURNALS_OPEN_MAX)),
             journal_dir: config.journal_dir.clone(),
         };
         let on_read_room = room.clone();

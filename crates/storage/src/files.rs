@@ -21,7 +21,7 @@ use crate::backend::{Place, RawFile, write_all};
 use crate::cache::{Blocks, Slot};
 use crate::fault::{fault, show};
 use crate::ground::{Ground, Site};
-use crate::journal::{Journal, OpenError, Record, Subject};
+use crate::journal::{Journal, OpenError, Record, Shelf, Subject};
 use crate::known::KnownFiles;
 use crate::owners::FileId;
 use crate::span::{parts_in_memory, stored_slices};
@@ -96,7 +96,12 @@ impl TorrentFiles {
             pieces: layout.piece_count(),
             root: site.root.clone(),
         };
-        let journal = Journal::open(ground.backend.clone(), &ground.journal_dir, subject);
+        let shelf = Shelf {
+            backend: ground.backend.clone(),
+            open: ground.journals.clone(),
+            key: site.torrent,
+        };
+        let journal = Journal::open(shelf, &ground.journal_dir, subject);
         let journal = journal.map_err(|error| match error {
             OpenError::Locked => StorageFault::Locked {
                 path: show(&site.root),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use riverrun_base::FileIndex;
 use riverrun_metainfo::File;
 use riverrun_swarm::TorrentKey;
 
@@ -17,7 +18,9 @@ pub(crate) struct Ground {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) owners: Arc<Owners>,
     /// Files open for reading.
-    pub(crate) readers: Arc<FilePool>,
+    pub(crate) readers: Arc<FilePool<(TorrentKey, FileIndex)>>,
+    /// Journals that are open.
+    pub(crate) journals: Arc<FilePool<TorrentKey>>,
     pub(crate) journal_dir: PathBuf,
 }
 

@@ -41,9 +41,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex};
+use riverrun_swarm::TorrentKey;
 
 use self::record::{Check, KIND_SUBJECT, decode, encode, seal, unseal};
 use crate::backend::{Access, Backend, FileStat, Found, Place, RawFile, write_all};
+use crate::file_pool::FilePool;
 
 /// Whose claims a journal holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +96,22 @@ pub(crate) struct Claims {
     pub(crate) device: Option<u64>,
 }
 
-/// The journal of one torrent in one root directory, open and locked against other processes.
+/// Where journals are kept open, and under which key this one.
+pub(crate) struct Shelf {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) open: Arc<FilePool<TorrentKey>>,
+    pub(crate) key: TorrentKey,
+}
+
+/// The journal of one torrent in one root directory. It is locked against other processes while it is open, and it
+/// stays open unless many others are used after it.
 pub(crate) struct Journal {
-    backend: Arc<dyn Backend>,
+    shelf: Shelf,
     dir: PathBuf,
     name: String,
     subject: Subject,
-    file: Arc<dyn RawFile>,
+    /// The file, while something in it is not synced: an error might not be told after its last handle is closed.
+    unsynced: Option<Arc<dyn RawFile>>,
     /// Where the next record goes.
     end: u64,
     /// Where the fewest records ended that said the same, when it was last written anew.
@@ -209,29 +220,24 @@ impl Record {
 
 impl Journal {
     /// Opens the journal of `subject` in the directory `dir`, and takes it for this process.
-    pub(crate) fn open(
-        backend: Arc<dyn Backend>,
-        dir: &Path,
-        subject: Subject,
-    ) -> Result<Self, OpenError> {
-        backend.make_root(dir)?;
+    pub(crate) fn open(shelf: Shelf, dir: &Path, subject: Subject) -> Result<Self, OpenError> {
+        shelf.backend.make_root(dir)?;
         let name = file_name(&subject);
-        let file = lock_file(
-            &*backend,
-            Place {
-                root: dir,
-                path: &name,
-            },
-        )?;
+        let place = Place {
+            root: dir,
+            path: &name,
+        };
+        let file = lock_file(&*shelf.backend, place)?;
         let bytes = read_journal(&*file)?;
         let (claims, end, check) = replay(&bytes, &subject)
             .unwrap_or_else(|| (Claims::new(subject.pieces), 0, Check::default()));
+        shelf.open.put(shelf.key, file.clone());
         let mut journal = Self {
-            backend,
+            shelf,
             dir: dir.to_owned(),
             name,
             subject,
-            file,
+            unsynced: (end < bytes.len() as u64 || end == 0).then(|| file.clone()),
             end,
             check,
             claims,
@@ -241,9 +247,40 @@ impl Journal {
         if end == 0 {
             journal.rewrite()?;
         } else if end < bytes.len() as u64 {
-            journal.file.set_len(end)?;
+            file.set_len(end)?;
         }
         Ok(journal)
+    }
+
+    /// The file, to be written to.
+    fn file(&mut self) -> io::Result<Arc<dyn RawFile>> {
+        if let Some(file) = &self.unsynced {
+            return Ok(file.clone());
+        }
+        let open = || self.open_again();
+        let file = self.shelf.open.open(self.shelf.key, open)?;
+        Ok(self.unsynced.insert(file).clone())
+    }
+
+    /// Opens the file after it was closed to make room for others. It must be as it was left: another process may
+    /// have had it meanwhile.
+    fn open_again(&self) -> io::Result<Arc<dyn RawFile>> {
+        let place = Place {
+            root: &self.dir,
+            path: &self.name,
+        };
+        let file = self.shelf.backend.open(place, Access::Write)?;
+        let mut check = Check::default();
+        let at = self.end.saturating_sub(check.len() as u64);
+        let is_ours = file.try_lock()?
+            && file.stat()?.len == self.end
+            && file.read_at(&mut check, at)? == check.len()
+            && check == self.check;
+        if is_ours {
+            Ok(file)
+        } else {
+            Err(io::Error::other("another process has used the journal"))
+        }
     }
 
     /// What the journal says.
@@ -259,7 +296,7 @@ impl Journal {
             encode(record, &mut check, &mut bytes);
         }
         if !self.suspect {
-            write_all(&*self.file, &[&bytes], self.end)?;
+            write_all(&*self.file()?, &[&bytes], self.end)?;
             self.end += bytes.len() as u64;
             self.check = check;
         }
@@ -274,8 +311,13 @@ impl Journal {
         if self.suspect || self.is_wordy() {
             return self.rewrite();
         }
+        let Some(file) = &self.unsynced else {
+            return Ok(());
+        };
         // After a sync that failed the kernel may call the lost pages clean: the next one would prove nothing.
-        self.file.sync_data().inspect_err(|_| self.suspect = true)
+        file.sync_data().inspect_err(|_| self.suspect = true)?;
+        self.unsynced = None;
+        Ok(())
     }
 
     fn is_wordy(&self) -> bool {
@@ -294,30 +336,41 @@ impl Journal {
 
     /// Puts a new journal in the place of this one: written, synced, then renamed, so that there is always one.
     fn rewrite(&mut self) -> io::Result<()> {
+        // So that it is locked all the while.
+        self.file()?;
         let (bytes, check) = self.snapshot();
         let new = format!("{}.new", self.name);
         let place = Place {
             root: &self.dir,
             path: &new,
         };
-        self.backend.remove(place)?;
-        let file = self.backend.open(place, Access::Create)?;
+        let backend = self.shelf.backend.clone();
+        backend.remove(place)?;
+        let file = backend.open(place, Access::Create)?;
         // Locked before it has its name, so that no other process gets in between.
         if !file.try_lock()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         write_all(&*file, &[&bytes], 0)?;
         file.sync_data()?;
-        self.backend.rename(&self.dir, &new, &self.name)?;
-        (self.file, self.end, self.check) = (file, bytes.len() as u64, check);
+        backend.rename(&self.dir, &new, &self.name)?;
+        self.shelf.open.put(self.shelf.key, file.clone());
+        (self.end, self.check) = (bytes.len() as u64, check);
+        self.unsynced = Some(file);
         self.terse_len = self.end;
         self.suspect = true;
-        self.backend.sync_dir(Place {
+        backend.sync_dir(Place {
             root: &self.dir,
             path: "",
         })?;
-        self.suspect = false;
+        (self.suspect, self.unsynced) = (false, None);
         Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shelf.open.forget(self.shelf.key);
     }
 }
 
@@ -409,7 +462,25 @@ mod tests {
     }
 
     fn open(disk: &MemoryDisk) -> Result<Journal, OpenError> {
-        Journal::open(Arc::new(disk.clone()), Path::new("/state"), subject())
+        open_on(disk, &Arc::new(FilePool::new(1)), 0)
+    }
+
+    /// The journal of one of many torrents.
+    fn open_on(
+        disk: &MemoryDisk,
+        open: &Arc<FilePool<TorrentKey>>,
+        n: u32,
+    ) -> Result<Journal, OpenError> {
+        let shelf = Shelf {
+            backend: Arc::new(disk.clone()),
+            open: open.clone(),
+            key: TorrentKey::new(n, 0),
+        };
+        let subject = Subject {
+            root: PathBuf::from(format!("/data/{n}")),
+            ..subject()
+        };
+        Journal::open(shelf, Path::new("/state"), subject)
     }
 
     fn pieces(pieces: impl IntoIterator<Item = u32>) -> Vec<PieceIndex> {
@@ -498,6 +569,51 @@ mod tests {
         assert!(matches!(open(&disk), Err(OpenError::Locked)));
         drop(first);
         assert!(open(&disk).is_ok());
+    }
+
+    #[test]
+    fn of_many_journals_few_are_open() {
+        let disk = MemoryDisk::default();
+        let pool = Arc::new(FilePool::new(3));
+        let mut journals: Vec<Journal> =
+            (0..20).map(|n| open_on(&disk, &pool, n).unwrap()).collect();
+        assert_eq!(disk.locked(), 3);
+        for round in 0..3 {
+            for journal in &mut journals {
+                journal.append(&[Record::Durable(pieces([round]))]).unwrap();
+                assert!(disk.locked() <= 4, "and one with something to sync");
+                journal.sync().unwrap();
+            }
+        }
+        drop(journals);
+        assert_eq!(disk.locked(), 0);
+        for n in 0..20 {
+            let journal = open_on(&disk, &pool, n).unwrap();
+            assert_eq!(journal.claims().durable.count_ones(), 3);
+        }
+    }
+
+    #[test]
+    fn a_journal_that_another_process_has_used_meanwhile_is_not_written_to() {
+        let disk = MemoryDisk::default();
+        let pool = Arc::new(FilePool::new(1));
+        let mut first = open_on(&disk, &pool, 0).unwrap();
+        let _second = open_on(&disk, &pool, 1).unwrap();
+        // The first is closed now. Another process takes it, and leaves it as it is, then not.
+        let mut other = open_on(&disk, &Arc::new(FilePool::new(1)), 0).unwrap();
+        assert!(first.append(&[Record::Durable(pieces([1]))]).is_err());
+        drop(other);
+        first.append(&[Record::Durable(pieces([1]))]).unwrap();
+        first.sync().unwrap();
+        pool.forget_all(|_| true);
+        other = open_on(&disk, &Arc::new(FilePool::new(1)), 0).unwrap();
+        other.append(&[Record::Forgotten(pieces([1]))]).unwrap();
+        other.sync().unwrap();
+        drop(other);
+        assert!(first.append(&[Record::Durable(pieces([2]))]).is_err());
+        drop(first);
+        let journal = open_on(&disk, &pool, 0).unwrap();
+        assert!(journal.claims().durable.none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use riverrun_base::{BlockMut, BlockSpan, Blocks as _, FileIndex, PieceIndex};
 use riverrun_metainfo::Layout;
 use riverrun_swarm::{ConnKey, StorageDone, StorageFault};
 
-use crate::backend::{FileStat, RawFile};
+use crate::backend::{Access, FileStat, RawFile};
 use crate::disk::{Completion, Shared, read_failed};
 use crate::fault::show;
 use crate::span::{ReadError, read_span};
@@ -183,7 +183,7 @@ impl Shared {
         (index, error): &ReadError,
     ) -> StorageFault {
         let site = &torrent.site;
-        self.ground.readers.forget_file(site.torrent, *index);
+        self.ground.readers.forget((site.torrent, *index));
         if !matches!(self.ground.backend.device(&site.root), Ok(Some(_))) {
             return StorageFault::VolumeMissing {
                 path: show(&site.root),
@@ -223,9 +223,8 @@ impl Shared {
     ) -> io::Result<Arc<dyn RawFile>> {
         let site = &torrent.site;
         let place = site.place(&layout.files()[index.as_usize()]);
-        self.ground
-            .readers
-            .open(&*self.ground.backend, site.torrent, index, place)
+        let open = || self.ground.backend.open(place, Access::Read);
+        self.ground.readers.open((site.torrent, index), open)
     }
 
     /// Whether a file is as it was left. What was read of it before is true then.
@@ -234,7 +233,7 @@ impl Shared {
         let look = || match open()? {
             // Only open any more: another file has its name now, or none.
             FileStat { links: 0, .. } => {
-                self.ground.readers.forget_file(torrent.site.torrent, index);
+                self.ground.readers.forget((torrent.site.torrent, index));
                 open()
             }
             stat => Ok(stat),
@@ -274,7 +273,7 @@ impl Shared {
         let site = &torrent.site;
         let path = show(&site.place(&layout.files()[index.as_usize()]).full());
         if torrent.known.spoil(index) {
-            self.ground.readers.forget_file(site.torrent, index);
+            self.ground.readers.forget((site.torrent, index));
             let mut state = torrent.state();
             for piece in layout.pieces_of(index) {
                 state.verified.clear(PieceIndex(piece));

@@ -436,7 +436,8 @@ impl Shared {
                 Err(fault) => self.tell(torrent, StorageDone::Fault(fault)),
             }
         }
-        self.ground.readers.forget(torrent.site.torrent);
+        let key = torrent.site.torrent;
+        self.ground.readers.forget_all(|(of, _)| of == key);
         torrent.known.clear();
         torrent.state().reset();
         self.tell(torrent, StorageDone::Closed);

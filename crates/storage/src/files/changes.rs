@@ -156,7 +156,7 @@ impl TorrentFiles {
         if self.known.left(index).is_some() || self.is_changed(index) {
             self.disown(index)?;
         }
-        self.ground.readers.forget_file(self.site.torrent, index);
+        self.ground.readers.forget((self.site.torrent, index));
         self.changed.remove(&index);
         let place = self.place(index);
         match self.ground.backend.look(place) {

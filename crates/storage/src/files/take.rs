@@ -316,7 +316,7 @@ impl TorrentFiles {
         let dirs = ancestors(place.parent());
         let copied = copy.stat().map_err(needed)?;
         self.unsynced.dirs.extend(dirs);
-        self.ground.readers.forget_file(self.site.torrent, index);
+        self.ground.readers.forget((self.site.torrent, index));
         // Its bytes are those of the original, so what was found right in that still is.
         self.adopted.insert(index);
         self.own(index, &*copy, copied)?;

@@ -134,7 +134,7 @@ fn nothing_of_a_changed_file_is_served_until_it_is_checked() {
                 // Its file is open then.
                 assert!(serve_all(&mut rig, &fixture).1.is_empty());
             } else {
-                rig.shared.ground.readers.forget(super::rig::TORRENT);
+                rig.shared.ground.readers.forget_all(|_| true);
             }
             change(&disk, &fixture);
             let (served, said) = serve_all(&mut rig, &fixture);

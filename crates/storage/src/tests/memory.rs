@@ -161,6 +161,11 @@ impl MemoryDisk {
         world.faults.off_at = Some(world.operations + operations);
     }
 
+    /// How many files are locked.
+    pub(crate) fn locked(&self) -> usize {
+        self.world().locks.len()
+    }
+
     pub(super) fn operations(&self) -> u64 {
         self.world().operations
     }
