@@ -1,19 +1,25 @@
 //! Chores of the workspace: `cargo xtask ci` runs all that must pass before a change lands, `cargo xtask bench`
-//! measures the program beside others (see `bench/run`).
+//! measures the program beside others (see `bench/run`), `cargo xtask fuzz-check` compiles the fuzz targets, and
+//! `cargo xtask fuzz-seeds` gives them their first inputs.
 //!
 //! The rules themselves are ordinary tests in `tests/tidy`, so that `cargo test --workspace` knows them too.
 
+mod fuzz;
+
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask ci | bench [FLAGS]";
+const USAGE: &str = "usage: cargo xtask ci | bench [FLAGS] | fuzz-check | fuzz-seeds DIR";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ci"] => ci(),
         ["bench", ref flags @ ..] => bench(flags),
+        ["fuzz-check"] => fuzz::check(),
+        ["fuzz-seeds", from] => fuzz::seed(Path::new(from)),
         _ => bail!("{USAGE}"),
     }
 }

@@ -42,4 +42,6 @@ mod work;
 
 pub use config::{Preallocation, StorageConfig, StorageOptions};
 pub use disk::{CACHE_BYTES_MIN, Completion, Disk, StartError};
+#[cfg(fuzzing)]
+pub use journal::fuzzing;
 pub use pass::{Progress, Watch};

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use riverrun_base::{FileIndex, PieceIndex};
 use riverrun_hash::Sha256;
-use riverrun_metainfo::PIECES_MAX;
 
 use super::{FileMark, Hold, Record};
 use crate::backend::FileStat;
@@ -107,13 +106,14 @@ pub(super) fn unseal<'a>(rest: &mut &'a [u8], check: &mut Check) -> Option<(u8, 
     Some((*kind, body))
 }
 
-pub(super) fn decode(kind: u8, body: &[u8]) -> Option<Record> {
+/// A record of a torrent that has so many pieces.
+pub(super) fn decode(kind: u8, body: &[u8], pieces: u32) -> Option<Record> {
     match kind {
         KIND_DEVICE => Some(Record::Device(u64::from_le_bytes(body.try_into().ok()?))),
         KIND_FILE => decode_file(body),
-        KIND_WRITING => decode_ranges(body).map(Record::Writing),
-        KIND_DURABLE => decode_ranges(body).map(Record::Durable),
-        KIND_FORGOTTEN => decode_ranges(body).map(Record::Forgotten),
+        KIND_WRITING => decode_ranges(body, pieces).map(Record::Writing),
+        KIND_DURABLE => decode_ranges(body, pieces).map(Record::Durable),
+        KIND_FORGOTTEN => decode_ranges(body, pieces).map(Record::Forgotten),
         _ => None,
     }
 }
@@ -141,8 +141,8 @@ fn decode_file(body: &[u8]) -> Option<Record> {
         .then(|| Record::File(FileIndex(u32::from_le_bytes(*index)), mark))
 }
 
-/// Bounded: a torrent has at most 2^21 pieces, and a range past that makes the record no record.
-fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
+/// Bounded by the pieces that the torrent has: a range past them, or more of them in all, makes the record no record.
+fn decode_ranges(body: &[u8], count_max: u32) -> Option<Vec<PieceIndex>> {
     let (pairs, []) = body.as_chunks::<8>() else {
         return None;
     };
@@ -151,8 +151,8 @@ fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
         let (first, count) = pair.split_at(4);
         let first = u32::from_le_bytes(first.try_into().ok()?);
         let count = u32::from_le_bytes(count.try_into().ok()?);
-        let end = first.checked_add(count).filter(|end| *end <= PIECES_MAX)?;
-        if pieces.len() + count as usize > PIECES_MAX as usize {
+        let end = first.checked_add(count).filter(|end| *end <= count_max)?;
+        if pieces.len() + count as usize > count_max as usize {
             return None;
         }
         pieces.extend((first..end).map(PieceIndex));
@@ -163,6 +163,24 @@ fn decode_ranges(body: &[u8]) -> Option<Vec<PieceIndex>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_names_no_more_pieces_than_there_are() {
+        let body = |ranges: &[[u32; 2]]| -> Vec<u8> {
+            let numbers = ranges.iter().flatten();
+            numbers.flat_map(|number| number.to_le_bytes()).collect()
+        };
+        let check = |ranges: &[[u32; 2]], expected| {
+            let found = decode(KIND_DURABLE, &body(ranges), 100);
+            assert_eq!(found.is_some(), expected, "{ranges:?}");
+        };
+        check(&[[0, 100]], true);
+        check(&[[0, 101]], false);
+        check(&[[99, 1], [0, 99]], true);
+        check(&[[99, 2]], false);
+        check(&[[0, 100], [0, 1]], false);
+        check(&[[u32::MAX, u32::MAX]], false);
+    }
 
     #[test]
     fn neighbours_are_one_range() {

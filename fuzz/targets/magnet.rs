@@ -1,0 +1,13 @@
+//! Magnet links.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use riverrun_metainfo::Magnet;
+
+fuzz_target!(|text: &str| {
+    if let Ok(magnet) = text.parse::<Magnet>() {
+        let written = magnet.to_string();
+        let again: Magnet = written.parse().expect("what we write we can read");
+        assert_eq!(again, magnet, "{written}");
+    }
+});
