@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use riverrun_bencode::Writer;
-use riverrun_engine::{AddTorrent, Engine, TorrentHandle, TorrentState};
+use riverrun_engine::{AddTorrent, Engine, Revision, TorrentHandle, TorrentState};
 use riverrun_hash::sha1;
 
 const FILES: usize = 20;
@@ -41,13 +41,19 @@ async fn main() -> Result<()> {
     let begun = Instant::now();
     let engine = Engine::builder(dir.join("state"))
         .listen(["127.0.0.1:0".parse()?])
+        .keep_torrents()
         .start()
         .await?;
-    let torrents = match step.as_str() {
-        "empty" => Vec::new(),
-        _ => add(&engine, &dir, count, tracker).await?,
-    };
-    println!("  taken in after {:.2?}", begun.elapsed());
+    if step == "add" {
+        add(&engine, &dir, count, tracker).await?;
+    }
+    let all = engine.changes(Revision::START).await?.torrents;
+    let torrents: Vec<TorrentHandle> = all.into_iter().map(|(torrent, _)| torrent).collect();
+    println!(
+        "  {} taken in after {:.2?}",
+        torrents.len(),
+        begun.elapsed()
+    );
     for torrent in &torrents {
         torrent
             .wait_state(|state| *state == TorrentState::Seeding)
@@ -85,18 +91,12 @@ fn measure_all(count: usize, tracker: &str) -> Result<()> {
     Ok(())
 }
 
-async fn add(
-    engine: &Engine,
-    dir: &Path,
-    count: usize,
-    tracker: &str,
-) -> Result<Vec<TorrentHandle>> {
-    let mut torrents = Vec::with_capacity(count);
+async fn add(engine: &Engine, dir: &Path, count: usize, tracker: &str) -> Result<()> {
     for n in 0..count {
         let add = AddTorrent::from_bytes(&metainfo(n, tracker))?.dir(dir.join("data"));
-        torrents.push(engine.add(add).await?);
+        engine.add(add).await?;
     }
-    Ok(torrents)
+    Ok(())
 }
 
 fn name(n: usize) -> String {

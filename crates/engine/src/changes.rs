@@ -1,7 +1,10 @@
 //! What is different in an engine from what it was.
 
 use riverrun_swarm::{Revision, TorrentKey, TorrentStats};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::driver::shard::ShardMessage;
+use crate::error::EngineStopped;
 use crate::torrent::TorrentHandle;
 
 /// What has changed in an [`Engine`](crate::Engine) since a [`Revision`].
@@ -32,4 +35,15 @@ impl Changes {
             removed: changes.removed,
         }
     }
+}
+
+/// Asks the shard's task.
+pub(crate) async fn changes_since(
+    shard: &mpsc::Sender<ShardMessage>,
+    since: Revision,
+) -> Result<Changes, EngineStopped> {
+    let (reply, answer) = oneshot::channel();
+    let asked = shard.send(ShardMessage::Changes { since, reply }).await;
+    asked.map_err(|_| EngineStopped)?;
+    answer.await.map_err(|_| EngineStopped)
 }

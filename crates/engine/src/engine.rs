@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use riverrun_base::{InfoHash, PeerId, Rng, Sha1Digest};
 use riverrun_dht::ItemName;
-use riverrun_metainfo::{
-    HostPort, Info, Magnet, Metainfo, PieceHashes, PieceLayers, PublisherLink,
-};
+use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
 use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Revision, Shard};
@@ -19,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::add::{AddTorrent, Source};
-use crate::changes::Changes;
+use crate::changes::{Changes, changes_since};
 use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
@@ -39,9 +37,11 @@ use crate::driver::udp::{DATAGRAMS_WAITING, Datagrams, Received};
 use crate::driver::utp::UtpPorts;
 use crate::driver::web::{Author, Web, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
-use crate::metadata_store::MetadataStore;
+use crate::known::{Known, decided_by};
 use crate::network::{NetworkOptions, NetworkState};
-use crate::torrent::{TorrentHandle, ask};
+use crate::restore::Keeping;
+use crate::session::{Addition, Session, Standing, Unreadable};
+use crate::torrent::{Times, TorrentHandle, ask};
 use crate::transports::Transports;
 
 /// Events that wait for a slow listener; older ones are skipped, and the listener is told how many.
@@ -65,6 +65,7 @@ pub struct EngineBuilder {
     transports: Transports,
     dht: Option<DhtConfig>,
     local_discovery: bool,
+    keeps_torrents: bool,
 }
 
 impl EngineBuilder {
@@ -124,6 +125,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps torrents from run to run: those of the last run are taken in at the start, and what becomes of them is
+    /// written as it changes. The state directory belongs to one such engine at a time.
+    pub fn keep_torrents(mut self) -> Self {
+        self.keeps_torrents = true;
+        self
+    }
+
     /// Seeds all random decisions. For tests; drawn from the system if not set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -137,11 +145,13 @@ impl EngineBuilder {
     }
 
     /// Starts the engine. Must be called inside a tokio runtime with I/O and time.
-    #[expect(
-        clippy::unused_async,
-        reason = "it needs a runtime, and will wait for sockets and databases"
-    )]
     pub async fn start(self) -> Result<Engine, StartError> {
+        let engine = self.set_up()?;
+        engine.restore().await?;
+        Ok(engine)
+    }
+
+    fn set_up(self) -> Result<Engine, StartError> {
         let mut rng = Rng::new(self.seed.unwrap_or_else(rand::random));
         let sockets =
             Sockets::new(&self.listen, self.network.clone()).map_err(StartError::Network)?;
@@ -162,7 +172,8 @@ impl EngineBuilder {
         let port = whereabouts.addrs().first().map(SocketAddr::port);
         let identity = Identity::new(self.wire_config(peer_id, port, &mut rng));
         let shard = self.shard(peer_id, port, &mut rng);
-        let metadata = MetadataStore::new(self.state_dir.join("metadata"));
+        let events = broadcast::Sender::new(EVENTS_WAITING);
+        let (session, keeping) = self.start_session(&sender, &events)?;
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
         let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
@@ -177,11 +188,9 @@ impl EngineBuilder {
         let outside = (presence.datagrams(), received);
         let (dht, mut tasks) = self.start_dht(clock, &sockets, outside, &sender, &mut rng);
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
-        let present = presence.run(changes, conns.clone());
-        tasks.push(tokio::spawn(present).abort_handle());
+        tasks.push(tokio::spawn(presence.run(changes, conns.clone())).abort_handle());
         let local = self.start_lsd(&sockets, &whereabouts, &conns, &mut rng, &mut tasks);
         let port_mapper = self.start_port_mapper(&sockets, &whereabouts, &conns);
-        let events = broadcast::Sender::new(EVENTS_WAITING);
         let outside = Outside {
             conns,
             routes,
@@ -189,7 +198,8 @@ impl EngineBuilder {
             trackers,
             local,
             events: events.clone(),
-            metadata: metadata.clone(),
+            session: session.clone(),
+            keeper: keeping.as_ref().map(|keeping| keeping.keeper.clone()),
             dialler: self.dialler(&sockets, utp),
             dht: dht.clone(),
         };
@@ -202,13 +212,25 @@ impl EngineBuilder {
                 whereabouts,
                 disk,
                 tasks,
-                metadata,
+                session,
+                keeping,
                 sockets,
                 dht,
             }),
             shard: sender,
             events,
         })
+    }
+
+    fn start_session(
+        &self,
+        shard: &mpsc::Sender<ShardMessage>,
+        events: &broadcast::Sender<Event>,
+    ) -> Result<(Session, Option<Keeping>), StartError> {
+        let session = Session::start(&self.state_dir)?;
+        let keeps = self.keeps_torrents;
+        let keeping = keeps.then(|| Keeping::begin(&session, shard, events.subscribe()));
+        Ok((session, keeping.transpose()?))
     }
 
     /// Whether peers are looked for in the local network. A proxy carries no multicast.
@@ -335,19 +357,20 @@ impl EngineBuilder {
 /// Several can live in one process, each with its own ports, state and threads; nothing is global.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    inner: Arc<Inner>,
-    shard: mpsc::Sender<ShardMessage>,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) shard: mpsc::Sender<ShardMessage>,
     events: broadcast::Sender<Event>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     identity: Identity,
     port_mapper: Option<PortMapper>,
     whereabouts: Whereabouts,
     disk: Disk,
     tasks: Vec<AbortHandle>,
-    metadata: MetadataStore,
+    session: Session,
+    pub(crate) keeping: Option<Keeping>,
     sockets: Sockets,
     dht: Option<DhtHandle>,
 }
@@ -377,6 +400,7 @@ impl Engine {
             transports: Transports::default(),
             dht: None,
             local_discovery: false,
+            keeps_torrents: false,
         }
     }
 
@@ -411,15 +435,31 @@ impl Engine {
             storage,
             transports,
         } = add;
-        let known = self.look_up(source).await?;
+        let mut known = self.look_up(source).await?;
         self.meet_nodes(&known);
+        known.trackers.extend(trackers);
+        known.peers.extend(peers);
+        let times = Times::now();
+        let kept = self.inner.keeping.as_ref().map(|keeping| {
+            let addition = Addition {
+                hashes: known.hashes,
+                dir: std::path::absolute(&dir).unwrap_or_else(|_| dir.clone()),
+                trackers: known.trackers.clone(),
+                storage,
+                transports,
+                added_at: times.added,
+            };
+            (&keeping.keeper, addition, Standing::new(options.clone()))
+        });
         let torrent = riverrun_swarm::AddTorrent {
             request: 0,
             hashes: known.hashes,
-            metadata: known.metadata,
-            trackers: known.trackers.into_iter().chain(trackers).collect(),
-            peers: known.peers.into_iter().chain(peers).collect(),
+            metadata: known.metainfo.as_deref().map(decided_by),
+            trackers: known.trackers,
+            peers: known.peers,
             options,
+            uploaded_bytes: 0,
+            downloaded_bytes: 0,
         };
         let (reply, answer) = oneshot::channel();
         let new = NewTorrent {
@@ -427,18 +467,23 @@ impl Engine {
             root: dir,
             storage,
             transports,
+            times,
             reply,
         };
         self.send(ShardMessage::Add(Box::new(new))).await?;
-        Ok(answer.await.map_err(|_| EngineStopped)?)
+        let torrent = answer.await.map_err(|_| EngineStopped)?;
+        if let Some((keeper, addition, standing)) = kept {
+            let metainfo = known.metainfo;
+            keeper.keep(&torrent, addition, standing, metainfo).await?;
+        }
+        Ok(torrent)
     }
 
     /// A torrent names nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
     fn meet_nodes(&self, known: &Known) {
-        let info = known.metadata.as_ref().map(|(info, _)| &**info);
         if let Some(dht) = &self.inner.dht
             && !known.nodes.is_empty()
-            && Discovery::Dht.allowed(info)
+            && Discovery::Dht.allowed(known.info())
         {
             let meet = dht
                 .clone()
@@ -449,7 +494,7 @@ impl Engine {
 
     async fn look_up(&self, source: Source) -> Result<Known, AddError> {
         match source {
-            Source::Metainfo(metainfo) => Ok(Known::from_metainfo(&metainfo)),
+            Source::Metainfo(metainfo) => Ok(Known::from_metainfo(metainfo)),
             Source::Magnet(magnet) => Ok(self.look_up_magnet(&magnet).await),
             Source::Publisher(link) => {
                 let magnet = self.look_up_publisher(&link).await?;
@@ -457,7 +502,8 @@ impl Engine {
             }
             Source::Url(url) => {
                 let bytes = self.fetch(&url).await?;
-                Ok(Known::from_metainfo(&Metainfo::from_bytes(&bytes)?))
+                let metainfo = Metainfo::from_bytes(&bytes)?;
+                Ok(Known::from_metainfo(Box::new(metainfo)))
             }
         }
     }
@@ -493,11 +539,8 @@ impl Engine {
 
     async fn look_up_magnet(&self, magnet: &Magnet) -> Known {
         let mut known = Known::from_magnet(magnet, &self.inner.sockets).await;
-        let (store, hashes) = (self.inner.metadata.clone(), magnet.hashes);
-        let stored = tokio::task::spawn_blocking(move || store.load(hashes)).await;
-        if let Ok(Some(info)) = stored {
-            known.hashes = info.hashes();
-            known.metadata = Some(without_layers(info));
+        if let Some(metainfo) = self.inner.session.metadata(magnet.hashes).await {
+            known.complete_with(metainfo);
         }
         known
     }
@@ -526,9 +569,12 @@ impl Engine {
     /// The torrents that have changed since a revision that was told before; all, since [`Revision::START`]. Costs what
     /// it lists, however many torrents there are.
     pub async fn changes(&self, since: Revision) -> Result<Changes, EngineStopped> {
-        let (reply, answer) = oneshot::channel();
-        self.send(ShardMessage::Changes { since, reply }).await?;
-        answer.await.map_err(|_| EngineStopped)
+        changes_since(&self.shard, since).await
+    }
+
+    /// Torrents of earlier runs that could not be taken in, since what was kept of them is damaged. It is left as it is.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        self.inner.keeping.as_ref().map_or(&[], Keeping::unreadable)
     }
 
     /// Whether a torrent with this info-hash is there.
@@ -539,6 +585,9 @@ impl Engine {
     /// Stops all torrents: trackers and peers are told, everything written is made durable. Returns when that is
     /// done; trackers that do not answer are not waited for.
     pub async fn shutdown(self) {
+        if let Some(keeping) = &self.inner.keeping {
+            keeping.keeper.finish().await;
+        }
         let (done, stopped) = oneshot::channel();
         let goodbyes = async {
             if self.send(ShardMessage::Shutdown(done)).await.is_ok() {
@@ -566,55 +615,6 @@ impl Engine {
     async fn send(&self, message: ShardMessage) -> Result<(), EngineStopped> {
         self.shard.send(message).await.map_err(|_| EngineStopped)
     }
-}
-
-/// What a source says of a torrent.
-struct Known {
-    hashes: riverrun_base::InfoHashes,
-    metadata: Option<(Arc<Info>, PieceHashes)>,
-    trackers: Vec<Vec<String>>,
-    peers: Vec<SocketAddr>,
-    nodes: Vec<HostPort>,
-}
-
-impl Known {
-    fn from_metainfo(metainfo: &Metainfo) -> Self {
-        let hashes = PieceHashes::new(&metainfo.info, &metainfo.piece_layers);
-        Self {
-            hashes: metainfo.info.hashes(),
-            metadata: Some((metainfo.info.clone(), hashes)),
-            trackers: metainfo.trackers.clone(),
-            peers: Vec::new(),
-            nodes: metainfo.nodes.clone(),
-        }
-    }
-
-    async fn from_magnet(magnet: &Magnet, sockets: &Sockets) -> Self {
-        let mut peers = Vec::new();
-        for peer in &magnet.peers {
-            // A name that does not resolve is one peer less.
-            if let Ok(found) = sockets.resolve(&peer.host, peer.port).await {
-                peers.extend(found);
-            }
-        }
-        let trackers = magnet
-            .trackers
-            .iter()
-            .map(|url| vec![url.clone()])
-            .collect();
-        Self {
-            hashes: magnet.hashes,
-            metadata: None,
-            trackers,
-            peers,
-            nodes: magnet.nodes.clone(),
-        }
-    }
-}
-
-fn without_layers(info: Info) -> (Arc<Info>, PieceHashes) {
-    let hashes = PieceHashes::new(&info, &PieceLayers::default());
-    (Arc::new(info), hashes)
 }
 
 async fn read_torrent(url: &str, response: reqwest::Response) -> Result<Vec<u8>, AddError> {

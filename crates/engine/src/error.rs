@@ -27,6 +27,17 @@ pub enum StartError {
     /// Storage does not start.
     #[error(transparent)]
     Storage(#[from] riverrun_storage::StartError),
+    /// A thread does not start.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// The torrents that are kept cannot be read, or belong to another process. They are left as they are.
+    #[error("cannot use {path} for the torrents that are kept: {message}")]
+    Session {
+        /// The file.
+        path: String,
+        /// Why.
+        message: String,
+    },
     /// The addresses of this machine cannot be listed.
     #[error("cannot list the addresses of this machine")]
     Network(#[source] io::Error),
@@ -67,6 +78,9 @@ pub enum AddError {
     /// The publisher names no torrent that could be found.
     #[error("no torrent of this publisher was found in the DHT")]
     NotPublished,
+    /// It could not be kept for the next run, so it was not taken in; the log says why.
+    #[error("the torrent cannot be kept")]
+    NotKept,
     /// The engine has been shut down.
     #[error(transparent)]
     Stopped(#[from] EngineStopped),

@@ -25,9 +25,11 @@ mod dht;
 mod driver;
 mod engine;
 mod error;
-mod metadata_store;
+mod known;
 mod network;
 mod reader;
+mod restore;
+mod session;
 mod torrent;
 mod transports;
 
@@ -44,6 +46,7 @@ pub use network::{
     Proxy,
 };
 pub use reader::FileReader;
+pub use session::Unreadable;
 pub use torrent::TorrentHandle;
 pub use transports::Transports;
 

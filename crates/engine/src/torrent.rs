@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, SystemTime};
 
 use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex, Time};
 use riverrun_metainfo::Info;
@@ -17,6 +18,7 @@ use crate::driver::routes::Routes;
 use crate::driver::shard::ShardMessage;
 use crate::error::{EngineStopped, FileError, WaitError};
 use crate::reader::FileReader;
+use crate::session::{Keeper, unix_seconds};
 use crate::transports::Transports;
 
 /// What the shard's task and the handles of one torrent share. The shard's task writes, handles look and wait.
@@ -31,6 +33,24 @@ pub(crate) struct TorrentShared {
     changed: Notify,
 }
 
+/// When something first happened to a torrent, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) added: u64,
+    /// All that was wanted was there.
+    pub(crate) completed: Option<u64>,
+}
+
+impl Times {
+    /// Of a torrent that is being added.
+    pub(crate) fn now() -> Self {
+        Self {
+            added: unix_seconds(),
+            completed: None,
+        }
+    }
+}
+
 /// What can be seen of a torrent without asking the shard's task.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -41,6 +61,7 @@ pub(crate) struct View {
     /// Everything wanted is durable.
     is_completed: bool,
     is_removed: bool,
+    times: Times,
 }
 
 impl View {
@@ -67,7 +88,10 @@ impl View {
             } => {
                 self.pieces.set(*piece);
             }
-            Event::Completed { .. } => self.is_completed = true,
+            Event::Completed { .. } => {
+                self.is_completed = true;
+                self.times.completed.get_or_insert_with(unix_seconds);
+            }
             Event::Removed { .. } => self.is_removed = true,
             _ => {}
         }
@@ -80,6 +104,7 @@ impl TorrentShared {
         hashes: InfoHashes,
         info: Option<Arc<Info>>,
         root: PathBuf,
+        times: Times,
     ) -> Self {
         let count = info.as_ref().map_or(0, |info| info.layout().piece_count());
         let view = View {
@@ -89,6 +114,7 @@ impl TorrentShared {
             pieces: Bitfield::new(count),
             is_completed: false,
             is_removed: false,
+            times,
         };
         Self {
             key,
@@ -146,6 +172,7 @@ pub struct TorrentHandle {
     pub(crate) shared: Arc<TorrentShared>,
     pub(crate) shard: mpsc::Sender<ShardMessage>,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) keeper: Option<Keeper>,
 }
 
 impl TorrentHandle {
@@ -189,6 +216,27 @@ impl TorrentHandle {
     /// Whether everything wanted is there, verified and durable.
     pub fn is_completed(&self) -> bool {
         self.shared.view().is_completed
+    }
+
+    /// Whether it was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.shared.view().is_removed
+    }
+
+    /// When it was added.
+    pub fn added_at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.shared.view().times.added)
+    }
+
+    /// When all that was wanted was there for the first time.
+    pub fn completed_at(&self) -> Option<SystemTime> {
+        let seconds = self.completed_seconds()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    }
+
+    /// The same, in seconds since 1970.
+    pub(crate) fn completed_seconds(&self) -> Option<u64> {
+        self.shared.view().times.completed
     }
 
     /// Waits for the metadata.
@@ -306,6 +354,9 @@ impl TorrentHandle {
 
     /// Names more trackers.
     pub async fn add_trackers(&self, trackers: Vec<String>) -> Result<(), EngineStopped> {
+        if let Some(keeper) = &self.keeper {
+            keeper.add_trackers(self.key(), trackers.clone()).await;
+        }
         self.command(TorrentCommand::AddTrackers(trackers)).await
     }
 

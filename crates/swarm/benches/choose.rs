@@ -64,6 +64,8 @@ impl Download {
             trackers: Vec::new(),
             peers: (0..PEERS).map(peer).collect(),
             options: TorrentOptions::default(),
+            uploaded_bytes: 0,
+            downloaded_bytes: 0,
         })));
         // Dials are paced.
         for _ in 0..100 {

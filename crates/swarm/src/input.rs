@@ -119,6 +119,10 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// How to treat it.
     pub options: TorrentOptions,
+    /// Payload that was sent in earlier runs.
+    pub uploaded_bytes: u64,
+    /// Payload that was received in earlier runs.
+    pub downloaded_bytes: u64,
 }
 
 /// How to treat a torrent; all of it can change later.
@@ -129,7 +133,7 @@ pub struct AddTorrent {
     reason = "each is a wish of the user, on its own"
 )]
 pub struct TorrentOptions {
-    /// Begin at once.
+    /// Begin at once. Follows what is asked for later: whether it is to run.
     pub start: bool,
     /// A priority a file, in the order of the torrent's list.
     pub priorities: Vec<Priority>,

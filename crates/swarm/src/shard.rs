@@ -485,6 +485,8 @@ mod tests {
             trackers: Vec::new(),
             peers: Vec::new(),
             options,
+            uploaded_bytes: 0,
+            downloaded_bytes: 0,
         }))
     }
 

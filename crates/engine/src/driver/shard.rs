@@ -22,8 +22,8 @@ use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
 use crate::changes::Changes;
 use crate::dht::DhtHandle;
-use crate::metadata_store::MetadataStore;
-use crate::torrent::{TorrentHandle, TorrentShared};
+use crate::session::{Keeper, Session};
+use crate::torrent::{Times, TorrentHandle, TorrentShared};
 use crate::transports::Transports;
 
 /// How many messages wait for the shard. Connections that find it full stop reading.
@@ -92,6 +92,7 @@ pub(crate) struct NewTorrent {
     pub(crate) root: PathBuf,
     pub(crate) storage: StorageOptions,
     pub(crate) transports: Option<Transports>,
+    pub(crate) times: Times,
     pub(crate) reply: oneshot::Sender<TorrentHandle>,
 }
 
@@ -100,6 +101,7 @@ struct Adding {
     root: PathBuf,
     storage: StorageOptions,
     transports: Option<Transports>,
+    times: Times,
     hashes: riverrun_base::InfoHashes,
     info: Option<Arc<Info>>,
     reply: oneshot::Sender<TorrentHandle>,
@@ -114,7 +116,9 @@ pub(crate) struct Outside {
     /// To whom torrents are told that are to be announced in the local network; `None` if none are.
     pub(crate) local: Option<mpsc::Sender<Vec<InfoHash>>>,
     pub(crate) events: broadcast::Sender<Event>,
-    pub(crate) metadata: MetadataStore,
+    pub(crate) session: Session,
+    /// Who keeps torrents, if they are kept.
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) dialler: Dialler,
     pub(crate) dht: Option<DhtHandle>,
 }
@@ -252,6 +256,7 @@ impl ShardTask {
             shared: self.torrents.get(&torrent)?.clone(),
             shard: self.outside.conns.shard.clone(),
             routes: self.outside.routes.clone(),
+            keeper: self.outside.keeper.clone(),
         })
     }
 
@@ -273,6 +278,7 @@ impl ShardTask {
             root,
             storage,
             transports,
+            times,
             reply,
         } = new;
         let request = self.next_request;
@@ -286,6 +292,7 @@ impl ShardTask {
                 root,
                 storage,
                 transports,
+                times,
                 hashes,
                 info,
                 reply,
@@ -477,7 +484,13 @@ impl ShardTask {
             self.outside
                 .disk
                 .attach(torrent, adding.root.clone(), adding.storage);
-            let mut shared = TorrentShared::new(torrent, adding.hashes, adding.info, adding.root);
+            let mut shared = TorrentShared::new(
+                torrent,
+                adding.hashes,
+                adding.info,
+                adding.root,
+                adding.times,
+            );
             shared.transports = adding.transports;
             self.torrents.insert(torrent, Arc::new(shared));
             for info_hash in adding.hashes.wire() {
@@ -495,7 +508,7 @@ impl ShardTask {
         for info_hash in info.hashes().wire() {
             self.outside.conns.directory.insert(info_hash, torrent);
         }
-        self.outside.metadata.save(info.clone());
+        self.outside.session.keep_metadata(info.clone());
     }
 }
 

@@ -120,6 +120,8 @@ impl World {
             trackers,
             peers: Vec::new(),
             options: torrent.options.clone(),
+            uploaded_bytes: 0,
+            downloaded_bytes: 0,
         };
         self.input(host, Input::Add(Box::new(add)));
     }

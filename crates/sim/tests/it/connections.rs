@@ -176,6 +176,8 @@ fn a_torrent_that_breaks_leaves_the_others_alone() {
         trackers: Vec::new(),
         peers: Vec::new(),
         options: TorrentOptions::default(),
+        uploaded_bytes: 0,
+        downloaded_bytes: 0,
     };
     world.input(host, Input::Add(Box::new(add)));
     let shard = world.host(host).shard().unwrap();

@@ -141,6 +141,9 @@ impl Torrent {
             options: add.options,
         };
         torrent.rates.set_limits(cx.now, torrent.options.limits);
+        torrent
+            .rates
+            .set_totals(add.uploaded_bytes, add.downloaded_bytes);
         torrent.found(cx, crate::PeerSource::User, &add.peers);
         torrent
     }
@@ -152,8 +155,14 @@ impl Torrent {
     /// Handles a command of the user.
     pub(crate) fn command(&mut self, cx: &mut Cx<'_>, command: TorrentCommand) {
         match command {
-            TorrentCommand::Start => self.start(cx),
-            TorrentCommand::Stop => self.stop(cx),
+            TorrentCommand::Start => {
+                self.options.start = true;
+                self.start(cx);
+            }
+            TorrentCommand::Stop => {
+                self.options.start = false;
+                self.stop(cx);
+            }
             TorrentCommand::Remove => self.remove(cx),
             TorrentCommand::Recheck => self.recheck(cx),
             TorrentCommand::Priorities(priorities) => self.set_priorities(cx, priorities),

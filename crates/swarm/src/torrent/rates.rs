@@ -38,6 +38,11 @@ impl Rates {
         self.down.set(now, limits.download);
     }
 
+    /// What was moved in earlier runs.
+    pub(super) const fn set_totals(&mut self, up_bytes: u64, down_bytes: u64) {
+        (self.up_bytes, self.down_bytes) = (up_bytes, down_bytes);
+    }
+
     pub(super) const fn start_session(&mut self) {
         self.session = [self.up_bytes, self.down_bytes];
     }

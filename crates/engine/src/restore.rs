@@ -1,0 +1,130 @@
+//! How torrents are kept from run to run, and how those of the last run come back.
+
+use std::fs::File;
+use std::sync::OnceLock;
+
+use riverrun_swarm::Event;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::driver::shard::{NewTorrent, ShardMessage};
+use crate::engine::Engine;
+use crate::error::StartError;
+use crate::known::decided_by;
+use crate::session::{Keeper, Kept, KeptId, Seal, Session, Unreadable};
+use crate::torrent::{Times, TorrentHandle};
+
+/// What an engine has that keeps its torrents.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    pub(crate) keeper: Keeper,
+    session: Session,
+    /// While it is open, no other process keeps its torrents in the same place.
+    _claim: File,
+    unreadable: OnceLock<Vec<Unreadable>>,
+    /// Keeps what changes.
+    task: AbortHandle,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Keeping {
+    pub(crate) fn begin(
+        session: &Session,
+        shard: &mpsc::Sender<ShardMessage>,
+        events: broadcast::Receiver<Event>,
+    ) -> Result<Self, StartError> {
+        let claim = session.claim()?;
+        let keeper = Keeper::new(session.clone(), shard.clone());
+        Ok(Self {
+            _claim: claim,
+            task: tokio::spawn(keeper.clone().run(events)).abort_handle(),
+            keeper,
+            session: session.clone(),
+            unreadable: OnceLock::new(),
+        })
+    }
+
+    /// What could not be taken in.
+    pub(crate) fn unreadable(&self) -> &[Unreadable] {
+        self.unreadable.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Engine {
+    /// Takes in the torrents that were kept, if they are, in the order in which they were added, while the next ones
+    /// are being read.
+    pub(crate) async fn restore(&self) -> Result<(), StartError> {
+        let Some(keeping) = &self.inner.keeping else {
+            return Ok(());
+        };
+        let _paused = keeping.keeper.pause().await;
+        let (mut torrents, end) = keeping.session.torrents().await;
+        let (mut unreadable, mut coming) = (Vec::new(), Vec::new());
+        while let Some(found) = torrents.recv().await {
+            match found {
+                Ok(kept) => coming.push(self.bring_back(kept).await),
+                Err(lost) => {
+                    tracing::error!(name = lost.name, why = lost.why, "a torrent is not read");
+                    unreadable.push(lost);
+                }
+            }
+        }
+        // Without an answer the thread has panicked, which is no empty session either.
+        let ended = end
+            .await
+            .unwrap_or_else(|_| Err("internal error".to_owned()));
+        ended.map_err(|message| keeping.session.failure(message))?;
+        for (id, seal, answer) in coming {
+            // The shard's task lives as long as the engine.
+            if let Ok(torrent) = answer.await {
+                keeping.keeper.register(torrent.key(), id, seal);
+            }
+        }
+        // This is done once.
+        let _ = keeping.unreadable.set(unreadable);
+        Ok(())
+    }
+
+    async fn bring_back(
+        &self,
+        kept: Kept,
+    ) -> (KeptId, Option<Seal>, oneshot::Receiver<TorrentHandle>) {
+        let seal = Some(kept.standing.seal());
+        let Kept {
+            id,
+            addition,
+            standing,
+            metainfo,
+        } = kept;
+        let torrent = riverrun_swarm::AddTorrent {
+            request: 0,
+            hashes: addition.hashes,
+            metadata: metainfo.as_ref().map(decided_by),
+            trackers: addition.trackers,
+            peers: Vec::new(),
+            options: standing.options,
+            uploaded_bytes: standing.uploaded_bytes,
+            downloaded_bytes: standing.downloaded_bytes,
+        };
+        let (reply, answer) = oneshot::channel();
+        let new = NewTorrent {
+            torrent,
+            root: addition.dir,
+            storage: addition.storage,
+            transports: addition.transports,
+            times: Times {
+                added: addition.added_at,
+                completed: standing.completed_at,
+            },
+            reply,
+        };
+        // Without the shard's task there is no answer.
+        let _ = self.shard.send(ShardMessage::Add(Box::new(new))).await;
+        (id, seal, answer)
+    }
+}

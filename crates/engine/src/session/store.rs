@@ -1,0 +1,447 @@
+//! The file in which torrents are kept: a database (`SQLite`), written in transactions, by one thread.
+
+use std::path::Path;
+use std::time::Duration;
+
+use riverrun_base::InfoHashes;
+use riverrun_metainfo::{Info, Metainfo};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use thiserror::Error;
+
+use super::record::{Addition, Standing};
+
+const SCHEMA: &str = include_str!("schema.sql");
+const VERSION: i32 = 1;
+/// How long to wait for another process that writes. A write takes milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many ids in a row are tried where part of the file is damaged: what says how many there are may be damaged too.
+const STEPS_MAX: usize = 100_000;
+
+/// The name of a torrent in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeptId(i64);
+
+/// A torrent that was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) id: KeptId,
+    pub(crate) addition: Addition,
+    pub(crate) standing: Standing,
+    /// `None` if it was a magnet link whose metadata had not come.
+    pub(crate) metainfo: Option<Metainfo>,
+}
+
+/// A torrent of the store that cannot be taken in. Its record stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its name, as far as that can be read.
+    pub name: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("it was written by a newer version ({found}; this one knows {VERSION})")]
+    Newer { found: i32 },
+}
+
+pub(crate) struct Store {
+    db: Connection,
+}
+
+impl Store {
+    /// Opens the store in a file, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut db = Connection::open(path)?;
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        // Nothing is written into a file that is not known to be ours.
+        let found = version(&db)?;
+        if !(0..=VERSION).contains(&found) {
+            return Err(StoreError::Newer { found });
+        }
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if version(&change)? == 0 {
+            change.execute_batch(SCHEMA)?;
+            change.pragma_update(None, "user_version", VERSION)?;
+        }
+        change.commit()?;
+        Ok(Self { db })
+    }
+
+    /// Does several things, all of them or none.
+    pub(crate) fn together<T>(
+        &mut self,
+        work: impl FnOnce(&Changes<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let change = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&Changes { db: &change })?;
+        change.commit()?;
+        Ok(done)
+    }
+
+    /// The metadata of a torrent, if it is there and right.
+    pub(crate) fn metadata(&self, hashes: InfoHashes) -> rusqlite::Result<Option<Metainfo>> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT bytes FROM metainfo WHERE v1 = ?1 OR v2 = ?1")?;
+        for name in hashes.wire() {
+            let row = query.query_row(params![name.0], |row| row.get::<_, Vec<u8>>(0));
+            let found = row.optional()?;
+            if let Some(metainfo) = found.and_then(|bytes| metainfo_of(hashes, &bytes)) {
+                return Ok(Some(metainfo));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives all torrents, in the order in which they were added, from one pass over the store. What cannot be read is
+    /// given as such, and costs nothing else.
+    pub(crate) fn torrents(
+        &self,
+        mut give: impl FnMut(Result<Kept, Unreadable>),
+    ) -> rusqlite::Result<()> {
+        let mut after = Some(0);
+        while let Some(id) = after {
+            after = match self.read_from(id, &mut give) {
+                Ok(()) => None,
+                // Part of the file is damaged: go on behind it, one by one.
+                Err((last, error)) => self.step_over(last, &error, &mut give)?,
+            };
+        }
+        // Damage may hide torrents without any error.
+        let said = "PRAGMA quick_check(torrent)";
+        let said: rusqlite::Result<String> = self.db.query_row(said, [], |row| row.get(0));
+        let said = said.unwrap_or_else(|error| error.to_string());
+        if said != "ok" {
+            give(Err(Unreadable {
+                name: "the list of torrents".to_owned(),
+                why: said,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Reads torrents with ids beyond `after`; the last one that was read, if that does not go on.
+    fn read_from(
+        &self,
+        after: i64,
+        give: &mut impl FnMut(Result<Kept, Unreadable>),
+    ) -> Result<(), (i64, rusqlite::Error)> {
+        let mut last = after;
+        let mut read = || {
+            let mut query = self.db.prepare_cached(&select("id > ?1 ORDER BY id"))?;
+            let mut rows = query.query(params![after])?;
+            while let Some(row) = rows.next()? {
+                let (id, found) = kept(row)?;
+                last = id;
+                give(found);
+            }
+            Ok(())
+        };
+        read().map_err(|error| (last, error))
+    }
+
+    /// Tries the torrents after `last` each by itself, until one can be read again. Gives the last that could not.
+    fn step_over(
+        &self,
+        last: i64,
+        error: &rusqlite::Error,
+        give: &mut impl FnMut(Result<Kept, Unreadable>),
+    ) -> rusqlite::Result<Option<i64>> {
+        let end: Option<i64> = self
+            .db
+            .query_row(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'torrent'",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        for id in (last + 1..=end.unwrap_or(0)).take(STEPS_MAX) {
+            let mut query = self.db.prepare_cached(&select("id = ?1"))?;
+            match query.query_row(params![id], kept).optional() {
+                Ok(None) => {}
+                Ok(Some((_, found))) => {
+                    give(found);
+                    return Ok(Some(id));
+                }
+                Err(_) => give(Err(Unreadable {
+                    name: format!("torrent {id}"),
+                    why: error.to_string(),
+                })),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Changes that are made together.
+pub(crate) struct Changes<'a> {
+    db: &'a Connection,
+}
+
+impl Changes<'_> {
+    /// Keeps a torrent; one with the same info-hash, which was not read then, makes room.
+    pub(crate) fn keep(
+        &self,
+        name: &str,
+        addition: &Addition,
+        standing: &Standing,
+    ) -> rusqlite::Result<KeptId> {
+        let mut insert = self.db.prepare_cached(
+            "INSERT OR REPLACE INTO torrent (name, info_hash, addition, standing) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        let info_hash = addition.hashes.primary().0;
+        let id = insert.insert(params![
+            name,
+            info_hash,
+            addition.encode(),
+            standing.encode()
+        ])?;
+        Ok(KeptId(id))
+    }
+
+    /// Keeps what has become of a torrent.
+    pub(crate) fn keep_standing(&self, id: KeptId, standing: &[u8]) -> rusqlite::Result<()> {
+        let mut update = self
+            .db
+            .prepare_cached("UPDATE torrent SET standing = ?2 WHERE id = ?1")?;
+        update.execute(params![id.0, standing]).map(|_| ())
+    }
+
+    /// Adds trackers to those of a torrent, each a tier of its own.
+    pub(crate) fn add_trackers(&self, id: KeptId, urls: &[String]) -> rusqlite::Result<()> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT addition FROM torrent WHERE id = ?1")?;
+        let record: Option<Vec<u8>> = query
+            .query_row(params![id.0], |row| row.get(0))
+            .optional()?;
+        let Some(mut addition) = record.as_deref().and_then(Addition::decode) else {
+            return Ok(());
+        };
+        for url in urls {
+            if !addition.trackers.iter().flatten().any(|known| known == url) {
+                addition.trackers.push(vec![url.clone()]);
+            }
+        }
+        let mut update = self
+            .db
+            .prepare_cached("UPDATE torrent SET addition = ?2 WHERE id = ?1")?;
+        update.execute(params![id.0, addition.encode()]).map(|_| ())
+    }
+
+    /// Keeps a torrent no longer. Its metadata goes with it.
+    pub(crate) fn forget(&self, id: KeptId) -> rusqlite::Result<()> {
+        let mut query = self
+            .db
+            .prepare_cached("DELETE FROM torrent WHERE id = ?1 RETURNING addition")?;
+        let record: Option<Vec<u8>> = query
+            .query_row(params![id.0], |row| row.get(0))
+            .optional()?;
+        let Some(addition) = record.as_deref().and_then(Addition::decode) else {
+            return Ok(());
+        };
+        let (v1, v2) = names(addition.hashes);
+        let mut delete = self
+            .db
+            .prepare_cached("DELETE FROM metainfo WHERE v1 = ?1 OR v2 = ?2")?;
+        delete.execute(params![v1, v2]).map(|_| ())
+    }
+
+    /// Keeps metadata.
+    pub(crate) fn keep_metadata(&self, metainfo: &Metainfo) -> rusqlite::Result<()> {
+        let mut insert = self.db.prepare_cached(
+            "INSERT OR REPLACE INTO metainfo (v1, v2, bytes) VALUES (?1, ?2, ?3)",
+        )?;
+        let (v1, v2) = names(metainfo.info.hashes());
+        insert
+            .execute(params![v1, v2, metainfo.to_bytes()])
+            .map(|_| ())
+    }
+}
+
+fn version(db: &Connection) -> rusqlite::Result<i32> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn select(which: &str) -> String {
+    format!(
+        "SELECT torrent.id, name, addition, standing, \
+             (SELECT bytes FROM metainfo WHERE v1 = info_hash OR v2 = info_hash), \
+             info_hash \
+         FROM torrent WHERE {which}"
+    )
+}
+
+fn names(hashes: InfoHashes) -> (Option<[u8; 20]>, Option<[u8; 20]>) {
+    (
+        hashes.v1().map(|hash| hash.0),
+        hashes.wire_v2().map(|hash| hash.0),
+    )
+}
+
+/// Metadata that was kept, if it is that of these info-hashes.
+fn metainfo_of(hashes: InfoHashes, bytes: &[u8]) -> Option<Metainfo> {
+    let metainfo = Metainfo::from_bytes(bytes).ok()?;
+    let found = metainfo.info.hashes();
+    hashes
+        .wire()
+        .all(|wanted| found.matches(wanted))
+        .then_some(metainfo)
+}
+
+/// A row as [`select`] asks for it, with its id.
+fn kept(row: &Row<'_>) -> rusqlite::Result<(i64, Result<Kept, Unreadable>)> {
+    let id: i64 = row.get(0)?;
+    let name = row.get_ref(1)?.as_str().unwrap_or_default();
+    let unreadable = |why: &str| Unreadable {
+        name: name.to_owned(),
+        why: why.to_owned(),
+    };
+    let blob = |at| row.get_ref(at).ok().and_then(|value| value.as_blob().ok());
+    let read = || {
+        let addition = blob(2).and_then(Addition::decode);
+        let standing = blob(3).and_then(Standing::decode);
+        let (Some(addition), Some(standing)) = (addition, standing) else {
+            return Err(unreadable("its record is damaged"));
+        };
+        if blob(5) != Some(&addition.hashes.primary().0) {
+            return Err(unreadable("its info-hash is damaged"));
+        }
+        let metainfo = match blob(4) {
+            None => None,
+            Some(bytes) => Some(
+                metainfo_of(addition.hashes, bytes)
+                    .ok_or_else(|| unreadable("its metadata is damaged"))?,
+            ),
+        };
+        Ok(Kept {
+            id: KeptId(id),
+            addition,
+            standing,
+            metainfo,
+        })
+    };
+    Ok((id, read()))
+}
+
+/// The metadata of a torrent that peers have told.
+pub(crate) fn bare(info: &std::sync::Arc<Info>) -> Metainfo {
+    Metainfo::new(info.clone(), riverrun_metainfo::PieceLayers::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use riverrun_base::{Rng, Sha1Digest};
+    use riverrun_storage::StorageOptions;
+    use riverrun_swarm::TorrentOptions;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const COUNT: u8 = 60;
+
+    fn addition(n: u8) -> Addition {
+        Addition {
+            hashes: InfoHashes::v1_only(Sha1Digest([n; 20])),
+            dir: PathBuf::from(format!("/data/{n}")),
+            trackers: vec![vec!["udp://tracker.invalid:6969/announce".to_owned()]],
+            storage: StorageOptions::default(),
+            transports: None,
+            added_at: n.into(),
+        }
+    }
+
+    fn fill(path: &Path) {
+        let mut store = Store::open(path).unwrap();
+        let keep = |changes: &Changes<'_>| -> rusqlite::Result<()> {
+            for n in 0..COUNT {
+                let standing = Standing::new(TorrentOptions::default());
+                changes.keep(&format!("torrent {n}"), &addition(n), &standing)?;
+            }
+            Ok(())
+        };
+        store.together(keep).unwrap();
+    }
+
+    /// What is read, and how many are told to be damaged; `None` if the store is not read at all.
+    fn read(path: &Path) -> Option<(Vec<Kept>, usize)> {
+        let store = Store::open(path).ok()?;
+        let (mut read, mut lost) = (Vec::new(), 0);
+        let give = |found: Result<Kept, Unreadable>| match found {
+            Ok(kept) => read.push(kept),
+            Err(_) => lost += 1,
+        };
+        store.torrents(give).ok()?;
+        Some((read, lost))
+    }
+
+    #[test]
+    fn torrents_are_read_in_the_order_of_their_adding() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("store");
+        fill(&path);
+        let (torrents, lost) = read(&path).unwrap();
+        assert_eq!(lost, 0);
+        let read: Vec<_> = torrents.into_iter().map(|kept| kept.addition).collect();
+        assert_eq!(read, (0..COUNT).map(addition).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn trackers_join_and_what_is_forgotten_is_gone() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("store");
+        fill(&path);
+        let mut store = Store::open(&path).unwrap();
+        let known = "udp://tracker.invalid:6969/announce".to_owned();
+        let urls = [known.clone(), "http://new.invalid/".to_owned()];
+        let change = |changes: &Changes<'_>| {
+            changes.add_trackers(KeptId(1), &urls)?;
+            changes.forget(KeptId(2))
+        };
+        store.together(change).unwrap();
+        let (torrents, _) = read(&path).unwrap();
+        assert_eq!(torrents.len(), usize::from(COUNT) - 1);
+        let expected = [vec![known], vec!["http://new.invalid/".to_owned()]];
+        assert_eq!(torrents[0].addition.trackers, expected);
+        assert_eq!(torrents[1].addition, addition(2));
+    }
+
+    /// A bit that flips anywhere costs torrents that are told, or the whole is refused; nothing wrong is read.
+    #[test]
+    fn damage_is_told_and_never_taken_for_torrents() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("store");
+        fill(&path);
+        let whole = std::fs::read(&path).unwrap();
+        let mut rng = Rng::new(7);
+        let mut partly = 0;
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            bytes[rng.below(whole.len())] ^= 1 << rng.below(8);
+            std::fs::write(&path, &bytes).unwrap();
+            let Some((torrents, lost)) = read(&path) else {
+                continue;
+            };
+            let count = torrents.len();
+            partly += usize::from(lost > 0 && count > 0);
+            for kept in torrents {
+                let n = u8::try_from(kept.addition.added_at).unwrap();
+                assert_eq!(kept.addition, addition(n));
+            }
+            assert!(count == usize::from(COUNT) || lost > 0, "{lost} of {count}");
+        }
+        assert!(partly > 100, "{partly} of 300 were read in part");
+    }
+}

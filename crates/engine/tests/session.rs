@@ -1,0 +1,212 @@
+//! Engines that keep their torrents from run to run.
+
+#[expect(dead_code, reason = "nothing is copied from engine to engine here")]
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use riverrun_base::{InfoHashes, Sha1Digest};
+use riverrun_engine::{
+    AddTorrent, Engine, EngineBuilder, Limits, Priority, Rate, Revision, StartError, TorrentHandle,
+    TorrentState, TorrentStats,
+};
+use riverrun_metainfo::MetaVersion;
+use support::{Published, soon};
+use tempfile::TempDir;
+
+fn keeping(state: &Path) -> EngineBuilder {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Engine::builder(state).listen([loopback]).keep_torrents()
+}
+
+async fn torrents(engine: &Engine) -> Vec<(TorrentHandle, TorrentStats)> {
+    let mut torrents = engine.changes(Revision::START).await.unwrap().torrents;
+    torrents.sort_by_key(|(torrent, _)| torrent.key());
+    torrents
+}
+
+fn magnet(n: u8) -> AddTorrent {
+    AddTorrent::from_info_hashes(InfoHashes::v1_only(Sha1Digest([n; 20])))
+}
+
+async fn wait_seeding(torrent: &TorrentHandle) {
+    let is_seeding = |state: &TorrentState| *state == TorrentState::Seeding;
+    soon(torrent.wait_state(is_seeding)).await.unwrap();
+}
+
+fn session_file(state: &Path) -> std::path::PathBuf {
+    state.join("session.sqlite")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn torrents_come_back_as_they_were() {
+    let state = TempDir::new().unwrap();
+    let published = [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid]
+        .map(|version| Published::new(&[40_000, 90_000], version, 4));
+    let engine = keeping(state.path()).start().await.unwrap();
+    for one in &published {
+        let add = AddTorrent::from_metainfo(one.metainfo.clone()).dir(one.dir.path());
+        wait_seeding(&engine.add(add).await.unwrap()).await;
+    }
+    let other = TempDir::new().unwrap();
+    let limits = Limits {
+        upload: Some(Rate::from_bytes_per_second(5000)),
+        download: None,
+    };
+    let add = magnet(9)
+        .dir(other.path())
+        .tracker_tier(["http://127.0.0.1:1/announce".to_owned()])
+        .sequential();
+    let stopped = engine.add(add).await.unwrap();
+    stopped.set_limits(limits).await.unwrap();
+    stopped
+        .set_priorities(vec![Priority::Skip, Priority::High])
+        .await
+        .unwrap();
+    stopped
+        .add_trackers(vec!["udp://127.0.0.1:1/announce".to_owned()])
+        .await
+        .unwrap();
+    stopped.stop().await.unwrap();
+    let before = torrents(&engine).await;
+    engine.shutdown().await;
+
+    let engine = keeping(state.path()).start().await.unwrap();
+    assert_eq!(engine.unreadable(), []);
+    let after = torrents(&engine).await;
+    assert_eq!(after.len(), before.len());
+    for ((torrent, stats), (was, were)) in after.iter().zip(&before) {
+        assert_eq!(torrent.info_hashes(), was.info_hashes());
+        assert_eq!((torrent.root(), torrent.name()), (was.root(), was.name()));
+        assert_eq!(stats.options, were.options);
+        assert_eq!(torrent.added_at(), was.added_at());
+        let urls = |stats: &TorrentStats| -> Vec<String> {
+            let urls = stats.trackers.iter().map(|tracker| tracker.url.to_string());
+            urls.collect()
+        };
+        assert_eq!(urls(stats), urls(were));
+    }
+    for (torrent, _) in &after[..3] {
+        wait_seeding(torrent).await;
+        assert!(torrent.completed_at().is_some());
+    }
+    assert_eq!(after[3].1.state, TorrentState::Stopped);
+    assert_eq!(after[3].1.options.limits, limits);
+    assert_eq!(after[3].1.trackers.len(), 2);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_does_not_come_back() {
+    let state = TempDir::new().unwrap();
+    let engine = keeping(state.path()).start().await.unwrap();
+    let mut added = Vec::new();
+    for n in 1..=3 {
+        added.push(engine.add(magnet(n).paused()).await.unwrap());
+    }
+    let kept = added[1].info_hashes();
+    added.remove(2).remove().await.unwrap();
+    added.remove(0).remove().await.unwrap();
+    engine.shutdown().await;
+    let engine = keeping(state.path()).start().await.unwrap();
+    let left = torrents(&engine).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].0.info_hashes(), kept);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_torrent_whose_adding_was_acknowledged_survives_a_kill() {
+    let state = TempDir::new().unwrap();
+    let engine = keeping(state.path()).start().await.unwrap();
+    for n in 0..50 {
+        engine.add(magnet(n).paused()).await.unwrap();
+    }
+    // What a killed process leaves: the files as they are now, without a goodbye.
+    let left = TempDir::new().unwrap();
+    for file in ["session.sqlite", "session.sqlite-wal"] {
+        std::fs::copy(state.path().join(file), left.path().join(file)).unwrap();
+    }
+    let next = keeping(left.path()).start().await.unwrap();
+    assert_eq!(torrents(&next).await.len(), 50);
+    next.shutdown().await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torrent_whose_record_is_damaged_is_named_and_the_others_come_back() {
+    let state = TempDir::new().unwrap();
+    let engine = keeping(state.path()).start().await.unwrap();
+    for n in 1..=4 {
+        engine.add(magnet(n).paused()).await.unwrap();
+    }
+    engine.shutdown().await;
+    let db = rusqlite::Connection::open(session_file(state.path())).unwrap();
+    db.execute(
+        "UPDATE torrent SET standing = zeroblob(80) WHERE id = 2",
+        [],
+    )
+    .unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let engine = keeping(state.path()).start().await.unwrap();
+        assert_eq!(torrents(&engine).await.len(), 3);
+        let [lost] = engine.unreadable() else {
+            panic!("one is lost: {:?}", engine.unreadable());
+        };
+        assert_eq!(lost.name, "02".repeat(20));
+        engine.shutdown().await;
+    }
+    // Added again it is kept anew.
+    let engine = keeping(state.path()).start().await.unwrap();
+    engine.add(magnet(2).paused()).await.unwrap();
+    engine.shutdown().await;
+    let engine = keeping(state.path()).start().await.unwrap();
+    assert_eq!(
+        (torrents(&engine).await.len(), engine.unreadable().len()),
+        (4, 0)
+    );
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_at_all_is_no_empty_list() {
+    let state = TempDir::new().unwrap();
+    let path = session_file(state.path());
+    for wrong in [
+        b"no database, and long enough to be none for certain".repeat(99),
+        {
+            let newer = TempDir::new().unwrap();
+            let path = session_file(newer.path());
+            let db = rusqlite::Connection::open(&path).unwrap();
+            db.pragma_update(None, "user_version", 99).unwrap();
+            drop(db);
+            std::fs::read(path).unwrap()
+        },
+    ] {
+        std::fs::write(&path, &wrong).unwrap();
+        let started = keeping(state.path()).start().await;
+        assert!(matches!(started, Err(StartError::Session { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), wrong, "it is left as it is");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_has_one_engine_that_keeps_torrents_and_any_number_that_do_not() {
+    let state = TempDir::new().unwrap();
+    let first = keeping(state.path()).start().await.unwrap();
+    first.add(magnet(1).paused()).await.unwrap();
+    let second = keeping(state.path()).start().await;
+    assert!(matches!(second, Err(StartError::Session { .. })));
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let guest = Engine::builder(state.path()).listen([loopback]).start();
+    let guest = guest.await.unwrap();
+    assert!(torrents(&guest).await.is_empty());
+    guest.add(magnet(2).paused()).await.unwrap();
+    guest.shutdown().await;
+    first.shutdown().await;
+    let third = keeping(state.path()).start().await.unwrap();
+    assert_eq!(torrents(&third).await.len(), 1);
+    third.shutdown().await;
+}
