@@ -22,6 +22,7 @@ pub mod recording;
 pub mod report;
 pub mod scenario;
 mod schedule;
+pub mod science;
 mod seconds;
 mod socket;
 mod streams;

@@ -1,6 +1,7 @@
 //! `riverrun simulate`: a swarm of this program's own decisions under a virtual clock.
 
 mod chaos;
+mod science;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,10 @@ on any machine. --list names the scenarios that come with the program; any other
 come to what its scenario expects, the exit code is 1, and the command that replays it is printed.
 
 The scenario `chaos` draws a world with random faults from each seed, and judges it by what must always hold; what is
-left of one that fails is printed as a plan, which is a file that `simulate` takes as well.")]
+left of one that fails is printed as a plan, which is a file that `simulate` takes as well.
+
+The scenario `science` measures published results and physical bounds, and prints what was measured beside what was
+expected; the exit code is 1 if something does not hold.")]
 pub(crate) struct Simulate {
     /// The name of a scenario, or a file
     #[arg(required_unless_present = "list")]
@@ -42,6 +46,9 @@ pub(crate) struct Simulate {
     /// Write a page to look at, for a browser, with the run of the first seed
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Of `science`, only the experiments whose numbers begin so, like V3
+    #[arg(long, value_name = "NUMBER")]
+    only: Option<String>,
     /// List the scenarios that come with the program
     #[arg(long, exclusive = true)]
     list: bool,
@@ -72,6 +79,12 @@ pub(crate) fn run_command(args: &Simulate, around: &Surroundings, screen: &mut S
         return list(screen);
     };
     let seeds = u64::from(args.seeds.unwrap_or(1));
+    if name == science::NAME {
+        return science::run(args.only.as_deref(), args.seed.unwrap_or(1), screen);
+    }
+    if args.only.is_some() {
+        return Err(Failure::say(ExitCode::Usage, "--only goes with science").about(name));
+    }
     if name == chaos::NAME {
         return chaos::run(args.seed.unwrap_or_default(), seeds, screen);
     }
@@ -126,11 +139,23 @@ fn list(screen: &mut Screen) -> Outcome {
             .map_err(|e| Failure::new(ExitCode::Other, e).about(builtin.name))?;
         screen
             .event(&json!({"event": "scenario", "name": builtin.name, "title": scenario.title}))?;
-        screen.finding(&format!("{:<18} {}", builtin.name, scenario.title))?;
+        let note = if scenario.long {
+            " (takes minutes)"
+        } else {
+            ""
+        };
+        screen.finding(&format!("{:<18} {}{note}", builtin.name, scenario.title))?;
     }
-    let title = "Random worlds in which random things go wrong";
-    screen.event(&json!({"event": "scenario", "name": chaos::NAME, "title": title}))?;
-    screen.finding(&format!("{:<18} {title}", chaos::NAME))?;
+    for (name, title) in [
+        (chaos::NAME, "Random worlds in which random things go wrong"),
+        (
+            science::NAME,
+            "Published results and physical bounds, measured",
+        ),
+    ] {
+        screen.event(&json!({"event": "scenario", "name": name, "title": title}))?;
+        screen.finding(&format!("{name:<18} {title}"))?;
+    }
     Ok(())
 }
 

@@ -156,3 +156,34 @@ fn chaos_is_judged_and_a_plan_that_fails_says_why() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("S8 Completion"), "{}", ran.stderr);
 }
+
+#[test]
+fn science_tells_what_was_measured_beside_what_was_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let all = [&["simulate", "science"], args].concat();
+        Program::new(&all).run_in(dir.path())
+    };
+    let ran = run(&["--only", "V13"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("V13: one seed is one run"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("2.000, expected 2 to 2: holds"),
+        "{}",
+        ran.stdout
+    );
+    let ran = run(&["--only", "V13", "--json"]);
+    assert!(
+        ran.stdout.contains(r#""event":"finding""#),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains(r#""holds":true"#), "{}", ran.stdout);
+    assert_eq!(run(&["--only", "V99"]).code, 2);
+    let ran = Program::new(&["simulate", "worked-example", "--only", "V3"]).run_in(dir.path());
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+}

@@ -17,6 +17,7 @@ mod offline;
 mod poison;
 mod private;
 mod recording;
+mod science;
 mod trackers;
 mod why;
 
