@@ -11,8 +11,7 @@ use riverrun_swarm::{StorageDone, StorageFault, StorageJob};
 use super::fixture::Fixture;
 use super::memory::{Crash, MemoryDisk};
 use super::rig::{CONN, ROOT, Rig, durable};
-use crate::config::StorageOptions;
-use crate::disk::{CACHE_BYTES_MIN, Completion};
+use crate::disk::Completion;
 
 const KIB: usize = 1024;
 const PIECE: u32 = 2 * BLOCK_LEN;
@@ -27,18 +26,11 @@ fn path() -> std::path::PathBuf {
     Path::new(ROOT).join("t/a")
 }
 
-fn download_all(rig: &mut Rig, fixture: &Fixture) -> Vec<StorageDone> {
-    for piece in fixture.pieces() {
-        rig.download(fixture, piece);
-    }
-    rig.run_done()
-}
-
 /// A torrent that is complete, durable and open.
 fn seeding(fixture: &Fixture, disk: &MemoryDisk) -> Rig {
     let mut rig = Rig::new(disk, 1);
     rig.open(fixture).unwrap();
-    download_all(&mut rig, fixture);
+    rig.download_all(fixture);
     rig.submit(StorageJob::Sync);
     rig.run();
     rig
@@ -245,9 +237,7 @@ fn a_change_while_we_are_away_is_found_whatever_its_times_say() {
 #[test]
 fn a_file_that_changes_while_it_is_downloaded_is_not_claimed() {
     let fixture = fixture();
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::fresh(&fixture);
     rig.download(&fixture, PieceIndex(0));
     rig.download(&fixture, PieceIndex(1));
     assert!(
@@ -276,7 +266,7 @@ fn a_file_that_changes_while_it_is_downloaded_is_not_claimed() {
 
     let found = rig.check(&fixture, pieces_of(&fixture, FILE));
     assert_eq!(found.ones().collect::<Vec<_>>(), [PieceIndex(1)]);
-    let done = download_all(&mut rig, &fixture);
+    let done = rig.download_all(&fixture);
     assert!(changed(&done).is_empty(), "{done:?}");
     rig.submit(StorageJob::Close);
     rig.run();
@@ -287,9 +277,7 @@ fn a_file_that_changes_while_it_is_downloaded_is_not_claimed() {
 #[test]
 fn a_piece_is_not_written_over_a_change() {
     let fixture = fixture();
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::fresh(&fixture);
     rig.download(&fixture, PieceIndex(0));
     rig.run();
     let foreign = vec![9; 100 * KIB];
@@ -311,19 +299,11 @@ fn a_piece_is_not_written_over_a_change() {
 #[test]
 fn nobody_is_blamed_for_blocks_that_were_changed_on_the_disk() {
     let fixture = Fixture::single(MetaVersion::V1, 512 * 1024, 1024 * KIB);
-    let set = |config: &mut crate::StorageConfig| config.cache_bytes = CACHE_BYTES_MIN;
     for at in [10, 400 * KIB] {
-        let disk = MemoryDisk::default();
-        let mut rig = Rig::with(&disk, 1, StorageOptions::default(), set);
-        rig.open(&fixture).unwrap();
+        let (mut rig, disk) = Rig::cramped(&fixture);
         let piece = PieceIndex(0);
         for (n, (span, block)) in fixture.blocks(piece).iter().enumerate() {
-            let mut charged = rig
-                .find_memory(block.len())
-                .expect("blocks are written early");
-            charged.copy_from_slice(block);
-            let block = charged.freeze();
-            rig.submit(StorageJob::Store { span: *span, block });
+            rig.store_block(*span, block);
             if n == 28 {
                 rig.run();
                 let file = Path::new(ROOT).join("t");

@@ -14,7 +14,6 @@ use super::memory::{Faults, MemoryDisk};
 use super::rig::{CONN, ROOT, Rig, durable, opened};
 use crate::abreast::Slab;
 use crate::config::{Preallocation, StorageOptions};
-use crate::disk::CACHE_BYTES_MIN;
 
 const KIB: usize = 1024;
 const PIECE: u32 = 2 * BLOCK_LEN;
@@ -48,19 +47,10 @@ fn wrong(done: &[StorageDone]) -> Vec<PieceIndex> {
     wrong.collect()
 }
 
-fn download_all(rig: &mut Rig, fixture: &Fixture) -> Vec<StorageDone> {
-    for piece in fixture.pieces() {
-        rig.download(fixture, piece);
-    }
-    rig.run_done()
-}
-
 /// A disk on which the torrent is complete, and was closed.
 fn complete(fixture: &Fixture) -> MemoryDisk {
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 1);
-    rig.open(fixture).unwrap();
-    download_all(&mut rig, fixture);
+    let (mut rig, disk) = Rig::fresh(fixture);
+    rig.download_all(fixture);
     rig.submit(StorageJob::Close);
     rig.run();
     disk
@@ -69,14 +59,12 @@ fn complete(fixture: &Fixture) -> MemoryDisk {
 #[test]
 fn a_full_disk_is_told_once_and_ends_by_itself() {
     let fixture = one_file();
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::fresh(&fixture);
     disk.set_faults(Faults {
         capacity: Some(100 * 1024),
         ..Faults::default()
     });
-    let done = download_all(&mut rig, &fixture);
+    let done = rig.download_all(&fixture);
     let [StorageFault::NoSpace { path, needed_bytes }] = faults(&done)[..] else {
         panic!("{done:?}")
     };
@@ -101,14 +89,12 @@ fn a_full_disk_is_told_once_and_ends_by_itself() {
 #[test]
 fn a_torrent_on_a_full_disk_can_be_closed() {
     let fixture = one_file();
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 2);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::fresh(&fixture);
     disk.set_faults(Faults {
         capacity: Some(100 * 1024),
         ..Faults::default()
     });
-    download_all(&mut rig, &fixture);
+    rig.download_all(&fixture);
     rig.submit(StorageJob::Close);
     let done = rig.run_done();
     assert!(matches!(done.last(), Some(StorageDone::Closed)), "{done:?}");
@@ -151,14 +137,12 @@ fn room_is_taken_before_the_first_piece_if_asked_for() {
 #[test]
 fn a_write_that_failed_is_tried_again() {
     let fixture = one_file();
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::fresh(&fixture);
     disk.set_faults(Faults {
         failing_writes: 2,
         ..Faults::default()
     });
-    let done = download_all(&mut rig, &fixture);
+    let done = rig.download_all(&fixture);
     assert!(
         matches!(faults(&done)[..], [StorageFault::Io { .. }]),
         "{done:?}"
@@ -172,9 +156,7 @@ fn a_write_that_failed_is_tried_again() {
 #[test]
 fn what_a_failed_sync_has_lost_is_not_claimed() {
     let fixture = one_file();
-    let disk = MemoryDisk::default();
-    let mut rig = Rig::new(&disk, 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::fresh(&fixture);
     rig.download(&fixture, PieceIndex(0));
     rig.submit(StorageJob::Sync);
     assert_eq!(durable(&rig.run_done()), [PieceIndex(0)]);
@@ -194,7 +176,7 @@ fn what_a_failed_sync_has_lost_is_not_claimed() {
         "{done:?}"
     );
 
-    download_all(&mut rig, &fixture);
+    rig.download_all(&fixture);
     rig.submit(StorageJob::Close);
     rig.run();
     assert!(rig.is_complete(&fixture));
@@ -203,22 +185,9 @@ fn what_a_failed_sync_has_lost_is_not_claimed() {
 #[test]
 fn blocks_that_were_written_early_are_lost_with_a_failed_sync() {
     let fixture = Fixture::single(MetaVersion::V1, 512 * 1024, 1024 * KIB);
-    let disk = MemoryDisk::default();
-    let set = |config: &mut crate::StorageConfig| config.cache_bytes = CACHE_BYTES_MIN;
-    let mut rig = Rig::with(&disk, 1, StorageOptions::default(), set);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::cramped(&fixture);
     let piece = PieceIndex(0);
-    let blocks = fixture.blocks(piece);
-    for (span, block) in &blocks {
-        let mut charged = rig
-            .find_memory(block.len())
-            .expect("blocks are written early");
-        charged.copy_from_slice(block);
-        rig.submit(StorageJob::Store {
-            span: *span,
-            block: charged.freeze(),
-        });
-    }
+    rig.store(&fixture, piece);
     rig.run();
     disk.set_faults(Faults {
         failing_syncs: 1,
@@ -274,7 +243,7 @@ fn a_foreign_file_is_left_alone() {
         if let Some((have, unchecked)) = opened(&done) {
             assert!(have.none());
             assert!(rig.check(&fixture, unchecked).none());
-            done = download_all(&mut rig, &fixture);
+            done = rig.download_all(&fixture);
         }
         assert!(
             matches!(faults(&done)[..], [StorageFault::Conflict { .. }]),
@@ -296,7 +265,7 @@ fn a_foreign_file_is_written_over_if_asked_for() {
     let mut rig = Rig::with(&disk, 1, options, |_| {});
     let (_, unchecked) = rig.open(&fixture).unwrap();
     rig.check(&fixture, unchecked);
-    let done = download_all(&mut rig, &fixture);
+    let done = rig.download_all(&fixture);
     assert!(faults(&done).is_empty(), "{done:?}");
     assert!(rig.is_complete(&fixture));
 }
@@ -338,7 +307,7 @@ fn a_blank_file_and_one_that_is_right_already_are_no_conflict() {
     let mut rig = Rig::new(&disk, 1);
     let (_, unchecked) = rig.open(&fixture).unwrap();
     assert!(unchecked.none(), "the piece cannot be whole");
-    let done = download_all(&mut rig, &fixture);
+    let done = rig.download_all(&fixture);
     assert!(faults(&done).is_empty(), "{done:?}");
     assert!(rig.is_complete(&fixture));
 }
@@ -533,8 +502,7 @@ fn blocks_are_read_wherever_they_are() {
 fn a_wrong_piece_says_what_its_blocks_hash_to_and_can_be_mended() {
     for version in [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid] {
         let fixture = Fixture::single(version, PIECE, 5 * KIB + PIECE as usize);
-        let mut rig = Rig::new(&MemoryDisk::default(), 1);
-        rig.open(&fixture).unwrap();
+        let (mut rig, _) = Rig::fresh(&fixture);
         let piece = PieceIndex(0);
         let mut bytes: Vec<Vec<u8>> = fixture
             .blocks(piece)
@@ -569,8 +537,7 @@ fn a_wrong_piece_says_what_its_blocks_hash_to_and_can_be_mended() {
 #[test]
 fn an_incomplete_piece_is_wrong() {
     let fixture = one_file();
-    let mut rig = Rig::new(&MemoryDisk::default(), 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, _) = Rig::fresh(&fixture);
     rig.verify(&fixture, PieceIndex(0));
     assert!(matches!(rig.run_done()[..], [StorageDone::Failed { .. }]));
     rig.submit(StorageJob::Discard(PieceIndex(0)));
@@ -637,8 +604,7 @@ fn opening_makes_nothing_and_unwanted_files_are_not_made() {
 #[test]
 fn pieces_become_durable_after_a_while_or_when_asked() {
     let fixture = one_file();
-    let mut rig = Rig::new(&MemoryDisk::default(), 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, _) = Rig::fresh(&fixture);
     rig.download(&fixture, PieceIndex(0));
     assert!(durable(&rig.run_done()).is_empty());
     assert_eq!(durable(&rig.wait(Duration::from_secs(5))), [PieceIndex(0)]);
@@ -703,8 +669,7 @@ fn a_check_of_nothing_ends_at_once_and_a_check_can_be_cut_short() {
 #[test]
 fn a_block_that_comes_after_the_verdict_is_asked_for_is_let_go() {
     let fixture = one_file();
-    let mut rig = Rig::new(&MemoryDisk::default(), 1);
-    rig.open(&fixture).unwrap();
+    let (mut rig, _) = Rig::fresh(&fixture);
     let piece = PieceIndex(0);
     rig.download(&fixture, piece);
     let span = fixture.layout().span(piece, 1).unwrap();
@@ -722,19 +687,9 @@ fn a_block_that_comes_after_the_verdict_is_asked_for_is_let_go() {
 #[test]
 fn a_sync_that_fails_between_verdict_and_write_costs_the_piece() {
     let fixture = Fixture::single(MetaVersion::V1, 512 * 1024, 1024 * KIB);
-    let disk = MemoryDisk::default();
-    let set = |config: &mut crate::StorageConfig| config.cache_bytes = CACHE_BYTES_MIN;
-    let mut rig = Rig::with(&disk, 1, StorageOptions::default(), set);
-    rig.open(&fixture).unwrap();
+    let (mut rig, disk) = Rig::cramped(&fixture);
     let piece = PieceIndex(0);
-    for (span, block) in fixture.blocks(piece) {
-        let mut charged = rig.find_memory(block.len()).unwrap();
-        charged.copy_from_slice(&block);
-        rig.submit(StorageJob::Store {
-            span,
-            block: charged.freeze(),
-        });
-    }
+    rig.store(&fixture, piece);
     rig.run();
     // The sync comes first, and the piece is found right before it.
     rig.submit(StorageJob::Sync);

@@ -11,7 +11,7 @@ use super::fixture::Fixture;
 use super::memory::MemoryDisk;
 use crate::abreast::Slab;
 use crate::config::{StorageConfig, StorageOptions};
-use crate::disk::{Completion, Shared};
+use crate::disk::{CACHE_BYTES_MIN, Completion, Shared};
 use crate::torrent::Torrent;
 
 pub(super) const TORRENT: TorrentKey = TorrentKey::new(0, 0);
@@ -62,6 +62,23 @@ impl Rig {
             now: Instant::now(),
             rng: Rng::new(seed),
         }
+    }
+
+    /// A torrent that is open, on an empty disk.
+    pub(super) fn fresh(fixture: &Fixture) -> (Self, MemoryDisk) {
+        Self::fresh_with(fixture, |_| {})
+    }
+
+    /// The same, with so little memory that blocks of large pieces are written early.
+    pub(super) fn cramped(fixture: &Fixture) -> (Self, MemoryDisk) {
+        Self::fresh_with(fixture, |config| config.cache_bytes = CACHE_BYTES_MIN)
+    }
+
+    fn fresh_with(fixture: &Fixture, set: impl Fn(&mut StorageConfig)) -> (Self, MemoryDisk) {
+        let disk = MemoryDisk::default();
+        let mut rig = Self::with(&disk, 1, StorageOptions::default(), set);
+        rig.open(fixture).expect("nothing is in the way");
+        (rig, disk)
     }
 
     pub(super) fn submit(&mut self, job: StorageJob) {
@@ -129,19 +146,33 @@ impl Rig {
         opened(&self.run_done())
     }
 
+    /// Gives all blocks of a piece; blocks are written early if there is no room for them.
+    pub(super) fn store(&mut self, fixture: &Fixture, piece: PieceIndex) {
+        for (span, block) in fixture.blocks(piece) {
+            self.store_block(span, &block);
+        }
+    }
+
+    pub(super) fn store_block(&mut self, span: BlockSpan, block: &[u8]) {
+        let charged = self.find_memory(block.len());
+        let mut charged = charged.expect("memory is freed in time");
+        charged.copy_from_slice(block);
+        let block = charged.freeze();
+        self.submit(StorageJob::Store { span, block });
+    }
+
     /// Gives all blocks of a piece, and asks for it to be verified.
     pub(super) fn download(&mut self, fixture: &Fixture, piece: PieceIndex) {
-        for (span, block) in fixture.blocks(piece) {
-            let mut charged = self
-                .find_memory(block.len())
-                .expect("memory is freed in time");
-            charged.copy_from_slice(&block);
-            self.submit(StorageJob::Store {
-                span,
-                block: charged.freeze(),
-            });
-        }
+        self.store(fixture, piece);
         self.verify(fixture, piece);
+    }
+
+    /// Downloads all pieces, and gives what is said of it.
+    pub(super) fn download_all(&mut self, fixture: &Fixture) -> Vec<StorageDone> {
+        for piece in fixture.pieces() {
+            self.download(fixture, piece);
+        }
+        self.run_done()
     }
 
     pub(super) fn verify(&mut self, fixture: &Fixture, piece: PieceIndex) {
