@@ -340,6 +340,7 @@ impl EngineBuilder {
         let mut config = PeerConfig::new(peer_id);
         config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
         config.listen_port = port;
+        config.holepunch = self.transports.has_utp();
         config.encryption = self.encryption;
         // A node that does not answer is nothing to tell peers of.
         config.dht_port = port.filter(|_| self.dht.as_ref().is_some_and(DhtConfig::answers));

@@ -8,6 +8,7 @@ use riverrun_metainfo::Info;
 
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
+use crate::holepunch::Holepunch;
 
 /// An instruction to one connection.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub enum PeerCommand {
     UploadOnly(bool),
     /// Tell the peer of others (BEP 11), if it wants to hear of them.
     Exchange(Box<PeerExchange>),
+    /// Say something about a meeting (BEP 55), if the peer understands it.
+    Holepunch(Holepunch),
     /// More payload may be sent and received, beside what earlier credit left over.
     Credit(Credit),
     /// Send what is due no more; end the connection.

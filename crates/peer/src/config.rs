@@ -21,6 +21,8 @@ pub struct PeerConfig {
     /// How many requests of a peer we keep waiting (BEP 10, `reqq`). More are rejected, or without the fast
     /// extension dropped. Bounds memory a connection.
     pub request_queue_max: u16,
+    /// We speak uTP, so that peers can be met through others (BEP 55).
+    pub holepunch: bool,
     /// Whether connections are to be encrypted: what is offered when we dial encrypted, and what is taken when we
     /// are dialled.
     pub encryption: EncryptionPolicy,
@@ -49,6 +51,7 @@ impl PeerConfig {
             listen_port: None,
             dht_port: None,
             request_queue_max: 512,
+            holepunch: false,
             encryption: EncryptionPolicy::default(),
             entropy: [0; 32],
             handshake_timeout: Duration::from_secs(10),

@@ -6,6 +6,7 @@ use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sh
 
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
+use crate::holepunch::Holepunch;
 use crate::mse::Encryption;
 
 /// Something that a connection's peer did, checked.
@@ -89,6 +90,8 @@ pub enum PeerEvent {
     MetadataRejected(u32),
     /// The peer tells of others (BEP 11); at most about once a minute.
     Exchange(Box<PeerExchange>),
+    /// The peer says something about a meeting (BEP 55).
+    Holepunch(Holepunch),
     /// The UDP port of the peer's DHT node (BEP 5).
     DhtPort(u16),
 }
@@ -143,6 +146,8 @@ pub struct Features {
     pub dont_have: bool,
     /// The peer wants to hear of others (BEP 11).
     pub exchange: bool,
+    /// The peer can be met through others, and can have others meet (BEP 55).
+    pub holepunch: bool,
     /// The peer runs a DHT node (BEP 5).
     pub dht: bool,
 }

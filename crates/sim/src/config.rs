@@ -163,6 +163,10 @@ pub enum Stay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that a host may do or not"
+)]
 pub struct HostConfig {
     /// Its name in reports; by default its role and number.
     pub name: String,
@@ -177,6 +181,8 @@ pub struct HostConfig {
     pub loss: f64,
     /// Where it can be reached.
     pub nat: Nat,
+    /// Dials by uTP too, and meets peers through others (BEP 55).
+    pub utp: bool,
     /// How its connections run.
     pub level: Level,
     /// Whether it has the fast extension (BEP 6).
@@ -215,6 +221,7 @@ impl Default for HostConfig {
             latency: Duration::from_millis(10),
             loss: 0.0,
             nat: Nat::Open,
+            utp: false,
             level: Level::Direct,
             fast: true,
             start: Start::Empty,

@@ -373,6 +373,23 @@ impl Candidates {
         Some((addr, self.known[&addr].source))
     }
 
+    /// Takes this address to be dialled now, out of its turn, if it is known and may be. It counts as being dialled from
+    /// here on.
+    pub(crate) fn take(&mut self, now: Time, addr: SocketAddr) -> bool {
+        let addr = canonical(addr);
+        let waits = |known: &Candidate| matches!(known.state, State::Ready | State::Waiting(_));
+        let record = self.by_ip.get(&addr.ip()).copied().unwrap_or_default();
+        let is_free = record.blocked_until <= now && record.busy < PER_IP_MAX;
+        if !is_free || !self.known.get(&addr).is_some_and(waits) {
+            return false;
+        }
+        self.set_state(addr, State::Busy);
+        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+            record.busy += 1;
+        }
+        true
+    }
+
     /// When the first IP address that is left alone may be dialled again, of those with something ready.
     fn next_unblocked(&self, now: Time) -> Option<Time> {
         let ready = self.ready.iter().flatten();

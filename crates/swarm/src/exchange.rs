@@ -30,8 +30,8 @@ struct Tale {
     due: Time,
     /// What it was told, and is still to be taken back.
     told: BTreeSet<SocketAddr>,
-    /// What it has told.
-    named: BTreeSet<SocketAddr>,
+    /// Whom it has named; whether it can introduce us, and was not asked to.
+    named: BTreeMap<SocketAddr, bool>,
 }
 
 impl Exchanger {
@@ -43,7 +43,7 @@ impl Exchanger {
             Tale {
                 due,
                 told: BTreeSet::new(),
-                named: BTreeSet::new(),
+                named: BTreeMap::new(),
             }
         });
     }
@@ -103,8 +103,22 @@ impl Exchanger {
         }
         let room = |tale: &Tale| tale.named.len() < NAMED_MAX;
         let mut added = heard.added;
-        added.retain(|contact| room(tale) && tale.named.insert(contact.addr));
+        added.retain(|contact| {
+            let is_new = room(tale) && !tale.named.contains_key(&contact.addr);
+            if is_new {
+                tale.named.insert(contact.addr, contact.has_holepunch);
+            }
+            is_new
+        });
         added
+    }
+
+    /// One that has named an address, and can arrange a meeting there (BEP 55). Gives nobody twice.
+    pub(crate) fn who_can_introduce(&mut self, addr: SocketAddr) -> Option<ConnKey> {
+        self.peers.iter_mut().find_map(|(conn, tale)| {
+            let can = tale.named.get_mut(&addr)?;
+            std::mem::take(can).then_some(*conn)
+        })
     }
 }
 
@@ -156,6 +170,27 @@ mod tests {
         assert_eq!(exchanger.hear(CONN, tell(0..40, 0..0)).len(), 40);
         assert_eq!(exchanger.hear(CONN, tell(30..80, 0..0)).len(), 10);
         assert_eq!(exchanger.hear(CONN, tell(100..150, 0..7)).len(), 7);
+    }
+
+    #[test]
+    fn who_has_named_a_peer_that_can_be_met_is_asked_once() {
+        let mut exchanger = Exchanger::default();
+        exchanger.begin(Time::ZERO, CONN);
+        let meets = Contact {
+            has_holepunch: true,
+            ..Contact::new(addr(1))
+        };
+        let added = vec![meets, Contact::new(addr(2))];
+        exchanger.hear(
+            CONN,
+            PeerExchange {
+                added,
+                dropped: Vec::new(),
+            },
+        );
+        assert_eq!(exchanger.who_can_introduce(addr(2)), None);
+        assert_eq!(exchanger.who_can_introduce(addr(1)), Some(CONN));
+        assert_eq!(exchanger.who_can_introduce(addr(1)), None);
     }
 
     proptest! {

@@ -22,6 +22,7 @@ mod hostile;
 mod https;
 mod kills;
 mod local;
+mod nats;
 mod netns;
 mod network;
 mod networks;

@@ -14,6 +14,7 @@ pub(crate) mod id {
     pub(crate) const EXCHANGE: u8 = 1;
     pub(crate) const METADATA: u8 = 2;
     pub(crate) const UPLOAD_ONLY: u8 = 3;
+    pub(crate) const HOLEPUNCH: u8 = 4;
     pub(crate) const DONT_HAVE: u8 = 7;
 }
 
@@ -29,6 +30,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// What we say of ourselves.
+#[expect(clippy::struct_excessive_bools, reason = "as the protocol has it")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OurHandshake<'a> {
     pub(crate) client: Option<&'a str>,
@@ -39,6 +41,8 @@ pub(crate) struct OurHandshake<'a> {
     pub(crate) your_ip: Option<IpAddr>,
     /// We tell and are told of other peers (BEP 11).
     pub(crate) exchange: bool,
+    /// We can meet peers through others, and have others meet (BEP 55).
+    pub(crate) holepunch: bool,
     /// We would rather have connections encrypted.
     pub(crate) prefers_encryption: bool,
 }
@@ -53,6 +57,9 @@ impl OurHandshake<'_> {
         writer.key(b"m").dict();
         writer.key(b"lt_donthave").uint(id::DONT_HAVE.into());
         writer.key(b"upload_only").uint(id::UPLOAD_ONLY.into());
+        if self.holepunch {
+            writer.key(b"ut_holepunch").uint(id::HOLEPUNCH.into());
+        }
         writer.key(b"ut_metadata").uint(id::METADATA.into());
         if self.exchange {
             writer.key(b"ut_pex").uint(id::EXCHANGE.into());
@@ -104,6 +111,7 @@ pub(crate) struct TheirIds {
     pub(crate) upload_only: Option<u8>,
     pub(crate) dont_have: Option<u8>,
     pub(crate) exchange: Option<u8>,
+    pub(crate) holepunch: Option<u8>,
 }
 
 impl TheirIds {
@@ -113,6 +121,7 @@ impl TheirIds {
         self.upload_only = other.upload_only.or(self.upload_only);
         self.dont_have = other.dont_have.or(self.dont_have);
         self.exchange = other.exchange.or(self.exchange);
+        self.holepunch = other.holepunch.or(self.holepunch);
     }
 }
 
@@ -156,6 +165,7 @@ fn their_ids(dict: &Dict<'_, '_>) -> TheirIds {
         upload_only: id(b"upload_only"),
         dont_have: id(b"lt_donthave"),
         exchange: id(b"ut_pex"),
+        holepunch: id(b"ut_holepunch"),
     }
 }
 
@@ -209,6 +219,7 @@ mod tests {
             upload_only: true,
             your_ip: Some("::ffff:10.1.2.3".parse().unwrap()),
             exchange: true,
+            holepunch: true,
             prefers_encryption: true,
         };
         let theirs = parse(&ours.encode());
@@ -218,6 +229,7 @@ mod tests {
                 upload_only: Some(id::UPLOAD_ONLY),
                 dont_have: Some(id::DONT_HAVE),
                 exchange: Some(id::EXCHANGE),
+                holepunch: Some(id::HOLEPUNCH),
             },
             client: Some("riverrun 0.1".into()),
             listen_port: Some(6881),

@@ -77,6 +77,12 @@ impl Session {
                     link.out.send(Message::Extended { id, payload });
                 }
             }
+            PeerCommand::Holepunch(message) => {
+                if let Some(id) = self.ids.holepunch.filter(|id| *id != 0) {
+                    let payload = &message.encode();
+                    link.out.send(Message::Extended { id, payload });
+                }
+            }
             // The connection's own, or too late.
             PeerCommand::ExchangeKeys | PeerCommand::Unveil(_) | PeerCommand::Attach(_) => {}
             PeerCommand::Credit(_) | PeerCommand::Close(_) => {}

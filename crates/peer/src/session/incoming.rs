@@ -9,6 +9,7 @@ use crate::error::PeerMisbehaved;
 use crate::event::PeerEvent;
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
+use crate::holepunch::Holepunch;
 use crate::metadata::MetadataMessage;
 use crate::their_pieces::{Change, Claim};
 
@@ -217,6 +218,13 @@ impl Session {
             extended_id::HANDSHAKE => self.handle_handshake(payload, link),
             extended_id::METADATA => self.handle_metadata(payload, link),
             extended_id::EXCHANGE => self.handle_exchange(now, payload, link),
+            extended_id::HOLEPUNCH => {
+                if self.ours.exchange && self.config.holepunch {
+                    let message = Holepunch::parse(payload)?;
+                    link.events.extend(message.map(PeerEvent::Holepunch));
+                }
+                Ok(())
+            }
             extended_id::UPLOAD_ONLY => {
                 self.handle_upload_only(payload, link);
                 Ok(())
@@ -233,6 +241,7 @@ impl Session {
         let hello = &mut self.hello;
         hello.features.metadata = self.ids.metadata.is_some_and(|id| id != 0);
         hello.features.dont_have = self.ids.dont_have.is_some_and(|id| id != 0);
+        hello.features.holepunch = self.ids.holepunch.is_some_and(|id| id != 0);
         hello.features.exchange = self.ids.exchange.is_some_and(|id| id != 0);
         hello.client = theirs.client.or(hello.client.take());
         hello.listen_port = theirs.listen_port.or(hello.listen_port);

@@ -361,6 +361,7 @@ impl Session {
             upload_only: self.ours.upload_only && !self.ours.hidden,
             your_ip: self.ours.your_ip,
             exchange: self.ours.exchange,
+            holepunch: self.ours.exchange && self.config.holepunch,
             prefers_encryption: self.config.encryption != EncryptionPolicy::Off,
         };
         let (id, payload) = (extended_id::HANDSHAKE, &ours.encode());

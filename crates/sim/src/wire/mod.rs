@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, BlockSpan, InfoHash, PieceIndex, Time};
-use riverrun_peer::{HashRequest, Hashes, PeerExchange};
+use riverrun_peer::{HashRequest, Hashes, Holepunch, PeerExchange};
 use riverrun_swarm::ConnKey;
 
 use self::bytes::BytesEnd;
@@ -94,6 +94,7 @@ pub(crate) enum Message {
     RejectMetadata(u32),
     UploadOnly,
     Exchange(Box<PeerExchange>),
+    Holepunch(Holepunch),
     /// Of a connection that runs byte by byte.
     Bytes(Box<Chunk>),
     Closed,
@@ -136,6 +137,7 @@ impl Message {
             Self::RequestMetadata(_) | Self::RejectMetadata(_) | Self::UploadOnly => 30,
             // Mostly IPv4: six bytes and one of flags.
             Self::Exchange(told) => 40 + 7 * told.added.len() + 6 * told.dropped.len(),
+            Self::Holepunch(_) => 18,
             Self::Metadata(piece) => 50 + piece.bytes.len(),
             Self::Block(_) | Self::Bytes(_) | Self::Closed => 0,
         };

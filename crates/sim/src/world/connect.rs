@@ -9,6 +9,7 @@ use riverrun_peer::{
 };
 use riverrun_swarm::{ConnKey, Input};
 
+use super::datagrams::MAPPING_TIME;
 use super::{World, index};
 use crate::config::{Level, Nat};
 use crate::host::Host;
@@ -47,6 +48,11 @@ impl World {
         if self.config.keep_events {
             self.log.dials.push((host, addr));
         }
+        if self.host(host).config.utp {
+            // A uTP dial is a datagram, which the dialler's NAT remembers.
+            let port = self.host(host).addr.port();
+            self.source_of_datagram(host, port, addr);
+        }
         match self.knock(host, addr, dial.info_hash) {
             Answer::Taken(other, content) => {
                 self.connect(host, conn, (other, content), dial);
@@ -69,7 +75,8 @@ impl World {
         };
         let target = self.host(other);
         let is_cut = self.are_split(host, other) || self.asleep(other).is_some();
-        if target.config.nat != Nat::Open || is_cut {
+        let lets_in = target.config.nat == Nat::Open || self.is_expected(host, addr);
+        if !lets_in || is_cut {
             return Answer::Silence;
         }
         let Some(shard) = target.shard() else {
@@ -80,6 +87,17 @@ impl World {
             .and_then(|key| target.torrent_at(key))
             .map(|at| target.torrents[at].content);
         torrent.map_or(Answer::Refused, |content| Answer::Taken(other, content))
+    }
+
+    /// Whether the NAT before `addr` lets a uTP dial of this host in: something was sent to it from there lately.
+    fn is_expected(&self, host: HostId, addr: SocketAddr) -> bool {
+        let from = self.host(host);
+        let target = self.by_addr.get(&addr).map(|other| self.host(*other));
+        let both = target.filter(|target| from.config.utp && target.config.utp);
+        both.is_some_and(|target| {
+            let mapping = target.sockets.mappings.get(&(addr.port(), from.addr));
+            mapping.is_some_and(|(_, used_at)| *used_at + MAPPING_TIME >= self.now)
+        })
     }
 
     fn fail_dial(&mut self, host: HostId, conn: ConnKey, wait: Duration, text: &str) {
@@ -319,6 +337,7 @@ impl World {
                 metadata: true,
                 dont_have: true,
                 exchange: !content.info().is_private(),
+                holepunch: host.config.utp && !content.info().is_private(),
                 dht: false,
             },
             client: None,

@@ -16,7 +16,7 @@ use crate::streams::{happens, mix, unit};
 /// What stands before the payload, in bytes: IPv4 and UDP.
 const HEADER_BYTES: u64 = 28;
 /// How long a NAT remembers to whom a datagram was sent; home routers: half a minute to three.
-const MAPPING_TIME: Duration = Duration::from_mins(1);
+pub(super) const MAPPING_TIME: Duration = Duration::from_mins(1);
 
 /// A datagram on its way.
 pub(super) struct Datagram {
@@ -142,7 +142,12 @@ impl World {
     }
 
     /// From where others see a datagram come; a NAT remembers it.
-    fn source_of_datagram(&mut self, by: HostId, port: u16, to: SocketAddr) -> SocketAddr {
+    pub(super) fn source_of_datagram(
+        &mut self,
+        by: HostId,
+        port: u16,
+        to: SocketAddr,
+    ) -> SocketAddr {
         let now = self.now;
         let own = self.host_mut(by);
         let seen = match own.config.nat {

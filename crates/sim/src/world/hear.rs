@@ -50,6 +50,7 @@ impl World {
             },
             Message::RejectMetadata(piece) => PeerEvent::MetadataRejected(piece),
             Message::UploadOnly => PeerEvent::Extended(Box::new(self.hello(end_id.other()))),
+            Message::Holepunch(message) => PeerEvent::Holepunch(message),
             Message::Exchange(told) => PeerEvent::Exchange(told),
             Message::Closed => return self.report_end(end_id, CloseReason::PeerClosed),
             // What is no message, from one who floods.

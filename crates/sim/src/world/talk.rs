@@ -164,6 +164,10 @@ impl World {
                 direct.upload_only = upload_only;
                 Message::UploadOnly
             }
+            PeerCommand::Holepunch(message) => {
+                self.counts.elsewhere += 1;
+                Message::Holepunch(message)
+            }
             PeerCommand::Exchange(told) => {
                 self.counts.elsewhere += 1;
                 Message::Exchange(told)

@@ -9,6 +9,7 @@ mod exchange;
 mod faults;
 mod flash_crowd;
 mod hashes;
+mod holepunch;
 mod levels;
 mod limits;
 mod manners;

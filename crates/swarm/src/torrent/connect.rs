@@ -92,12 +92,16 @@ impl Torrent {
         }
     }
 
-    /// Dials as many peers as are wanted and allowed.
-    pub(super) fn dial(&mut self, cx: &mut Cx<'_>) {
-        while self.wants_peers(cx)
+    /// Whether one more may be dialled now.
+    pub(super) fn may_dial(&self, cx: &mut Cx<'_>) -> bool {
+        self.wants_peers(cx)
             && cx.shared.conns.half_open() < cx.config.half_open_max
             && cx.shared.dials.available(cx.now) >= 1
-        {
+    }
+
+    /// Dials as many peers as are wanted and allowed.
+    pub(super) fn dial(&mut self, cx: &mut Cx<'_>) {
+        while self.may_dial(cx) {
             let Some((addr, source)) = self.candidates.next(cx.now, self.is_finished()) else {
                 return;
             };
@@ -106,7 +110,7 @@ impl Torrent {
         }
     }
 
-    fn dial_one(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, source: PeerSource) {
+    pub(super) fn dial_one(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, source: PeerSource) {
         let conn = cx.shared.conns.insert(Conn {
             torrent: self.key,
             is_half_open: true,
@@ -400,6 +404,9 @@ impl Torrent {
                 _ => DialEnd::Failed,
             };
             self.candidates.closed(cx.now, addr, end);
+            if let CloseReason::Unreachable(_) = why {
+                self.ask_for_meeting(cx, addr);
+            }
         }
         self.drop_requests(cx, conn);
         self.metadata_peer_gone(cx, conn);

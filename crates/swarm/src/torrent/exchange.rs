@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use riverrun_base::Nearness;
 use riverrun_peer::{Contact, Encryption, PeerCommand, PeerExchange};
 
+use super::holepunch::{can_meet, meeting_point};
 use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::candidates::is_dialable;
@@ -38,9 +39,10 @@ impl Torrent {
             let Some(peer) = self.peers.get(conn) else {
                 continue;
             };
-            let (itself, near) = (peer.listen_addr(), Nearness::is_local(peer.addr.ip()));
+            let itself = [peer.listen_addr(), meeting_point(peer)];
+            let near = Nearness::is_local(peer.addr.ip());
             let fit = |addr: &SocketAddr| {
-                Some(*addr) != itself && (near || !Nearness::is_local(addr.ip()))
+                !itself.contains(&Some(*addr)) && (near || !Nearness::is_local(addr.ip()))
             };
             let fit = known.iter().filter(|(addr, _)| fit(addr));
             let fit = fit.map(|(addr, contact)| (*addr, *contact)).collect();
@@ -52,10 +54,13 @@ impl Torrent {
     }
 
     /// Whom others may be told of: peers that we have dialled ourselves, so that nobody can have us vouch for an
-    /// address that is not his.
+    /// address that is not his; and those who dialled us and can be met through us, since nobody hears of them
+    /// otherwise. Their address is from where they came, but for the port.
     fn contacts(&self) -> BTreeMap<SocketAddr, Contact> {
-        let dialled = self.peers.ready().filter(|peer| peer.is_outgoing);
-        dialled.map(|peer| (peer.addr, contact(peer))).collect()
+        let known = self.peers.ready();
+        let known = known.filter(|peer| peer.is_outgoing || can_meet(peer));
+        let known = known.filter_map(contact);
+        known.map(|contact| (contact.addr, contact)).collect()
     }
 
     /// A peer tells of others.
@@ -84,14 +89,15 @@ impl Torrent {
     }
 }
 
-fn contact(peer: &Peer) -> Contact {
+fn contact(peer: &Peer) -> Option<Contact> {
     let hello = peer.hello.as_ref();
-    Contact {
+    Some(Contact {
         prefers_encryption: hello
             .is_some_and(|hello| hello.prefers_encryption || hello.encryption != Encryption::None),
         is_seed: peer.is_upload_only(),
         has_utp: peer.transport == Some(Transport::Utp),
-        is_reachable: true,
-        ..Contact::new(peer.addr)
-    }
+        has_holepunch: can_meet(peer),
+        is_reachable: peer.is_outgoing,
+        ..Contact::new(meeting_point(peer)?)
+    })
 }

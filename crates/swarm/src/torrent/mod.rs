@@ -11,6 +11,7 @@ mod dht;
 mod download;
 mod exchange;
 mod hashes;
+mod holepunch;
 mod lifecycle;
 mod metadata;
 mod peers;
@@ -222,6 +223,7 @@ impl Torrent {
                 self.metadata_came(cx, conn, piece, total_len, bytes);
             }
             PeerEvent::MetadataRejected(piece) => self.metadata_rejected(cx, conn, piece),
+            PeerEvent::Holepunch(message) => self.holepunch_came(cx, conn, message),
             PeerEvent::Exchange(heard) => self.exchange_came(cx, conn, *heard),
         }
         self.settle(cx);

@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) is_outgoing: bool,
     /// As far as the driver has told.
     pub(crate) transport: Option<Transport>,
+    /// What it says of meetings is heard from then on (BEP 55).
+    pub(crate) meets_after: Time,
     pub(crate) since: Time,
     /// Both handshakes are through.
     pub(crate) hello: Option<Box<PeerHello>>,
@@ -112,6 +114,7 @@ impl Peer {
             source,
             is_outgoing,
             transport: None,
+            meets_after: Time::ZERO,
             since: now,
             hello: None,
             have: Bitfield::new(0),

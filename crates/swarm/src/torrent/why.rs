@@ -160,7 +160,7 @@ impl fmt::Display for Why {
                 are(*connected, "peer")
             ),
             Self::NothingComes { unchoking } => {
-                write!(f, "{} asked and send nothing", are(*unchoking, "peer"))
+                write!(f, "{} asked, and nothing comes", are(*unchoking, "peer"))
             }
             Self::RateLimited(rate) => write!(f, "the limit of {rate} is reached"),
         }
