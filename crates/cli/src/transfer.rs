@@ -9,7 +9,7 @@ mod watch;
 pub(crate) use engine::{ListenAddr, NetworkFlags, ReachFlags, cannot_start, dht_config, start};
 pub(crate) use progress::{Progress, duration, hashes_json};
 pub(crate) use select::priorities;
-pub(crate) use watch::{Ending, Feed, SeedGoal, Watched, storage_failure, watch};
+pub(crate) use watch::{Ending, Feed, Newer, SeedGoal, Watched, storage_failure, watch};
 
 use riverrun_engine::Engine;
 

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_base::{InfoHash, PeerId, Rng, Sha1Digest};
-use riverrun_dht::ItemName;
+use riverrun_base::{InfoHash, PeerId, Rng};
 use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
@@ -39,6 +38,7 @@ use crate::driver::web::{Author, Web, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::known::{Known, decided_by};
 use crate::network::{NetworkOptions, NetworkState};
+use crate::publications::Publications;
 use crate::restore::Keeping;
 use crate::session::{Addition, Session, Standing, Unreadable};
 use crate::torrent::{Times, TorrentHandle, ask};
@@ -425,6 +425,20 @@ impl Engine {
         self.inner.port_mapper.as_ref().map(PortMapper::mapping)
     }
 
+    /// The torrents that a publisher names (BEP 46), one after the other. The DHT is asked once an `interval`.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError::NoDht`].
+    pub fn publications(
+        &self,
+        link: PublisherLink,
+        interval: Duration,
+    ) -> Result<Publications, AddError> {
+        let dht = self.inner.dht.clone().ok_or(AddError::NoDht)?;
+        Ok(Publications::new(dht, link, interval))
+    }
+
     /// Takes a torrent in. One that is there already gives its handle, with more trackers and peers.
     pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, AddError> {
         let AddTorrent {
@@ -498,7 +512,7 @@ impl Engine {
             Source::Metainfo(metainfo) => Ok(Known::from_metainfo(metainfo)),
             Source::Magnet(magnet) => Ok(self.look_up_magnet(&magnet).await),
             Source::Publisher(link) => {
-                let magnet = self.look_up_publisher(&link).await?;
+                let magnet = self.look_up_publisher(*link).await?;
                 Ok(self.look_up_magnet(&magnet).await)
             }
             Source::Url(url) => {
@@ -510,16 +524,9 @@ impl Engine {
     }
 
     /// The torrent that a publisher names now.
-    async fn look_up_publisher(&self, link: &PublisherLink) -> Result<Magnet, AddError> {
-        let dht = self.inner.dht.as_ref().ok_or(AddError::NoDht)?;
-        let name = ItemName::Mutable {
-            key: link.public_key,
-            salt: link.salt.clone(),
-        };
-        let item = dht.item(name).await?;
-        let info_hash = item.and_then(|item| item.info_hash());
-        let InfoHash(bytes) = info_hash.ok_or(AddError::NotPublished)?;
-        Ok(link.torrent(Sha1Digest(bytes)))
+    async fn look_up_publisher(&self, link: PublisherLink) -> Result<Magnet, AddError> {
+        let found = self.publications(link, Duration::MAX)?.look().await?;
+        found.ok_or(AddError::NotPublished)
     }
 
     /// Fetches a torrent file from the web; over IPv6 if it does not come over IPv4.

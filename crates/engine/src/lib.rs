@@ -27,6 +27,7 @@ mod engine;
 mod error;
 mod known;
 mod network;
+mod publications;
 mod reader;
 mod restore;
 mod session;
@@ -45,6 +46,7 @@ pub use network::{
     Bind, Dscp, NetworkOptions, NetworkState, ParseBindError, ParseDscpError, ParseProxyError,
     Proxy,
 };
+pub use publications::Publications;
 pub use reader::FileReader;
 pub use session::Unreadable;
 pub use torrent::TorrentHandle;

@@ -4,10 +4,11 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use riverrun_engine::{
     AddTorrent, DhtConfig, DhtNode, Engine, Finding, HostPort, InfoHashes, ItemName, Keypair,
-    NetworkOptions, PeersQuestion, Question, TorrentState, torrent_pointer,
+    NetworkOptions, PeersQuestion, PublisherLink, Question, Stored, TorrentState, torrent_pointer,
 };
 use riverrun_metainfo::MetaVersion;
 use riverrun_metainfo::create::CreateOptions;
@@ -176,6 +177,47 @@ async fn no_datagram_names_a_private_torrent() {
     }
 }
 
+/// Puts an item, when there is somebody to put it to.
+async fn put(node: &DhtNode, item: &Stored) {
+    let put = Question::Put {
+        item: item.clone(),
+        cas: None,
+    };
+    let report = soon(async {
+        loop {
+            let search = node.handle().search(put.clone()).await.unwrap();
+            let report = search.report().await.unwrap();
+            if report.stored > 0 {
+                return report;
+            }
+        }
+    });
+    assert_eq!(report.await.refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_publisher_hears_of_each_torrent_once() {
+    let home = TempDir::new().unwrap();
+    let entry = node(None);
+    let entry_addr = entry.listen_addrs()[0];
+    let publisher = node(Some(entry_addr));
+    let follower = engine_with_dht(home.path(), config(Some(entry_addr))).await;
+    let pair = Keypair::from_secret([8; 32]);
+    let link = PublisherLink::new(pair.public(), b"news".to_vec());
+    let often = Duration::from_millis(20);
+    let mut publications = follower.publications(link, often).unwrap();
+    // The second version names the first one's torrent again.
+    for (seq, byte) in [(1, 1), (2, 1), (3, 2), (7, 3)] {
+        let hash = riverrun_engine::InfoHash([byte; 20]);
+        let item = pair.sign(torrent_pointer(hash), b"news".to_vec(), seq);
+        put(&publisher, &item.unwrap()).await;
+        if seq != 2 {
+            let named = soon(publications.next()).await.unwrap();
+            assert!(named.hashes.matches(hash), "{seq}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn items_are_put_and_found() {
     let entry = node(None);
@@ -185,17 +227,7 @@ async fn items_are_put_and_found() {
     let pair = Keypair::from_secret([7; 32]);
     let hash = riverrun_engine::InfoHash([9; 20]);
     let item = pair.sign(torrent_pointer(hash), Vec::new(), 1).unwrap();
-    let put = Question::Put { item, cas: None };
-    let report = soon(async {
-        loop {
-            let search = others[0].handle().search(put.clone()).await.unwrap();
-            let report = search.report().await.unwrap();
-            if report.stored > 0 {
-                return report;
-            }
-        }
-    });
-    assert_eq!(report.await.refused, 0);
+    put(&others[0], &item).await;
     let name = ItemName::Mutable {
         key: pair.public(),
         salt: Vec::new(),

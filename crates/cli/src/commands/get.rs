@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use riverrun_base::InfoHashes;
 use riverrun_engine::{AddError, AddTorrent, Engine, PublisherLink, TorrentHandle};
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::exit::ExitCode;
@@ -16,11 +17,16 @@ use crate::failure::{Failure, Outcome};
 use crate::screen::{Screen, Surroundings};
 use crate::signals::{Interrupt, Interrupts};
 use crate::torrent::{self, Torrent};
-use crate::transfer::{self, Ending, Feed, NetworkFlags, Progress, SeedGoal, Watched, hashes_json};
+use crate::transfer::{
+    self, Ending, Feed, NetworkFlags, Newer, Progress, SeedGoal, Watched, hashes_json,
+};
 use crate::values::{PathGlob, Span, TrackerTier};
 
 /// How long a magnet link may take to its metadata if `--timeout` says nothing.
 const METADATA_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How many newer torrents of a publisher wait until they are watched: the next is not looked for before.
+const NEWER_WAITING: usize = 1;
 
 /// Download torrents
 #[derive(Args, Clone, Debug)]
@@ -28,7 +34,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_mins(1);
 A download that was interrupted goes on with the same command. What lies in DIR already is checked and used;
 a file that is something else is never overwritten.")]
 pub(crate) struct Get {
-    /// Torrent files, magnet links (to a publisher too, BEP 46), info-hashes, URLs of torrent files, or - for a torrent on stdin
+    /// Torrent files, magnet links (to publishers too), info-hashes, URLs of torrent files, or - for a torrent on stdin
     #[arg(required = true, value_name = "TORRENT")]
     sources: Vec<String>,
     /// Put the torrent's file or directory into this directory
@@ -46,6 +52,9 @@ pub(crate) struct Get {
     /// Ask this tracker too; a comma separates trackers of one tier; repeat for several tiers
     #[arg(short, long, value_name = "URL")]
     tracker: Vec<TrackerTier>,
+    /// Look so often whether a publisher names a newer torrent, while one of his is downloaded or given (BEP 46)
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    follow: Span,
     /// Fetch pieces in order, for reading while it downloads; slower for the swarm
     #[arg(long)]
     sequential: bool,
@@ -147,14 +156,19 @@ async fn take_in(
     let mut adding = JoinSet::new();
     for source in sources {
         let is_known = matches!(source, Source::Torrent(Torrent::File(_)));
-        let (args, dir, peers, engine) = (args.clone(), dir.clone(), peers.clone(), engine.clone());
-        adding.spawn(async move { (add(source, &args, &dir, &peers, &engine).await, is_known) });
+        let taking = Taking {
+            args: args.clone(),
+            dir: dir.clone(),
+            peers: peers.clone(),
+            engine: engine.clone(),
+        };
+        adding.spawn(async move { (taking.take(source).await, is_known) });
     }
     let mut taken = Taken::default();
     while let Some(added) = adding.join_next().await {
         let (added, is_known) = added.map_err(|error| Failure::new(ExitCode::Other, error))?;
-        let torrent = match added {
-            Ok(torrent) => torrent,
+        let (torrent, newer) = match added {
+            Ok(added) => added,
             Err(failure) => {
                 let failure = progress.failure(failure);
                 taken.failure.get_or_insert(failure);
@@ -167,35 +181,94 @@ async fn take_in(
         if !is_known {
             watching.select_later(args.select.clone());
         }
+        if let Some(newer) = newer {
+            watching.replaced_by(Newer::new(newer, args.select.clone()));
+        }
         taken.watched.push(watching);
     }
     Ok(taken)
 }
 
-async fn add(
-    source: Source,
-    args: &Get,
-    dir: &Path,
-    peers: &[SocketAddr],
-    engine: &Engine,
-) -> Outcome<TorrentHandle> {
-    let what = source.to_string();
-    let add = source
-        .into_add(&args.select)?
-        .dir(dir)
-        .peers(peers.iter().copied());
-    let adding = async {
-        let added = engine.add(configure(add, args)).await;
-        added.map_err(|error| match error {
-            AddError::Metainfo(_) => cannot_add(error).about(&what),
-            error => cannot_add(error),
-        })
-    };
-    in_time(args.timeout, &what, adding).await
+/// What a publisher names later.
+type Incoming = mpsc::Receiver<Outcome<TorrentHandle>>;
+
+/// How sources become torrents.
+#[derive(Clone)]
+struct Taking {
+    args: Get,
+    dir: PathBuf,
+    peers: Vec<SocketAddr>,
+    engine: Engine,
+}
+
+impl Taking {
+    /// Takes a source in, and whatever its publisher names later.
+    async fn take(self, source: Source) -> Outcome<(TorrentHandle, Option<Incoming>)> {
+        let publisher = match &source {
+            Source::Publisher(link) => Some(link.clone()),
+            _ => None,
+        };
+        let torrent = self.add(source).await?;
+        let Some(link) = publisher else {
+            return Ok((torrent, None));
+        };
+        let (sender, newer) = mpsc::channel(NEWER_WAITING);
+        tokio::spawn(self.follow(*link, torrent.clone(), sender));
+        Ok((torrent, Some(newer)))
+    }
+
+    async fn add(&self, source: Source) -> Outcome<TorrentHandle> {
+        let what = source.to_string();
+        let add = source
+            .into_add(&self.args.select)?
+            .dir(&self.dir)
+            .peers(self.peers.iter().copied());
+        let adding = async {
+            let added = self.engine.add(configure(add, &self.args)).await;
+            added.map_err(|error| match error {
+                AddError::Metainfo(_) => cannot_add(error).about(&what),
+                error => cannot_add(error),
+            })
+        };
+        in_time(self.args.timeout, &what, adding).await
+    }
+
+    /// Puts the torrent that a publisher names in the place of the one that he named before, whenever he names another.
+    /// Ends with the engine, or when nobody watches any more.
+    async fn follow(
+        self,
+        link: PublisherLink,
+        mut torrent: TorrentHandle,
+        newer: mpsc::Sender<Outcome<TorrentHandle>>,
+    ) {
+        let Ok(mut publications) = self.engine.publications(link, self.args.follow.0) else {
+            return;
+        };
+        while let Ok(magnet) = publications.next().await {
+            if magnet
+                .hashes
+                .wire()
+                .any(|hash| torrent.info_hashes().matches(hash))
+            {
+                continue;
+            }
+            // Both may have files of the same names: the old one must have let go of them.
+            if torrent.remove().await.is_err() {
+                return;
+            }
+            let source = Source::Torrent(Torrent::Link(Box::new(magnet)));
+            let added = self.add(source).await;
+            let next = added.as_ref().ok().cloned();
+            match (newer.send(added).await, next) {
+                (Ok(()), Some(next)) => torrent = next,
+                _ => return,
+            }
+        }
+    }
 }
 
 /// Does something that asks others, within the time that the user gives it.
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     time: Option<Span>,
     what: &str,
     work: impl Future<Output = Outcome<T>>,

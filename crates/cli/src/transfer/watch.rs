@@ -1,5 +1,7 @@
 //! Watches torrents until each has reached its end: complete, given up, out of time, or interrupted.
 
+mod newer;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use thiserror::Error;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt as _;
+
+pub(crate) use newer::Newer;
 
 use super::progress::{Progress, TorrentLine, duration, got_bytes, hashes_json, joined};
 use super::select::priorities;
@@ -93,6 +97,7 @@ pub(crate) struct Watched {
     stall: Stall,
     /// What is wanted of a magnet link's files, once they are known.
     select: Vec<PathGlob>,
+    newer: Option<Newer>,
 }
 
 impl Watched {
@@ -109,6 +114,7 @@ impl Watched {
             had_peers: false,
             stall: Stall::new(std::time::Instant::now()),
             select: Vec::new(),
+            newer: None,
         }
     }
 
@@ -211,7 +217,7 @@ impl Feed {
         }
         for key in changes.removed {
             if let Some(watched) = running(torrents, key) {
-                watched.end(Ok(()));
+                watched.removed();
             }
         }
         Ok(())
@@ -311,7 +317,7 @@ fn note_mapping(mapping: &PortMapping, progress: &mut Progress<'_>) -> Outcome {
 async fn refresh(watched: &mut Watched) -> Outcome {
     match watched.torrent.stats().await {
         Ok(stats) => watched.stats = Some(stats),
-        Err(WaitError::Removed) => watched.end(Ok(())),
+        Err(WaitError::Removed) => watched.removed(),
         Err(error) => return Err(Failure::new(ExitCode::Other, error)),
     }
     Ok(())
@@ -319,6 +325,10 @@ async fn refresh(watched: &mut Watched) -> Outcome {
 
 /// Brings the screen up to date with one torrent, and sees whether it is over.
 async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'_>) -> Outcome {
+    if watched.replace(progress)? {
+        // What changed before it was watched is told by nobody again.
+        refresh(watched).await?;
+    }
     let Some(stats) = watched.stats.clone().filter(|_| !watched.is_over()) else {
         return Ok(());
     };

@@ -48,6 +48,7 @@ fn get(scene: &Scene, entry: &str, link: &str) -> Riverrun {
         "taken/here",
         "--listen",
         "127.0.0.1:0",
+        "--no-lsd",
         "--dht-bootstrap",
         entry,
         link,
@@ -171,6 +172,45 @@ fn what_is_announced_and_put_is_found() {
     Riverrun::start(home.path(), &args)
         .end()
         .assert(5, &["no node has it"]);
+}
+
+/// While a torrent of his is given, the next one comes by itself.
+#[test]
+fn who_follows_a_publisher_gets_the_next_torrent_too() {
+    let home = TempDir::new().unwrap();
+    let (_node, entry) = node(home.path());
+    let publish = |scene: &Scene| {
+        let seeder = seed(scene, &entry);
+        wait_for_peer(home.path(), &entry, scene.torrent());
+        let put = ["put", "--key", "key", "--torrent", scene.torrent()];
+        let put = ask(home.path(), &entry, &put);
+        let key = find(&put, "stored")["key"].as_str().unwrap().to_owned();
+        (seeder, format!("magnet:?xs=urn:btpk:{key}"))
+    };
+    let (first, second) = (
+        Scene::set(Shape::Single, "--v1"),
+        Scene::set(Shape::Many, "--v1"),
+    );
+    let (_seeder, link) = publish(&first);
+    let follow = [
+        "--seed",
+        "--follow",
+        "1s",
+        "--no-lsd",
+        "--dht-bootstrap",
+        &entry,
+    ];
+    let get = ["get", "-o", "taken/here", "--listen", "127.0.0.1:0", &link];
+    let mut get = Riverrun::start(&first.home(), &[&get, &follow[..]].concat());
+    get.wait_for("done");
+    first.assert_taken();
+    let (_other, same) = publish(&second);
+    assert_eq!(link, same);
+    get.wait_for("newer");
+    get.wait_for("done");
+    second.payload.assert_copied_to(&first.taken(), true);
+    first.assert_taken();
+    assert_eq!(get.interrupt().code(), Some(130));
 }
 
 /// BEP 46, end to end: what is behind a link changes when its publisher says so.
