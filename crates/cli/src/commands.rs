@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Make a torrent file of a file or a directory
     Create(Box<create::Create>),
     /// Show what a torrent file or a magnet link says
-    Show(show::Show),
+    Show(Box<show::Show>),
     /// Hold files against a torrent
     Verify(verify::Verify),
     /// Change trackers, web seeds, comment, name … of a torrent file

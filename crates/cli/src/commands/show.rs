@@ -1,5 +1,7 @@
 //! `riverrun show`: what a torrent file or a magnet link says.
 
+mod fetch;
+
 use std::collections::BTreeMap;
 
 use riverrun_base::ByteSize;
@@ -11,12 +13,17 @@ use crate::failure::Outcome;
 use crate::screen::{Screen, Surroundings};
 use crate::summary::{FileSummary, Summary, count, hash_texts, piece_length};
 use crate::torrent::{self, Torrent};
-use crate::transfer::ReachFlags;
+use crate::transfer::NetworkFlags;
+use crate::values::Span;
 
 /// The arguments of `show`.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Show {
-    /// A torrent file, - for stdin, or a magnet link
+    /// A torrent file, - for stdin, a magnet link, or, with --fetch, an info-hash
     #[arg(value_name = "TORRENT")]
     torrent: String,
     /// Only the files: size and path, one a line
@@ -28,12 +35,23 @@ pub(crate) struct Show {
     /// Ask its trackers how many peers it has
     #[arg(long)]
     scrape: bool,
+    /// Fetch from peers what a link or an info-hash stands for, and show that; no file of it is written
+    #[arg(long)]
+    fetch: bool,
+    /// Give up fetching after this time
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    timeout: Span,
     #[command(flatten)]
-    reach: ReachFlags,
+    network: NetworkFlags,
 }
 
 pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    let (hashes, trackers) = match torrent::read(&args.torrent, around)? {
+    let read = if args.fetch {
+        fetch::fetch(args, around)?
+    } else {
+        torrent::read(&args.torrent, around)?
+    };
+    let (hashes, trackers) = match read {
         Torrent::Link(link) => {
             show_link(&link, screen)?;
             (link.hashes, link.trackers)
@@ -44,7 +62,7 @@ pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Ou
         }
     };
     if args.scrape {
-        return scrape::run(hashes, &trackers, args.reach.options(around)?, screen);
+        return scrape::run(hashes, &trackers, args.network.reach(around)?, screen);
     }
     Ok(())
 }

@@ -120,6 +120,11 @@ impl NetworkFlags {
         }
     }
 
+    /// Where anything may be sent.
+    pub(crate) fn reach(&self, around: &Surroundings) -> Outcome<NetworkOptions> {
+        self.reach.options(around)
+    }
+
     const fn transports(&self) -> Transports {
         match (self.no_utp, self.no_tcp, self.prefer_utp) {
             (true, ..) => Transports::TcpOnly,

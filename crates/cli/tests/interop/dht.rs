@@ -174,6 +174,50 @@ fn what_is_announced_and_put_is_found() {
         .assert(5, &["no node has it"]);
 }
 
+#[test]
+fn what_is_behind_a_link_is_shown_and_no_file_of_it_written() {
+    let scene = Scene::set(Shape::Many, "--hybrid");
+    let home = TempDir::new().unwrap();
+    let (_node, entry) = node(home.path());
+    let _seeder = seed(&scene, &entry);
+    wait_for_peer(home.path(), &entry, scene.torrent());
+    let whole = Riverrun::start(&scene.home(), &["show", scene.torrent()]).end();
+    // By the v1 hash alone, the v2 hash alone, and the link that has both.
+    let hash = |name: &str| whole.events[0][name].as_str().unwrap().to_owned();
+    for link in [
+        hash("info_hash_v1"),
+        hash("info_hash_v2"),
+        format!("magnet:?xt=urn:btih:{}", hash("info_hash_v1")),
+        scene.magnet(),
+    ] {
+        let here = scene.dir("shown");
+        let common = [
+            "--listen",
+            "127.0.0.1:0",
+            "--no-lsd",
+            "--dht-bootstrap",
+            &entry,
+        ];
+        let args = [&["show", "--fetch", &link], &common[..]].concat();
+        let shown = Riverrun::start(&here, &args).end();
+        assert_eq!(shown.code, Some(0), "{link}: {}", shown.stderr);
+        for key in [
+            "name",
+            "info_hash_v1",
+            "info_hash_v2",
+            "total_size",
+            "files",
+        ] {
+            assert_eq!(shown.events[0][key], whole.events[0][key], "{link}: {key}");
+        }
+        assert!(
+            !here
+                .join(scene.payload.path().file_name().unwrap())
+                .exists()
+        );
+    }
+}
+
 /// While a torrent of his is given, the next one comes by itself.
 #[test]
 fn who_follows_a_publisher_gets_the_next_torrent_too() {
