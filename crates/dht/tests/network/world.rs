@@ -218,6 +218,8 @@ impl World {
         let name = (at, name.expect("there is room for a search"));
         let outcome = self.outcomes.entry(name).or_default();
         outcome.began = now;
+        // What the node stores itself was told before it was known when.
+        outcome.first_value = outcome.first_value.map(|_| Duration::ZERO);
         name
     }
 
