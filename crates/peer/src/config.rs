@@ -34,7 +34,7 @@ pub struct PeerConfig {
     pub idle_timeout: Duration,
     /// Having sent nothing for so long we send a keep-alive.
     pub keepalive_interval: Duration,
-    /// A peer that owes us blocks and has sent none for so long is reported as snubbing.
+    /// A peer that owes us blocks and has sent nothing of any for so long is reported as snubbing.
     pub snub_timeout: Duration,
     /// The most requests that we have under way at one peer.
     pub request_window_max: u32,

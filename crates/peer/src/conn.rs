@@ -364,6 +364,12 @@ impl PeerConn {
                 .timers
                 .set(Timer::Idle, now + self.config.idle_timeout);
         }
+        if payload > 0 && self.link.timers.is_set(Timer::Snub) {
+            // Over a thin line that many share, one block takes longer than a peer may be silent.
+            self.link
+                .timers
+                .set(Timer::Snub, now + self.config.snub_timeout);
+        }
     }
 
     fn misbehave(&mut self, error: PeerMisbehaved) -> PeerMisbehaved {

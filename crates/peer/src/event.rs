@@ -65,7 +65,8 @@ pub enum PeerEvent {
     /// The number of requests that should be under way has changed (from bandwidth and round-trip time). Told
     /// first right after [`PeerEvent::Ready`].
     Window(u32),
-    /// The peer owes us blocks and has sent none for the snub timeout. Not told while it is us who do not read.
+    /// The peer owes us blocks and has sent nothing of any for the snub timeout; told again each time that it passes.
+    /// Not told while it is us who do not read.
     Snubbed,
     /// We may request this piece although choked (BEP 6).
     AllowedFast(PieceIndex),

@@ -233,6 +233,7 @@ impl Session {
         link.events.push_back(PeerEvent::Snubbed);
         self.window.handle_snub();
         self.tell_window(link);
+        self.watch(now, link);
     }
 
     /// The peer has choked us and said no more about our requests.

@@ -145,3 +145,29 @@ fn keep_alives_of_many_connections_are_spread() {
     due.dedup();
     assert_eq!(due.len(), 20);
 }
+
+#[test]
+fn a_block_that_comes_byte_by_byte_is_no_silence() {
+    let info = torrent(Kind::V1, 10);
+    let mut victim = Victim::v1(FAST, &info, &[]);
+    victim
+        .says(&[message(14, &[]), message(1, &[])].concat())
+        .unwrap();
+    victim.does(PeerCommand::Request(vec![span(1), span(2)]));
+    let bytes = piece(span(1), &content(span(1)));
+    for part in bytes.chunks(bytes.len() / 5 + 1) {
+        victim.pass(Duration::from_secs(15)).unwrap();
+        victim.says(part).unwrap();
+    }
+    let came = victim.news();
+    assert!(came.iter().all(|event| event != "Snubbed"), "{came:?}");
+    assert!(
+        came.last()
+            .is_some_and(|event| event.starts_with("Received")),
+        "{came:?}"
+    );
+    victim.pass(Duration::from_secs(20)).unwrap();
+    assert_eq!(victim.news(), ["Snubbed"]);
+    victim.pass(Duration::from_secs(20)).unwrap();
+    assert_eq!(victim.news(), ["Snubbed"], "and it still does");
+}
