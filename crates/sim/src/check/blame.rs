@@ -21,15 +21,10 @@ pub(super) struct Blame {
 /// What one host has received.
 #[derive(Debug, Default)]
 struct Case {
-    /// Who has sent what of pieces that are not verified.
-    senders: BTreeMap<PieceIndex, Senders>,
+    /// Who has sent which block of pieces that are not verified, the last time, and whether it was wrong. After a
+    /// failure those that are known to be right stay (BEP 52), and the others come again.
+    senders: BTreeMap<PieceIndex, BTreeMap<u32, (HostId, bool)>>,
     banned: BTreeSet<HostId>,
-}
-
-#[derive(Debug, Default)]
-struct Senders {
-    all: BTreeSet<HostId>,
-    has_wrong: bool,
 }
 
 impl Blame {
@@ -44,8 +39,7 @@ impl Blame {
             } if is_sound(world, *to) => {
                 let case = self.hosts.of(*to);
                 let senders = case.senders.entry(span.piece).or_default();
-                senders.all.insert(*from);
-                senders.has_wrong |= *payload != Payload::Right;
+                senders.insert(span.offset, (*from, *payload != Payload::Right));
             }
             Happening::Verified { host, piece } => {
                 self.hosts.of(*host).senders.remove(piece);
@@ -82,11 +76,13 @@ impl Blame {
         findings: &mut Findings,
     ) {
         let case = self.hosts.of(host);
-        let Some(senders) = case.senders.remove(&piece) else {
+        let Some(senders) = case.senders.get(&piece) else {
             return;
         };
-        let only = senders.all.first().filter(|_| senders.all.len() == 1);
-        let Some(liar) = only.copied().filter(|_| senders.has_wrong) else {
+        let hosts: BTreeSet<HostId> = senders.values().map(|(host, _)| *host).collect();
+        let has_wrong = senders.values().any(|(_, wrong)| *wrong);
+        let only = hosts.first().filter(|_| hosts.len() == 1 && has_wrong);
+        let Some(liar) = only.copied() else {
             return;
         };
         if !case.banned.contains(&liar) && is_sound(world, host) {
