@@ -92,6 +92,8 @@ pub struct Tally {
     pub received_bytes: u64,
     /// When it joined.
     pub joined_at: Option<Time>,
+    /// When it had verified the first piece that it lacked.
+    pub first_piece_at: Option<Time>,
     /// When it had verified the last piece that it lacked, the first time.
     pub completed_at: Option<Time>,
     /// When it left.

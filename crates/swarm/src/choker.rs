@@ -15,15 +15,15 @@ use crate::reason::SlotReason;
 const TURN_MIN: Duration = Duration::from_secs(20);
 /// A seed's peer loses its slot after this long if others wait, however slow it is: nobody starves.
 const TURN_MAX: Duration = Duration::from_mins(1);
-/// How many pieces a seed gives in one turn (as the field's largest client does).
-pub(crate) const QUOTA_PIECES: u64 = 20;
-/// How many pieces somebody who gives nothing takes before others go before it: enough to begin trading with.
-pub(crate) const GRACE_PIECES: u64 = 4;
 /// A peer that connected this recently is three times as likely to get the optimistic slot (BEP 3).
 const NEWCOMER: Duration = Duration::from_mins(3);
 
 /// What the choker has to know of a peer that is interested in us, or unchoked.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something else of the peer"
+)]
 pub(crate) struct Applicant {
     pub(crate) conn: ConnKey,
     pub(crate) is_interested: bool,
@@ -35,6 +35,10 @@ pub(crate) struct Applicant {
     /// When it was unchoked the last time; `None` if never.
     pub(crate) unchoked_at: Option<Time>,
     pub(crate) connected_at: Time,
+    /// It has no piece yet.
+    pub(crate) is_empty: bool,
+    /// Decides between those that are alike: else all would choose the same ones, who came first.
+    pub(crate) lot: u32,
     /// It takes more than it could use and claims to have little: it gets what nobody else wants.
     pub(crate) is_drain: bool,
 }
@@ -274,19 +278,17 @@ fn displaced(
 
 /// In which order those who wait get free slots.
 fn queue_key(peer: &Applicant, policy: Policy) -> impl Ord + use<> {
-    let given_bytes = match policy {
-        // Whoever gives comes before newcomers, and these before those who had their chance and gave nothing.
-        Policy::Reciprocate { .. } => peer.given_bytes,
-        Policy::Rotate { .. } => 0,
+    let by_turn = (peer.unchoked_at, peer.connected_at);
+    let place = match policy {
+        // Whoever gives comes before newcomers, and these before those who had their chance and gave nothing. Who has
+        // no piece comes first among newcomers: with one more uplink at work all go faster.
+        Policy::Reciprocate { .. } => {
+            let given = std::cmp::Reverse(peer.given_bytes);
+            (given, (peer.unchoked_at, Time::ZERO), !peer.is_empty)
+        }
+        Policy::Rotate { .. } => (std::cmp::Reverse(0), by_turn, false),
     };
-    let given = std::cmp::Reverse(given_bytes);
-    (
-        peer.is_drain,
-        given,
-        peer.unchoked_at,
-        peer.connected_at,
-        peer.conn,
-    )
+    (peer.is_drain, place, peer.lot, peer.conn)
 }
 
 /// Sorts by who should have a slot, the first most.
@@ -381,6 +383,8 @@ mod tests {
             taken_bytes: 0,
             unchoked_at: None,
             connected_at: Time::ZERO,
+            is_empty: false,
+            lot: 0,
             is_drain: false,
         }
     }

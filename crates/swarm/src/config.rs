@@ -7,6 +7,7 @@ use riverrun_peer::EncryptionPolicy;
 
 use crate::choker::Rounds;
 use crate::input::Limits;
+use crate::tuning::Tuning;
 
 /// The configuration of a shard.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub num_want: u32,
     /// Which piece comes next where nobody asked for an order.
     pub picking: Picking,
+    /// What the decisions weigh.
+    pub tuning: Tuning,
     /// The limits of all torrents together at first.
     pub limits: Limits,
     /// Turn a panic in the decisions of one torrent into its end, and let the others live. Tests let it through.
@@ -102,6 +105,7 @@ impl Config {
             is_local_network: false,
             num_want: 100,
             picking: Picking::RarestFirst,
+            tuning: Tuning::DEFAULT,
             limits: Limits {
                 upload: None,
                 download: None,

@@ -25,6 +25,7 @@ mod recency;
 mod shard;
 mod shared;
 mod torrent;
+mod tuning;
 mod wheel;
 
 pub use config::{Config, Picking, UnchokeSlots};
@@ -43,3 +44,4 @@ pub use reason::{PickReason, SlotReason};
 pub use recency::Revision;
 pub use shard::{Changes, Shard};
 pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus, Why};
+pub use tuning::Tuning;

@@ -6,6 +6,8 @@ use riverrun_base::Time;
 
 /// How long bytes are counted before the rate follows them.
 const WINDOW: Duration = Duration::from_secs(2);
+/// Over less than this no rate is told from: a burst would count as a rate.
+const AT_ONCE_MIN: Duration = Duration::from_millis(250);
 
 /// A rate over the last few seconds, without a timer: it is looked at when bytes come or somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +31,13 @@ impl Meter {
             return self.last_rate;
         }
         per_second(self.bytes, elapsed)
+    }
+
+    /// Bytes per second as far as can be told at once: from the first bytes on, and not lower for a pause of less
+    /// than a window.
+    pub(crate) fn rate_at_once(&self, now: Time) -> u64 {
+        let elapsed = now.since(self.since).max(AT_ONCE_MIN);
+        self.rate(now).max(per_second(self.bytes, elapsed))
     }
 
     fn roll(&mut self, now: Time) {
@@ -58,5 +67,15 @@ mod tests {
         }
         assert!((9_000..=11_000).contains(&meter.rate(Time::from_secs(10))));
         assert!(meter.rate(Time::from_secs(60)) < 500);
+    }
+
+    #[test]
+    fn the_first_bytes_show_a_rate_already() {
+        let mut meter = Meter::default();
+        meter.add(Time::from_secs(5), 1000);
+        let soon = Time::from_millis(5500);
+        meter.add(soon, 1000);
+        assert_eq!(meter.rate(soon), 0);
+        assert_eq!(meter.rate_at_once(soon), 4000);
     }
 }

@@ -273,6 +273,8 @@ impl World {
                     self.note_spread(content, *piece);
                 }
                 let piece = *piece;
+                let now = self.now;
+                self.host_mut(host).tally.first_piece_at.get_or_insert(now);
                 self.happen(|| Happening::Verified { host, piece });
                 self.note_completion(host);
             }

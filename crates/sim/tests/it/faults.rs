@@ -263,6 +263,8 @@ fn hosts_stay_as_long_as_they_should() {
     let done = stay(HostConfig::leecher(), Stay::AfterCompletion(2.0));
     let gives = stay(HostConfig::leecher(), Stay::Sent(0.2));
     let last = stay(HostConfig::leecher(), Stay::Forever);
+    // Whoever leaves early may take a piece along that nobody else has.
+    stay(HostConfig::seed(), Stay::Forever);
     let mut gone = Gone::default();
     world.observe_until(Time::from_secs(60), &mut gone);
     for host in [seed, short, done, gives] {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use riverrun_base::{Rate, Time};
-use riverrun_sim::{Content, HostId};
+use riverrun_sim::{Content, HostConfig, HostId};
 use riverrun_swarm::{Input, Limits, TorrentCommand, TorrentOptions};
 
 use crate::arena::Arena;
@@ -103,4 +103,24 @@ fn a_download_limit_holds_within_five_percent() {
     let before = stats(&world);
     world.run_until(Time::from_secs(16));
     assert_near(stats(&world) - before, 5_000_000);
+}
+
+/// Far more peers give than the line takes: each block waits behind those of all others.
+#[test]
+fn a_thin_line_below_a_hundred_seeds_takes_no_longer_than_it_must() {
+    const THIN: u64 = 16_384;
+    let content = Content::tokens(100, 1);
+    let mut world = Arena::unchecked(5, &content);
+    for _ in 0..100 {
+        world.seed(THIN);
+    }
+    let leech = world.host_with(
+        HostConfig::leecher().down(THIN),
+        THIN,
+        &TorrentOptions::default(),
+    );
+    let end = world.run_to_completion(&[leech], Time::from_secs(1000));
+    assert!(end <= Time::from_secs(125), "{end}");
+    let wasted = world.stats(leech).wasted_bytes;
+    assert!(wasted <= 10 * THIN, "{wasted}");
 }

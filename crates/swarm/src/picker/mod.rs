@@ -25,10 +25,6 @@ use crate::reason::PickReason;
 pub(crate) use self::partial::Receipt;
 pub(crate) use self::set::PieceSet;
 
-/// Until this many pieces are verified the next is a random one: a rare piece is often on a slow peer, and a
-/// newcomer needs something to give (Cohen 2003, "random first piece").
-const RANDOM_FIRST: u32 = 4;
-
 /// How many open pieces one choice compares.
 const OPEN_SCAN_MAX: usize = 256;
 
@@ -90,6 +86,8 @@ pub(crate) struct Asker<'a> {
     /// The piece of which it was asked for blocks the last time.
     pub(crate) current: Option<PieceIndex>,
     pub(crate) pace: Pace,
+    /// Until so many pieces are verified, the next is a random one.
+    pub(crate) random_first: u32,
     /// Whether it owes nothing now.
     pub(crate) is_idle: bool,
     /// Deadlines before this are late: what others owe of such pieces is asked for again.
@@ -121,6 +119,8 @@ pub(crate) struct Picker {
     /// Rises whenever blocks may have come free: who found nothing before may look again.
     epoch: u64,
     in_endgame: bool,
+    /// In the end game blocks may be asked for twice.
+    copying: bool,
     /// How many connected peers have told what they have.
     peers: u32,
     /// Why pieces were chosen, if somebody wants to know.
@@ -141,6 +141,7 @@ impl Picker {
             order: Order::Free(Picking::RarestFirst),
             epoch: 0,
             in_endgame: false,
+            copying: true,
             peers: 0,
             reasons: None,
         };
@@ -289,13 +290,21 @@ impl Picker {
             (Order::Sequential, _) => PickReason::InOrder,
             (Order::Free(Picking::Random), _) => PickReason::Random,
             (_, Pace::Snubbed) => PickReason::Commonest,
-            _ if self.verified < RANDOM_FIRST => PickReason::RandomFirst,
+            _ if self.verified < asker.random_first => PickReason::RandomFirst,
             _ => PickReason::Rarest {
                 have: self.rarity.availability(piece),
                 of: self.peers,
                 suggested: asker.suggested.contains(&piece),
             },
         }
+    }
+
+    /// Whether blocks may be asked for twice in the end game: a copy of what waits before our own line comes no sooner.
+    pub(crate) const fn set_copying(&mut self, copying: bool) {
+        if copying && !self.copying {
+            self.epoch += 1;
+        }
+        self.copying = copying;
     }
 
     /// Remembers from now on why pieces are chosen, or no longer.
@@ -366,7 +375,7 @@ impl Picker {
                 self.rarity.random(class, have, &[], rng)
             }
             Pace::Snubbed => self.rarity.commonest(class, have, rng),
-            _ if self.verified < RANDOM_FIRST => self.rarity.random(class, have, wished, rng),
+            _ if self.verified < asker.random_first => self.rarity.random(class, have, wished, rng),
             _ => self.rarity.rarest(class, have, wished, rng),
         }
     }
@@ -466,7 +475,7 @@ impl Picker {
         }
         let late = self.late_copy(asker).map(|at| (at, PickReason::Late));
         let (found, why) = late.or_else(|| {
-            let may = asker.is_idle && self.is_endgame();
+            let may = asker.is_idle && self.copying && self.is_endgame();
             let copy = may.then(|| endgame::second_copy(&self.partials, asker));
             copy.flatten().map(|at| (at, PickReason::EndGame))
         })?;

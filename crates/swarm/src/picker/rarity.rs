@@ -28,6 +28,8 @@ pub(crate) struct Rarity {
     counts: Box<[u32]>,
     /// Peers that have all pieces.
     complete: u32,
+    /// Pieces whose count is 0.
+    absent: u32,
     classes: [Class; 3],
     /// Where in its bucket a piece stands.
     places: Box<[u32]>,
@@ -51,6 +53,7 @@ impl Rarity {
         Self {
             counts: vec![0; pieces as usize].into(),
             complete: 0,
+            absent: pieces,
             classes: [class(), class(), class()],
             places: vec![NOWHERE; pieces as usize].into(),
         }
@@ -59,6 +62,11 @@ impl Rarity {
     /// How many connected peers have the piece.
     pub(crate) fn availability(&self, piece: PieceIndex) -> u32 {
         self.complete + self.counts.get(piece.as_usize()).copied().unwrap_or(0)
+    }
+
+    /// Whether some piece is with no connected peer.
+    pub(crate) const fn any_absent(&self) -> bool {
+        self.complete == 0 && self.absent > 0
     }
 
     /// A peer has told all that it has.
@@ -104,6 +112,11 @@ impl Rarity {
             self.take_out(piece, class);
         }
         let count = &mut self.counts[piece.as_usize()];
+        match (up, *count) {
+            (true, 0) => self.absent -= 1,
+            (false, 1) => self.absent += 1,
+            _ => {}
+        }
         *count = if up { *count + 1 } else { *count - 1 };
         if let Some(class) = class {
             self.put_in(piece, class);

@@ -1,6 +1,9 @@
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
+use crate::tuning::Tuning;
+
+const RANDOM_FIRST: u32 = Tuning::DEFAULT.random_first;
 
 /// Pieces of `blocks` blocks, in which every `padding`-th piece ends with a block of padding.
 struct Shape {
@@ -45,6 +48,7 @@ fn asker(index: u32, have: &Bitfield) -> Asker<'_> {
         suggested: &[],
         current: None,
         pace: Pace::Shared,
+        random_first: RANDOM_FIRST,
         is_idle: true,
         late: Time::ZERO,
         is_suspect: false,

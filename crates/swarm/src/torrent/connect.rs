@@ -74,7 +74,9 @@ impl Torrent {
     }
 
     fn wants_peers(&self, cx: &Cx<'_>) -> bool {
-        let max = self.options.connections_max as usize;
+        let all = u64::from(self.options.connections_max);
+        let own = (all * u64::from(cx.config.tuning.dialled_percent)).div_ceil(100);
+        let max = usize::try_from(own).unwrap_or(usize::MAX);
         cx.shared.is_online
             && self.life.is_open_to_peers()
             && self.peers.len() < max
@@ -115,8 +117,9 @@ impl Torrent {
             torrent: self.key,
             is_half_open: true,
         });
+        let lot = self.rng.next_u32();
         self.peers
-            .insert(Peer::new(conn, addr, source, true, cx.now));
+            .insert(Peer::new(conn, addr, source, true, (cx.now, lot)));
         let info_hash = self.greeting(addr);
         let attach = Box::new(self.attach(addr));
         let encrypted = match cx.config.encryption {
@@ -185,8 +188,9 @@ impl Torrent {
             torrent: self.key,
             is_half_open: false,
         });
+        let (source, lot) = (PeerSource::Incoming, self.rng.next_u32());
         self.peers
-            .insert(Peer::new(conn, addr, PeerSource::Incoming, false, cx.now));
+            .insert(Peer::new(conn, addr, source, false, (cx.now, lot)));
         let attach = Box::new(self.attach(addr));
         cx.net(NetAction::Accept {
             token,
@@ -412,6 +416,7 @@ impl Torrent {
         self.metadata_peer_gone(cx, conn);
         self.hashes_peer_gone(cx, conn);
         self.exchanger.gone(conn);
+        self.serving.forget(conn);
         let Some(peer) = self.peers.remove(conn) else {
             return;
         };

@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use riverrun_base::{Bitfield, Block, BlockSpan, PieceIndex, Time};
+use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockSpan, PieceIndex, Time};
 use riverrun_peer::PeerCommand;
 
-use super::peers::Peer;
+use super::peers::{Peer, Silence};
 use super::{Cx, Torrent};
 use crate::bans::{Digest, DigestKind};
 use crate::key::ConnKey;
 use crate::outbox::{Event, StorageJob};
 use crate::picker::{Asker, BlockIndex, Order, Pace, Receipt};
 
-/// A peer that sends a piece within this time gets it for itself: sharing would gain nothing that anybody notices,
-/// and one source is easier to blame.
-const WHOLE_PIECE: Duration = Duration::from_secs(1);
 /// A piece whose deadline is nearer than this is requested from more than one peer.
 const LATE: Duration = Duration::from_secs(2);
+/// In the end game blocks are asked for twice when all that is owed comes within this time. Before that they wait before
+/// our own line rather than at a slow peer, and a copy would only make the queue longer.
+const COPY_TIME: Duration = Duration::from_secs(3);
+/// And in any case when no more blocks are owed than this.
+const COPY_MIN: usize = 8;
+/// What all together may owe in any case, in blocks: 2 MiB, before a rate is known. One block of each comes on top.
+const OWED_MIN: usize = 128;
 /// Open pieces that nobody connected has, beyond which their blocks are let go.
 const OPEN_MAX: usize = 64;
 
@@ -190,6 +194,8 @@ impl Torrent {
         let layout = meta.info.layout();
         let dry = peer.down.dry;
         let picker = pieces.picker(&self.peers, order);
+        let rate = self.rates.rate_at_once(cx.now);
+        picker.set_copying(self.peers.owed() <= blocks_in(COPY_TIME, rate).max(COPY_MIN));
         if dry == Some(picker.epoch()) {
             return;
         }
@@ -199,30 +205,50 @@ impl Torrent {
             only: peer.down.is_choking.then_some(&peer.down.allowed),
             suggested: &peer.down.suggested,
             current: peer.down.current,
-            pace: pace(peer, is_suspect, layout.nominal_piece_len(), cx.now),
+            pace: pace(cx, peer, is_suspect, layout.nominal_piece_len()),
+            random_first: cx.config.tuning.random_first,
             is_idle: peer.down.requests.is_empty(),
             late: cx.now + LATE,
             is_suspect: trusted_elsewhere,
         };
         picker.set_explaining(cx.config.explain);
-        let picked = picker.pick(&asker, peer.down.room(), layout.as_ref(), &mut self.rng);
+        let owed_max = blocks_in(cx.config.tuning.owed_time, rate).max(OWED_MIN);
+        let shared = owed_max.saturating_sub(self.peers.owed());
+        let own = usize::from(asker.is_idle);
+        let room = peer.down.room().min(shared.max(own));
+        let picked = picker.pick(&asker, room, layout.as_ref(), &mut self.rng);
         let epoch = picker.epoch();
         let reasons = picker.take_reasons();
         let spans: Vec<_> = picked
             .iter()
             .filter_map(|at| layout.span(at.piece, at.block))
             .collect();
+        if self.peers.owe(conn, &spans) {
+            self.begin_silence(conn);
+        }
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
-        peer.down.requests.extend(&spans);
         peer.down.current = spans.last().map(|span| span.piece).or(peer.down.current);
-        if peer.down.room() > 0 {
+        if spans.len() < room {
             peer.down.dry = Some(epoch);
             self.peers.hungry.insert(conn);
         } else {
             self.peers.hungry.remove(&conn);
         }
+        self.tell_picks(cx, conn, reasons);
+        if !spans.is_empty() {
+            cx.tell(conn, PeerCommand::Request(spans));
+            self.want_credit(cx);
+        }
+    }
+
+    fn tell_picks(
+        &self,
+        cx: &mut Cx<'_>,
+        conn: ConnKey,
+        reasons: Vec<(PieceIndex, crate::PickReason)>,
+    ) {
         for (piece, why) in reasons {
             let torrent = self.key;
             cx.event(Event::Picked {
@@ -231,10 +257,6 @@ impl Torrent {
                 piece,
                 why,
             });
-        }
-        if !spans.is_empty() {
-            cx.tell(conn, PeerCommand::Request(spans));
-            self.want_credit(cx);
         }
     }
 
@@ -276,12 +298,13 @@ impl Torrent {
         span: BlockSpan,
         block: Block,
     ) {
+        self.peers.settle(conn, span);
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
-        peer.down.settle(span);
         peer.down.received(cx.now, span.len.into());
         self.pay_received(cx, conn, span.len.into());
+        self.begin_silence(conn);
         if !self.take_block(cx, conn, span, block) {
             self.rates.wasted(span.len.into());
         }
@@ -296,6 +319,7 @@ impl Torrent {
         };
         peer.down.received(cx.now, span.len.into());
         self.pay_received(cx, conn, span.len.into());
+        self.begin_silence(conn);
         self.rates.wasted(span.len.into());
     }
 
@@ -349,11 +373,10 @@ impl Torrent {
 
     /// Takes a request back that another peer has answered.
     fn cancel(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
-        let Some(peer) = self.peers.get_mut(conn) else {
-            return;
-        };
-        if peer.down.settle(span) {
-            peer.down.dry = None;
+        if self.peers.settle(conn, span) {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.down.dry = None;
+            }
             cx.tell(conn, PeerCommand::Cancel(span));
             self.fill(cx, conn);
         }
@@ -361,12 +384,12 @@ impl Torrent {
 
     /// A block will not come.
     pub(super) fn rejected(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        if !self.peers.settle(conn, span) {
+            return;
+        }
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
-        if !peer.down.settle(span) {
-            return;
-        }
         // A choke refuses everything at once; what it allows all the same, it may not refuse without being left alone.
         if !peer.down.is_choking || peer.down.allowed.contains(&span.piece) {
             let before = peer.down.wait_until;
@@ -407,11 +430,24 @@ impl Torrent {
         }
     }
 
+    /// From now on a peer's silence counts.
+    fn begin_silence(&mut self, conn: ConnKey) {
+        let come = self.rates.received();
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.down.silence = Silence::begin(come);
+        }
+    }
+
     /// A peer owes blocks for too long: others get them, and it gets one at a time of pieces that can wait.
     pub(super) fn snubbed(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let owed = self.peers.owed() as u64 * u64::from(BLOCK_LEN);
+        let come = self.rates.received();
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
+        if peer.down.silence.is_explained(come, owed) {
+            return;
+        }
         peer.down.is_snubbed = true;
         self.take_back_requests(cx, conn);
         self.fill(cx, conn);
@@ -441,7 +477,7 @@ impl Torrent {
             return;
         };
         peer.down.dry = None;
-        for span in std::mem::take(&mut peer.down.requests) {
+        for span in self.peers.settle_all(conn, |_| false) {
             self.release(conn, span);
         }
         self.abandon(cx, conn);
@@ -488,13 +524,8 @@ impl Torrent {
                 continue;
             };
             peer.down.dry = None;
-            let owed = std::mem::take(&mut peer.down.requests);
-            let (dropped, kept) = owed
-                .into_iter()
-                .partition(|span| pieces.contains(&span.piece));
-            peer.down.requests = kept;
-            let dropped: std::collections::VecDeque<BlockSpan> = dropped;
-            for span in dropped {
+            let keep = |span: &BlockSpan| !pieces.contains(&span.piece);
+            for span in self.peers.settle_all(conn, keep) {
                 cx.tell(conn, PeerCommand::Cancel(span));
             }
         }
@@ -588,10 +619,20 @@ impl Torrent {
         }
     }
 
-    /// Tells all peers of a piece; some of them are of no more interest then.
+    /// Tells all peers of a piece; some of them are of no more interest then. Who asks first is served first, so those
+    /// come first who have nothing, and for the rest it is left to chance: in one order for all, the same few would
+    /// trade with each other and the others wait.
     fn announce_piece(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+        let mut order: Vec<_> = self
+            .peers
+            .iter()
+            .map(|peer| (!peer.have.none(), self.rng.next_u32(), peer.conn))
+            .collect();
+        order.sort_unstable();
+        for (_, _, conn) in order {
+            cx.tell(conn, PeerCommand::Have(piece));
+        }
         for peer in self.peers.iter_mut() {
-            cx.out.peers.push((peer.conn, PeerCommand::Have(piece)));
             if peer.have.has(piece) {
                 peer.down.wanted = peer.down.wanted.saturating_sub(1);
             }
@@ -637,6 +678,7 @@ impl Torrent {
             assert_eq!(picker.asked_of(*at), *count, "{at:?}");
         }
         assert_eq!(picker.asked() as usize, owed.len());
+        assert_eq!(self.peers.owed(), owed.values().sum::<usize>());
         for peer in self.peers.iter().filter(|peer| peer.has_told) {
             assert_eq!(
                 peer.down.wanted,
@@ -656,12 +698,18 @@ fn may_ask(peer: &Peer, now: Time) -> bool {
     peer.hello.is_some() && down.is_interested && gives && down.wait_until <= now && down.room() > 0
 }
 
-fn pace(peer: &Peer, is_suspect: bool, piece_len: u32, now: Time) -> Pace {
+/// How many blocks come in a time at a rate in bytes per second.
+fn blocks_in(time: Duration, rate: u64) -> usize {
+    let bytes = u128::from(rate) * time.as_millis() / 1000;
+    usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
+}
+
+fn pace(cx: &Cx<'_>, peer: &Peer, is_suspect: bool, piece_len: u32) -> Pace {
     let in_time = peer
         .down
         .meter
-        .rate(now)
-        .saturating_mul(WHOLE_PIECE.as_secs());
+        .rate(cx.now)
+        .saturating_mul(cx.config.tuning.whole_piece.as_secs());
     if is_suspect {
         Pace::Parole
     } else if peer.down.is_snubbed {

@@ -18,6 +18,7 @@ mod peers;
 mod pieces;
 mod rates;
 mod reveal;
+mod serve;
 mod stats;
 mod upload;
 mod why;
@@ -38,6 +39,7 @@ use self::peers::Peers;
 use self::pieces::Pieces;
 use self::rates::Rates;
 use self::reveal::Reveal;
+use self::serve::Serving;
 use crate::bans::Bans;
 use crate::candidates::Candidates;
 use crate::choker::Choker;
@@ -97,6 +99,7 @@ pub(crate) struct Torrent {
     candidates: Candidates,
     choker: Choker,
     reveal: Reveal,
+    serving: Serving,
     announcer: Announcer,
     dht: DhtSchedule,
     exchanger: Exchanger,
@@ -132,6 +135,7 @@ impl Torrent {
             candidates: Candidates::default(),
             choker: Choker::default(),
             reveal: Reveal::default(),
+            serving: Serving::default(),
             announcer: Announcer::new(&add.trackers, hashes, &mut rng),
             dht: DhtSchedule::default(),
             exchanger: Exchanger::default(),
@@ -262,6 +266,7 @@ impl Torrent {
         self.dht_due(cx);
         self.choke_round_due(cx);
         self.waits_over(cx);
+        self.serve(cx);
         self.metadata_due(cx);
         self.hashes_due(cx);
         self.exchange_due(cx);
@@ -298,6 +303,7 @@ impl Torrent {
                 .filter(|_| cx.shared.is_online),
             self.choker.next_round().filter(|_| self.life.is_running()),
             waits,
+            self.next_serve(cx),
             self.next_dial(cx),
             self.fetch.next_due(),
             self.hash_fetch.next_due(),

@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) source: PeerSource,
     /// We dialled it.
     pub(crate) is_outgoing: bool,
+    /// Decides between peers that are alike.
+    pub(crate) lot: u32,
     /// As far as the driver has told.
     pub(crate) transport: Option<Transport>,
     /// What it says of meetings is heard from then on (BEP 55).
@@ -58,6 +60,7 @@ pub(crate) struct Down {
     /// How many it should owe.
     pub(crate) window: u32,
     pub(crate) is_snubbed: bool,
+    pub(crate) silence: Silence,
     /// It rejects requests: none before this time.
     pub(crate) wait_until: Time,
     rejects: u32,
@@ -76,6 +79,35 @@ pub(crate) struct Down {
     pub(crate) credit_bytes: i64,
 }
 
+/// For how long a peer sends nothing, in bytes that come to the torrent meanwhile: blocks of others that stand before
+/// its own on our line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Silence {
+    /// All that had come when it began, or was reported the last time.
+    since_bytes: u64,
+    /// It is excused until so much has come.
+    until_bytes: Option<u64>,
+}
+
+impl Silence {
+    /// One that begins now, when so much has come.
+    pub(crate) const fn begin(come_bytes: u64) -> Self {
+        Self {
+            since_bytes: come_bytes,
+            until_bytes: None,
+        }
+    }
+
+    /// It lasts for long: whether our own line explains it, when `come_bytes` have come and `owed_bytes` are owed by
+    /// all together. All of that may come before the peer's block, if it is not far more than came meanwhile; but only
+    /// that, and only while anything comes.
+    pub(crate) fn is_explained(&mut self, come_bytes: u64, owed_bytes: u64) -> bool {
+        let until = *self.until_bytes.get_or_insert(come_bytes + owed_bytes);
+        let came = come_bytes - std::mem::replace(&mut self.since_bytes, come_bytes);
+        came > 0 && came / 2 < owed_bytes && come_bytes < until
+    }
+}
+
 /// What a peer gets from us.
 #[derive(Debug)]
 pub(crate) struct Up {
@@ -86,8 +118,10 @@ pub(crate) struct Up {
     pub(crate) turn_bytes: u64,
     /// Blocks that it asked for and that are not read yet.
     pub(crate) wants: VecDeque<BlockSpan>,
-    /// Blocks that are being read, or wait to be sent.
-    pub(crate) reading: Vec<BlockSpan>,
+    /// Blocks that are being read, or wait to be sent, and since when.
+    pub(crate) reading: VecDeque<(BlockSpan, Time)>,
+    /// The piece of which a block was read the last time.
+    pub(crate) current: Option<PieceIndex>,
     /// Pieces that we give although we choke it (BEP 6).
     pub(crate) allowed: BTreeSet<PieceIndex>,
     /// How much it may still take of them, in bytes.
@@ -106,13 +140,14 @@ impl Peer {
         addr: SocketAddr,
         source: PeerSource,
         is_outgoing: bool,
-        now: Time,
+        (now, lot): (Time, u32),
     ) -> Self {
         Self {
             conn,
             addr,
             source,
             is_outgoing,
+            lot,
             transport: None,
             meets_after: Time::ZERO,
             since: now,
@@ -185,6 +220,7 @@ impl Down {
             // Until the connection measures: two requests keep a link busy while one is answered.
             window: 2,
             is_snubbed: false,
+            silence: Silence::default(),
             wait_until: Time::ZERO,
             rejects: 0,
             allowed: BTreeSet::new(),
@@ -199,7 +235,7 @@ impl Down {
     }
 
     /// Takes a request off the list; false if it is not there.
-    pub(crate) fn settle(&mut self, span: BlockSpan) -> bool {
+    fn settle(&mut self, span: BlockSpan) -> bool {
         // Answers mostly come in the order of the requests.
         let at = self.requests.iter().position(|owed| *owed == span);
         at.and_then(|at| self.requests.remove(at)).is_some()
@@ -259,7 +295,8 @@ impl Up {
             unchoked_at: None,
             turn_bytes: 0,
             wants: VecDeque::new(),
-            reading: Vec::new(),
+            reading: VecDeque::new(),
+            current: None,
             allowed: BTreeSet::new(),
             allowed_bytes: 0,
             hash_jobs: Vec::new(),
@@ -281,7 +318,7 @@ impl Up {
 
     /// Takes a block off the lists; false if it is not there.
     pub(crate) fn settle(&mut self, span: BlockSpan) -> bool {
-        if let Some(at) = self.reading.iter().position(|read| *read == span) {
+        if let Some(at) = self.reading.iter().position(|(read, _)| *read == span) {
             self.reading.remove(at);
             return true;
         }
@@ -307,6 +344,8 @@ pub(crate) struct Peers {
     unchoked: BTreeSet<ConnKey>,
     /// How many others are interested in us.
     waiting: usize,
+    /// How many blocks all together owe.
+    owed: usize,
 }
 
 impl Peers {
@@ -320,6 +359,7 @@ impl Peers {
         let peer = self.map.remove(&conn)?;
         self.half_open -= u32::from(peer.hello.is_none() && peer.is_outgoing);
         self.ready -= usize::from(peer.hello.is_some());
+        self.owed -= peer.down.requests.len();
         self.hungry.remove(&conn);
         if !self.unchoked.remove(&conn) {
             self.waiting -= usize::from(peer.up.is_interested);
@@ -424,6 +464,48 @@ impl Peers {
     /// Those whose handshakes are through.
     pub(crate) fn ready(&self) -> impl Iterator<Item = &Peer> {
         self.iter().filter(|peer| peer.hello.is_some())
+    }
+
+    /// How many blocks all together owe.
+    pub(crate) const fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// A peer owes these blocks from now on; whether it owed none before.
+    pub(crate) fn owe(&mut self, conn: ConnKey, spans: &[BlockSpan]) -> bool {
+        let Some(peer) = self.map.get_mut(&conn) else {
+            return false;
+        };
+        let begins = peer.down.requests.is_empty() && !spans.is_empty();
+        self.owed += spans.len();
+        peer.down.requests.extend(spans);
+        begins
+    }
+
+    /// A peer no longer owes a block; whether it did.
+    pub(crate) fn settle(&mut self, conn: ConnKey, span: BlockSpan) -> bool {
+        let Some(peer) = self.map.get_mut(&conn) else {
+            return false;
+        };
+        let owed = peer.down.settle(span);
+        self.owed -= usize::from(owed);
+        owed
+    }
+
+    /// A peer no longer owes those of its blocks that `keep` refuses, which are returned.
+    pub(crate) fn settle_all(
+        &mut self,
+        conn: ConnKey,
+        keep: impl Fn(&BlockSpan) -> bool,
+    ) -> VecDeque<BlockSpan> {
+        let Some(peer) = self.map.get_mut(&conn) else {
+            return VecDeque::new();
+        };
+        let owed = std::mem::take(&mut peer.down.requests);
+        let (kept, settled): (_, VecDeque<_>) = owed.into_iter().partition(keep);
+        peer.down.requests = kept;
+        self.owed -= settled.len();
+        settled
     }
 
     /// How many connections an address has.

@@ -74,6 +74,21 @@ impl Rates {
         ]
     }
 
+    /// All that has come, in bytes.
+    pub(super) const fn received(&self) -> u64 {
+        self.down_bytes
+    }
+
+    /// What comes, in bytes per second, from the first bytes on.
+    pub(super) fn rate_at_once(&self, now: Time) -> u64 {
+        self.down_meter.rate_at_once(now)
+    }
+
+    /// What leaves, in bytes per second, from the first bytes on.
+    pub(super) fn up_rate_at_once(&self, now: Time) -> u64 {
+        self.up_meter.rate_at_once(now)
+    }
+
     /// Up and down, in bytes per second.
     pub(super) fn rates(&self, now: Time) -> [u64; 2] {
         [self.up_meter.rate(now), self.down_meter.rate(now)]
@@ -225,9 +240,10 @@ impl Torrent {
 fn wanted_credit(peer: &Peer, way: Direction, max: u64) -> u64 {
     let (due, credit): (u64, i64) = match way {
         Direction::Up => {
-            let blocks = peer.up.wants.iter().chain(&peer.up.reading);
+            // What waits for its turn needs none yet.
+            let blocks = peer.up.reading.iter();
             (
-                blocks.map(|span| u64::from(span.len)).sum(),
+                blocks.map(|(span, _)| u64::from(span.len)).sum(),
                 peer.up.credit_bytes,
             )
         }

@@ -13,9 +13,6 @@ use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::picker::Picker;
 
-/// Suggestions to one peer that it has not taken up: enough for a window that spans some pieces.
-const SUGGESTED_MAX: usize = 4;
-
 /// What an initial seed has revealed, suggested and sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reveal {
@@ -112,13 +109,6 @@ impl Offers {
     }
 }
 
-/// Whether some piece is with none of our peers.
-fn is_initial(picker: &Picker, count: u32) -> bool {
-    (0..count)
-        .map(PieceIndex)
-        .any(|piece| picker.rarity().availability(piece) == 0)
-}
-
 impl Torrent {
     /// Whether this torrent hides its pieces from now on: asked when it begins to give.
     pub(super) fn begin_reveal(&mut self) {
@@ -202,7 +192,7 @@ impl Torrent {
         };
         let have = pieces.have().clone();
         let picker = pieces.picker(&self.peers, order);
-        if is_initial(picker, have.len()) {
+        if picker.rarity().any_absent() {
             return false;
         }
         self.reveal.is_hiding = false;
@@ -237,7 +227,7 @@ impl Torrent {
         let (Some(picker), Some(peer)) = (pieces.picker_ref(), self.peers.get(conn)) else {
             return;
         };
-        if !peer.has_fast() || !peer.has_told || !is_initial(picker, count) {
+        if !peer.has_fast() || !peer.has_told || !picker.rarity().any_absent() {
             return;
         }
         let taken = self
@@ -245,7 +235,9 @@ impl Torrent {
             .taken
             .get_or_insert_with(|| Bitfield::new(count))
             .clone();
-        while self.reveal.offers.entry(conn).or_default().open.len() < SUGGESTED_MAX {
+        while self.reveal.offers.entry(conn).or_default().open.len()
+            < cx.config.tuning.suggested_max
+        {
             let Some(piece) = self.reveal.next(conn, &peer.have, picker, &mut self.rng) else {
                 return;
             };

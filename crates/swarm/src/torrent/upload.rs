@@ -4,26 +4,19 @@ use riverrun_base::BlockSpan;
 use riverrun_peer::PeerCommand;
 
 use super::peers::Peer;
+use super::serve::READS_MAX;
 use super::{Cx, Torrent};
 use crate::allowed_fast::allowed_fast_set;
-use crate::choker::{Applicant, Change, GRACE_PIECES, Policy, QUOTA_PIECES};
+use crate::choker::{Applicant, Change, Policy};
 use crate::config::{Config, UnchokeSlots};
 use crate::key::ConnKey;
-use crate::outbox::{Event, StorageJob};
+use crate::outbox::Event;
 
-/// Blocks of one connection that are read ahead of what it has sent: 1 MiB.
-const READS_MAX: usize = 64;
 /// Requests of one connection that wait to be read; connections say in their handshake what they accept, and
 /// end those that go far beyond.
 const WANTS_MAX: usize = 2048;
-/// Slots without an upload limit.
-const SLOTS_USUAL: u32 = 8;
 /// The fewest slots: two for those who give most, one for somebody new.
 const SLOTS_MIN: u32 = 3;
-/// A piece should be through one hop within this time, in seconds: with s slots it takes s × piece / uplink.
-const HOP_SECS: u64 = 10;
-/// Pieces that a peer may take while choked (BEP 6 has ten; a few are enough to begin trading with).
-const ALLOWED_FAST: usize = 5;
 /// Pieces that a peer took, in torrents, from which on it is asked what became of them.
 const DRAIN_TIMES: f64 = 1.5;
 
@@ -45,7 +38,7 @@ impl Torrent {
         if !self.life.is_running() {
             return;
         }
-        let (slots, policy, rounds) = (self.slots(cx), self.policy(), cx.config.rounds());
+        let (slots, policy, rounds) = (self.slots(cx), self.policy(cx), cx.config.rounds());
         let holders: Vec<_> = self.peers.unchoked().map(|p| self.applicant(p)).collect();
         let waiting = self.peers.waiting();
         if self.choker.is_settled(&holders, waiting, slots, policy) {
@@ -79,7 +72,7 @@ impl Torrent {
         if !self.life.is_running() || self.choker.next_round().is_none_or(|due| due > cx.now) {
             return;
         }
-        let (slots, policy) = (self.slots(cx), self.policy());
+        let (slots, policy) = (self.slots(cx), self.policy(cx));
         let applicants = self.applicants();
         let rounds = cx.config.rounds();
         let changes = self
@@ -120,10 +113,10 @@ impl Torrent {
             return;
         };
         // The connection refuses what waits; what is being read for it comes to nothing.
-        let up = &mut peer.up;
-        up.wants.retain(|span| up.allowed.contains(&span.piece));
-        up.reading.retain(|span| up.allowed.contains(&span.piece));
+        let allowed = peer.up.allowed.clone();
+        self.refuse_wanted(conn, |piece| allowed.contains(&piece));
         cx.tell(conn, PeerCommand::Choke);
+        self.serve(cx);
     }
 
     /// A piece that only we have, and that a peer has begun, would have to leave us a second time if the peer was
@@ -138,7 +131,8 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.has_fast()) else {
             return;
         };
-        let Some(begun) = peer.up.reading.iter().chain(&peer.up.wants).next() else {
+        let sent = peer.up.reading.front().map(|(span, _)| span);
+        let Some(begun) = sent.or(peer.up.wants.front()) else {
             return;
         };
         let piece = begun.piece;
@@ -170,28 +164,31 @@ impl Torrent {
     fn slots_for_uplink(&self, cx: &Cx<'_>) -> u32 {
         let limits = [self.options.limits.upload, cx.shared.limits.upload];
         let Some(uplink) = limits.into_iter().flatten().min() else {
-            return SLOTS_USUAL;
+            return cx.config.tuning.slots;
         };
         let piece_len = self
             .meta
             .as_ref()
             .map_or(1, |meta| meta.info.layout().nominal_piece_len());
-        let fitting = uplink.bytes_per_second().saturating_mul(HOP_SECS) / u64::from(piece_len);
+        let fitting = uplink
+            .bytes_per_second()
+            .saturating_mul(cx.config.tuning.hop_max.as_secs())
+            / u64::from(piece_len);
         u32::try_from(fitting)
             .unwrap_or(u32::MAX)
-            .clamp(SLOTS_MIN, SLOTS_USUAL)
+            .clamp(SLOTS_MIN, cx.config.tuning.slots.max(SLOTS_MIN))
     }
 
-    fn policy(&self) -> Policy {
+    fn policy(&self, cx: &Cx<'_>) -> Policy {
         let layout = self.meta.as_ref().map(|meta| meta.info.layout());
         let piece_len = layout.map_or(0, |layout| u64::from(layout.nominal_piece_len()));
         if self.is_finished() {
             Policy::Rotate {
-                quota_bytes: QUOTA_PIECES * piece_len,
+                quota_bytes: cx.config.tuning.quota_pieces * piece_len,
             }
         } else {
             Policy::Reciprocate {
-                grace_bytes: GRACE_PIECES * piece_len,
+                grace_bytes: cx.config.tuning.grace_pieces * piece_len,
             }
         }
     }
@@ -213,6 +210,8 @@ impl Torrent {
             taken_bytes: peer.up.turn_bytes,
             unchoked_at: peer.up.unchoked_at,
             connected_at: peer.since,
+            is_empty: peer.have.none(),
+            lot: peer.lot,
             is_drain: self.is_drain(peer),
         }
     }
@@ -235,7 +234,8 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
-        let has_much = peer.have.count_ones() as usize >= ALLOWED_FAST;
+        let allowed_fast = cx.config.tuning.allowed_fast;
+        let has_much = peer.have.count_ones() as usize >= allowed_fast;
         if peer.up.is_unchoked || !peer.has_fast() || has_much || !peer.up.allowed.is_empty() {
             return;
         }
@@ -243,7 +243,7 @@ impl Torrent {
             return;
         };
         let count = meta.info.layout().piece_count();
-        let set = allowed_fast_set(peer.addr.ip(), self.hashes.primary(), count, ALLOWED_FAST);
+        let set = allowed_fast_set(peer.addr.ip(), self.hashes.primary(), count, allowed_fast);
         for piece in set {
             if pieces.have().has(piece) && picker.rarity().availability(piece) > 0 {
                 peer.up.allowed.insert(piece);
@@ -270,58 +270,39 @@ impl Torrent {
         if !peer.up.is_unchoked {
             peer.up.allowed_bytes = peer.up.allowed_bytes.saturating_sub(span.len.into());
         }
-        peer.up.wants.push_back(span);
+        self.wait_in_turn(conn, span);
         self.note_taken(cx, conn, span.piece);
-        self.read_ahead(cx, conn);
+        self.serve(cx);
         self.want_credit(cx);
     }
 
     pub(super) fn unwants(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
-        if let Some(peer) = self.peers.get_mut(conn) {
-            peer.up.settle(span);
-            self.read_ahead(cx, conn);
+        if self.settle_wanted(conn, span) {
+            self.serve(cx);
         }
     }
 
     /// A block has left.
     pub(super) fn served(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
+        self.settle_wanted(conn, span);
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
         let bytes = u64::from(span.len);
-        peer.up.settle(span);
         peer.up.turn_bytes += bytes;
         peer.up.total_bytes += bytes;
         peer.up.meter.add(cx.now, bytes);
         self.pay_served(cx, conn, bytes);
-        self.read_ahead(cx, conn);
+        self.serve(cx);
         self.reveal_if_idle(cx);
     }
 
     pub(super) fn read_failed(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
-        let Some(peer) = self.peers.get_mut(conn) else {
-            return;
-        };
-        if peer.up.settle(span) {
+        if self.settle_wanted(conn, span) {
             cx.tell(conn, PeerCommand::Reject(span));
-            self.read_ahead(cx, conn);
+            self.serve(cx);
         } else {
             self.leaves_failed(cx, conn, span.piece);
-        }
-    }
-
-    /// Has the next blocks read that a peer asked for.
-    fn read_ahead(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
-        let Some(peer) = self.peers.get_mut(conn) else {
-            return;
-        };
-        while peer.up.reading.len() < READS_MAX
-            && let Some(span) = peer.up.wants.pop_front()
-        {
-            peer.up.reading.push(span);
-            cx.out
-                .storage
-                .push((self.key, StorageJob::Read { conn, span }));
         }
     }
 
@@ -330,7 +311,7 @@ impl Torrent {
         self.peers.check_counts();
         let unchoked = self.peers.iter().filter(|peer| peer.up.is_unchoked).count();
         let max = match config.unchoke_slots {
-            UnchokeSlots::Auto => SLOTS_USUAL,
+            UnchokeSlots::Auto => config.tuning.slots,
             UnchokeSlots::Fixed(slots) => slots.max(1),
         };
         assert!(
@@ -341,5 +322,6 @@ impl Torrent {
             assert!(peer.up.wants.len() <= WANTS_MAX && peer.up.reading.len() <= READS_MAX);
             assert!(!peer.up.is_unchoked || peer.hello.is_some());
         }
+        self.serving.check_invariants(&self.peers);
     }
 }

@@ -89,6 +89,8 @@ pub(super) fn rounds(recording: &Recording, round: f64) -> Vec<Step> {
         return Vec::new();
     };
     let mut by_round: BTreeMap<usize, Vec<Handover>> = BTreeMap::new();
+    // In which round a peer has got a piece: it gives it on in a later one.
+    let mut got: BTreeMap<(usize, u32), usize> = BTreeMap::new();
     for handover in handovers {
         #[expect(
             clippy::cast_possible_truncation,
@@ -96,10 +98,12 @@ pub(super) fn rounds(recording: &Recording, round: f64) -> Vec<Step> {
             reason = "a small positive number"
         )]
         let number = ((handover.middle - began) / round).max(0.0) as usize;
-        by_round
-            .entry(number.min(ROUNDS_MAX))
-            .or_default()
-            .push(handover);
+        let giver = got.get(&(handover.from, handover.piece));
+        let number = giver
+            .map_or(number, |round| number.max(round + 1))
+            .min(ROUNDS_MAX);
+        got.insert((handover.to, handover.piece), number);
+        by_round.entry(number).or_default().push(handover);
     }
     let mut teller = Teller::new(recording);
     let last = by_round.keys().last().copied();

@@ -1,0 +1,268 @@
+//! Whose requests are answered next.
+//!
+//! A peer can pass on a piece only when all of it is there. Served side by side, block by block, all that are unchoked
+//! have their pieces at the same time, after slots × piece / uplink; served piece by piece the first can pass its own
+//! on after piece / uplink, and the last waits no longer than before. So an uplink works on one piece until its
+//! requests are through. It works on more only as far as one peer alone does not take all that it can give: there are
+//! always blocks under way for a moment of its rate, and those that a peer leaves lying do not count.
+//!
+//! Pieces that nobody else has come first: all others wait for them, and for the rest there are other sources.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex, Time};
+
+use super::peers::{Peers, Up};
+use super::{Cx, Torrent};
+use crate::key::ConnKey;
+use crate::outbox::StorageJob;
+
+/// Blocks of one connection that are read ahead of what it has sent: 1 MiB.
+pub(super) const READS_MAX: usize = 64;
+/// The bounds of that, in blocks: before a rate is known, and where the order does not matter any more.
+const BLOCKS_MIN: usize = 2;
+const BLOCKS_MAX: usize = 512;
+/// The bounds of how long a block may be under way until the peer is held to be slower than the uplink. In between it
+/// is twice what all blocks under way take.
+const STUCK_MIN: Duration = Duration::from_millis(300);
+const STUCK_MAX: Duration = Duration::from_secs(5);
+
+/// How many requests of a peer are searched for one that comes first.
+const SCAN_MAX: usize = 64;
+
+/// Whose requests wait, and for whom blocks are under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Serving {
+    /// Connections with requests that wait; the first is served next.
+    queue: VecDeque<ConnKey>,
+    /// Connections with blocks that are being read or sent.
+    busy: Vec<ConnKey>,
+}
+
+/// How much is to be under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ahead {
+    blocks: usize,
+    /// A block that is under way for so long waits for its peer, not for the uplink.
+    stuck_after: Duration,
+}
+
+impl Ahead {
+    /// For an uplink that sends so many bytes per second.
+    fn of(rate: u64, time: Duration) -> Self {
+        let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
+        let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(BLOCKS_MAX);
+        let blocks = blocks.clamp(BLOCKS_MIN, BLOCKS_MAX);
+        let all = blocks as u64 * u64::from(BLOCK_LEN);
+        let micros = all.saturating_mul(2_000_000).checked_div(rate).unwrap_or(0);
+        Self {
+            blocks,
+            stuck_after: Duration::from_micros(micros).clamp(STUCK_MIN, STUCK_MAX),
+        }
+    }
+}
+
+impl Serving {
+    /// A peer asks for a block of a piece. One that goes on with what it was given last comes first.
+    fn enqueue(&mut self, conn: ConnKey, goes_on: bool) {
+        if self.queue.contains(&conn) {
+            return;
+        }
+        if goes_on {
+            self.queue.push_front(conn);
+        } else {
+            self.queue.push_back(conn);
+        }
+    }
+
+    /// What a connection waits for, or what is under way for it, has become less.
+    fn review(&mut self, conn: ConnKey, up: &Up) {
+        if up.wants.is_empty() {
+            self.queue.retain(|other| *other != conn);
+        }
+        if up.reading.is_empty() {
+            self.busy.retain(|other| *other != conn);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn forget(&mut self, conn: ConnKey) {
+        self.queue.retain(|other| *other != conn);
+        self.busy.retain(|other| *other != conn);
+    }
+
+    /// How many blocks are under way that do not wait for their peers.
+    fn under_way(&self, now: Time, peers: &Peers, ahead: Ahead) -> usize {
+        let ups = self.busy.iter().filter_map(|conn| peers.get(*conn));
+        let moving = ups.filter(|peer| !is_stuck(now, &peer.up, ahead));
+        moving.map(|peer| peer.up.reading.len()).sum()
+    }
+
+    /// Whose block is to be read next, and which of those that it waits for: their places. Who is in the middle of a
+    /// piece comes first, and then pieces that are `fresh`.
+    fn next(&self, peers: &Peers, fresh: impl Fn(PieceIndex) -> bool) -> Option<(usize, usize)> {
+        let ups = (0..).zip(&self.queue);
+        let ups = ups.filter_map(|(place, conn)| Some((place, &peers.get(*conn)?.up)));
+        let mut open = ups.filter(|(_, up)| up.reading.len() < READS_MAX);
+        let find = |up: &Up, test: &dyn Fn(PieceIndex) -> bool| {
+            let mut wants = up.wants.iter().take(SCAN_MAX);
+            wants.position(|want| test(want.piece))
+        };
+        let (first, up) = open.next()?;
+        if let Some(want) = find(up, &|piece| up.current == Some(piece)) {
+            return Some((first, want));
+        }
+        let mut all = std::iter::once((first, up)).chain(open);
+        let freshest = all.find_map(|(place, up)| Some((place, find(up, &fresh)?)));
+        Some(freshest.unwrap_or((first, 0)))
+    }
+
+    /// Panics if it does not agree with what the peers wait for.
+    pub(super) fn check_invariants(&self, peers: &Peers) {
+        for peer in peers.iter() {
+            let places = |list: &mut dyn Iterator<Item = &ConnKey>| {
+                list.filter(|conn| **conn == peer.conn).count()
+            };
+            let waits = usize::from(!peer.up.wants.is_empty());
+            assert_eq!(places(&mut self.queue.iter()), waits, "{}", peer.conn);
+            let reads = usize::from(!peer.up.reading.is_empty());
+            assert_eq!(places(&mut self.busy.iter()), reads, "{}", peer.conn);
+        }
+        let all = self.queue.iter().chain(&self.busy);
+        assert!(all.into_iter().all(|conn| peers.get(*conn).is_some()));
+    }
+}
+
+fn is_stuck(now: Time, up: &Up, ahead: Ahead) -> bool {
+    up.reading
+        .front()
+        .is_some_and(|(_, since)| now.since(*since) >= ahead.stuck_after)
+}
+
+impl Torrent {
+    /// A peer's request is to be answered in its turn.
+    pub(super) fn wait_in_turn(&mut self, conn: ConnKey, span: BlockSpan) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.up.wants.push_back(span);
+            let goes_on = peer.up.current == Some(span.piece);
+            self.serving.enqueue(conn, goes_on);
+        }
+    }
+
+    /// A block has left, or will not. Whether it was waited for.
+    pub(super) fn settle_wanted(&mut self, conn: ConnKey, span: BlockSpan) -> bool {
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return false;
+        };
+        let settled = peer.up.settle(span);
+        self.serving.review(conn, &peer.up);
+        settled
+    }
+
+    /// Refuses what a peer waits for, but for these pieces.
+    pub(super) fn refuse_wanted(&mut self, conn: ConnKey, keep: impl Fn(PieceIndex) -> bool) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.up.wants.retain(|span| keep(span.piece));
+            peer.up.reading.retain(|(span, _)| keep(span.piece));
+            self.serving.review(conn, &peer.up);
+        }
+    }
+
+    fn ahead(&self, cx: &Cx<'_>) -> Ahead {
+        Ahead::of(
+            self.rates.up_rate_at_once(cx.now),
+            cx.config.tuning.serve_ahead,
+        )
+    }
+
+    /// Has the next blocks read that peers asked for.
+    pub(super) fn serve(&mut self, cx: &mut Cx<'_>) {
+        if self.serving.queue.is_empty() {
+            return;
+        }
+        let ahead = self.ahead(cx);
+        let mut under_way = self.serving.under_way(cx.now, &self.peers, ahead);
+        while under_way < ahead.blocks
+            && let Some(place) = self.next_served()
+        {
+            self.serve_one(cx, place);
+            under_way += 1;
+        }
+    }
+
+    fn next_served(&self) -> Option<(usize, usize)> {
+        let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
+        let rarity = picker.map(crate::picker::Picker::rarity);
+        let rarity = rarity.filter(|rarity| rarity.any_absent());
+        self.serving.next(&self.peers, |piece| {
+            rarity.is_some_and(|rarity| rarity.availability(piece) == 0)
+        })
+    }
+
+    fn serve_one(&mut self, cx: &mut Cx<'_>, (place, want): (usize, usize)) {
+        let Some(conn) = self.serving.queue.get(place).copied() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return;
+        };
+        let Some(span) = peer.up.wants.remove(want) else {
+            return;
+        };
+        if peer.up.reading.is_empty() {
+            self.serving.busy.push(conn);
+        }
+        peer.up.reading.push_back((span, cx.now));
+        peer.up.current = Some(span.piece);
+        let is_through = !peer
+            .up
+            .wants
+            .iter()
+            .take(SCAN_MAX)
+            .any(|want| want.piece == span.piece);
+        let is_served = peer.up.wants.is_empty();
+        self.serving.queue.remove(place);
+        match (is_through, is_served) {
+            (false, _) => self.serving.queue.push_front(conn),
+            (true, false) => self.serving.queue.push_back(conn),
+            (true, true) => {}
+        }
+        cx.out
+            .storage
+            .push((self.key, StorageJob::Read { conn, span }));
+    }
+
+    /// When blocks that are under way have been so for too long to be waited for.
+    pub(super) fn next_serve(&self, cx: &Cx<'_>) -> Option<Time> {
+        if self.serving.queue.is_empty() {
+            return None;
+        }
+        let ahead = self.ahead(cx);
+        let ups = self.serving.busy.iter();
+        let ups = ups.filter_map(|conn| self.peers.get(*conn));
+        let moving = ups.filter(|peer| !is_stuck(cx.now, &peer.up, ahead));
+        moving
+            .filter_map(|peer| peer.up.reading.front())
+            .map(|(_, since)| *since + ahead.stuck_after)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_of_the_uplink_is_under_way() {
+        let ahead = |rate| {
+            let ahead = Ahead::of(rate, Duration::from_millis(150));
+            (ahead.blocks, ahead.stuck_after.as_millis())
+        };
+        assert_eq!(ahead(0), (2, 300), "nothing is known");
+        assert_eq!(ahead(5_000), (2, 5000), "a block takes seconds");
+        assert_eq!(ahead(50_000), (2, 1310));
+        assert_eq!(ahead(2_500_000), (22, 300));
+        assert_eq!(ahead(1_000_000_000), (512, 300));
+    }
+}

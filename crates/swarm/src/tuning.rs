@@ -1,0 +1,61 @@
+//! What the decisions weigh.
+
+use std::time::Duration;
+
+/// The numbers that decide how fast a swarm is, together: an experiment may change them. What each is worth was measured
+/// in simulated swarms; the project's `docs/tuning.md` has the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// How many peers of a torrent are unchoked at a time without an upload limit.
+    pub slots: u32,
+    /// Under an upload limit there are as few slots as bring a piece through one hop within this time, which takes
+    /// slots × piece / uplink; but at least three.
+    pub hop_max: Duration,
+    /// For how long the uplink has something to send: longer than it takes to read a block and hand it over. What is
+    /// more than that is served side by side, and no longer piece by piece.
+    pub serve_ahead: Duration,
+    /// Which part of its connections a torrent dials itself, in hundredths. The rest is for those that dial us: else
+    /// the first that come are full of each other when the others come.
+    pub dialled_percent: u32,
+    /// Until this many pieces are verified the next is a random one: a rare piece is often on a slow peer, and a
+    /// newcomer needs something to give (Cohen 2003, "random first piece").
+    pub random_first: u32,
+    /// Suggestions of an initial seed to one peer that it has not taken up.
+    pub suggested_max: usize,
+    /// Pieces that a peer may take while choked (BEP 6 has ten).
+    pub allowed_fast: usize,
+    /// How many pieces somebody who gives nothing takes before others go before it: enough to begin trading with.
+    pub grace_pieces: u64,
+    /// How many pieces a seed gives in one turn.
+    pub quota_pieces: u64,
+    /// A peer that sends a piece within this time gets it for itself: sharing would gain nothing that anybody notices,
+    /// and one source is easier to blame.
+    pub whole_piece: Duration,
+    /// What all peers together may owe, as a time at the rate at which blocks come. More would wait before our own
+    /// line, and be taken for the peers' silence: half the time after which that is reported.
+    pub owed_time: Duration,
+}
+
+impl Tuning {
+    /// What won.
+    pub const DEFAULT: Self = Self {
+        slots: 8,
+        hop_max: Duration::from_secs(10),
+        serve_ahead: Duration::from_millis(150),
+        dialled_percent: 50,
+        random_first: 4,
+        suggested_max: 4,
+        allowed_fast: 5,
+        grace_pieces: 4,
+        quota_pieces: 20,
+        whole_piece: Duration::from_secs(1),
+        owed_time: Duration::from_secs(10),
+    };
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
