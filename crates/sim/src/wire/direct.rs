@@ -21,6 +21,8 @@ pub(crate) struct DirectEnd {
     pub(crate) info: Option<Arc<Info>>,
     /// What the other end was told that this one has.
     pub(crate) told: Bitfield,
+    /// The other end knows that this one has no more than it was told.
+    pub(crate) has_claimed: bool,
     /// The other end's pieces came before the metadata did.
     pub(crate) owes_pieces: bool,
     pub(crate) is_choking: bool,
@@ -59,6 +61,7 @@ impl DirectEnd {
             attach: None,
             info: None,
             told: Bitfield::new(0),
+            has_claimed: false,
             owes_pieces: false,
             is_choking: true,
             upload_only: false,

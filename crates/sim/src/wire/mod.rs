@@ -144,6 +144,14 @@ impl Message {
         len as u64
     }
 
+    /// Whether it says, coming first, that its sender has nothing: who has pieces begins with a bitfield (BEP 3).
+    pub(crate) const fn is_of_pieces(&self) -> bool {
+        matches!(
+            self,
+            Self::Have(_) | Self::Choke(_) | Self::Unchoke | Self::Interested(_)
+        )
+    }
+
     /// What passes downlinks one after the other, in bytes.
     pub(crate) fn bulk_len(&self) -> Option<u64> {
         match self {

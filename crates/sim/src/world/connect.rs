@@ -296,9 +296,33 @@ impl World {
                 attach.have
             };
             direct.told = told.clone();
+            direct.has_claimed = true;
             self.send(end_id, Message::Pieces(Box::new(told)));
+        } else if self.speaks_fast(end_id) {
+            self.claim_nothing(end_id);
         }
         self.tell_window(end_id);
+    }
+
+    /// Whoever has no metadata has no piece. With the fast extension it says so at once; without, its first message
+    /// about pieces does.
+    pub(super) fn claim_nothing(&mut self, end_id: EndId) {
+        let Some(wire) = self.wires[end_id.wire()].as_deref_mut() else {
+            return;
+        };
+        let content = wire.content;
+        let Some(direct) = wire.ends[end_id.side()].direct() else {
+            return;
+        };
+        if !std::mem::replace(&mut direct.has_claimed, true) {
+            let count = self.content(content).info().layout().piece_count();
+            let nothing = Bitfield::new(count);
+            self.send(end_id, Message::Pieces(Box::new(nothing)));
+        }
+    }
+
+    fn speaks_fast(&self, end_id: EndId) -> bool {
+        self.hello(end_id).features.fast
     }
 
     /// Once, when the first end is ready.

@@ -182,6 +182,9 @@ impl World {
                 unreachable!("accepting attaches")
             }
         };
+        if message.is_of_pieces() {
+            self.claim_nothing(end);
+        }
         self.send(end, message);
     }
 

@@ -52,6 +52,18 @@ fn what_failed_once_does_not_fail_again() {
             "one-wrong-block-of-a-v2-piece",
             include_str!("../regressions/one-wrong-block-of-a-v2-piece.toml"),
         ),
+        (
+            "a-silent-magnet-at-a-super-seed",
+            include_str!("../regressions/a-silent-magnet-at-a-super-seed.toml"),
+        ),
+        (
+            "a-mute-seed-beside-a-super-seed",
+            include_str!("../regressions/a-mute-seed-beside-a-super-seed.toml"),
+        ),
+        (
+            "a-lone-magnet-at-a-super-seed",
+            include_str!("../regressions/a-lone-magnet-at-a-super-seed.toml"),
+        ),
     ];
     for (name, text) in plans {
         let plan: Plan = toml::from_str(text).expect("a plan");

@@ -272,6 +272,7 @@ impl Torrent {
         self.part_if_useless(cx, conn);
         self.request_metadata(cx, conn);
         self.request_layers(cx);
+        self.await_word(cx, conn);
     }
 
     /// Which connection has to go because of who is at the end of this one.

@@ -426,6 +426,7 @@ impl Torrent {
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.down.dry = None;
             }
+            self.reveal_to_silent(cx, conn);
             self.fill(cx, conn);
         }
     }

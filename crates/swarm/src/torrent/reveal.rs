@@ -5,13 +5,20 @@
 //! it the seed suggests (BEP 6) to each peer a piece that it has given to nobody yet.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use riverrun_base::{Bitfield, PieceIndex, Rng};
+use riverrun_base::{Bitfield, PieceIndex, Rng, Time};
 use riverrun_peer::PeerCommand;
 
 use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::picker::Picker;
+
+use super::peers::Peer;
+
+/// A peer that has not told what it has, this long after its handshake, has nothing: without the fast extension, or
+/// without metadata, it need not say so (BEP 3).
+const TELL_TIME: Duration = Duration::from_secs(5);
 
 /// What an initial seed has revealed, suggested and sent.
 #[derive(Clone, Debug, Default)]
@@ -145,6 +152,21 @@ impl Torrent {
         self.reveal_if_idle(cx);
     }
 
+    /// From now on a peer's silence counts, if there is something to reveal to it.
+    pub(super) fn await_word(&mut self, cx: &Cx<'_>, conn: ConnKey) {
+        if self.reveal.is_hiding {
+            self.peers.waits.insert((cx.now + TELL_TIME, conn));
+        }
+    }
+
+    /// Reveals a piece to a peer that keeps silent: with nothing on offer it has no reason to speak.
+    pub(super) fn reveal_to_silent(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
+        let is_silent = self.peers.get(conn).is_some_and(|peer| !peer.has_told);
+        if is_silent && self.reveal.is_hiding && !self.reveal.offers.contains_key(&conn) {
+            self.reveal_next(cx, conn);
+        }
+    }
+
     /// Rather than be idle a seed reveals more to whoever has got what was revealed to it.
     pub(super) fn reveal_if_idle(&mut self, cx: &mut Cx<'_>) {
         if !self.reveal.is_hiding || self.peers.iter().any(|peer| peer.up.is_waiting()) {
@@ -170,7 +192,11 @@ impl Torrent {
             return;
         };
         let picker = pieces.picker(&self.peers, order);
-        let Some(peer) = self.peers.get(conn).filter(|peer| peer.has_told) else {
+        let Some(peer) = self
+            .peers
+            .get(conn)
+            .filter(|peer| may_be_shown(peer, cx.now))
+        else {
             return;
         };
         if let Some(piece) = self.reveal.next(conn, &peer.have, picker, &mut self.rng) {
@@ -263,4 +289,9 @@ impl Torrent {
         }
         self.suggest(cx, conn);
     }
+}
+
+/// Whether it is known what a peer lacks.
+fn may_be_shown(peer: &Peer, now: Time) -> bool {
+    peer.has_told || peer.hello.is_some() && peer.since + TELL_TIME <= now
 }
