@@ -29,6 +29,14 @@ impl Writer {
         Self::default()
     }
 
+    /// Nothing written yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            out: Vec::with_capacity(bytes),
+            open: Vec::with_capacity(4),
+        }
+    }
+
     /// Opens a dictionary.
     pub fn dict(&mut self) -> &mut Self {
         self.before_value();
@@ -104,12 +112,40 @@ impl Writer {
 
     /// Writes an integer.
     pub fn int(&mut self, int: i64) -> &mut Self {
-        self.raw(format!("i{int}e").as_bytes())
+        self.number(int < 0, int.unsigned_abs())
     }
 
     /// Writes an integer that is not negative.
     pub fn uint(&mut self, int: u64) -> &mut Self {
-        self.raw(format!("i{int}e").as_bytes())
+        self.number(false, int)
+    }
+
+    fn number(&mut self, is_negative: bool, size: u64) -> &mut Self {
+        self.before_value();
+        self.out.push(b'i');
+        if is_negative {
+            self.out.push(b'-');
+        }
+        self.push_decimal(size);
+        self.out.push(b'e');
+        self
+    }
+
+    /// Writes digits in place: a message has a dozen of lengths, and formatting each costs an allocation.
+    fn push_decimal(&mut self, number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = number;
+        loop {
+            at -= 1;
+            // Invariant: a remainder of ten is a digit.
+            digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(&digits[at..]);
     }
 
     /// Writes a value that is bencode already.
@@ -142,8 +178,8 @@ impl Writer {
 
     /// Where the content stands in the output.
     fn push_bytes(&mut self, bytes: &[u8]) -> (usize, usize) {
-        self.out
-            .extend_from_slice(format!("{}:", bytes.len()).as_bytes());
+        self.push_decimal(bytes.len() as u64);
+        self.out.push(b':');
         let start = self.out.len();
         self.out.extend_from_slice(bytes);
         (start, self.out.len())

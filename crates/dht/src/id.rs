@@ -18,18 +18,17 @@ const MASK_V6: [u8; 8] = [0x01, 0x03, 0x07, 0x0f, 0x1f, 0x3f, 0x7f, 0xff];
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 20]);
 
-/// How far two names are apart: their XOR, as a number.
+/// How far two names are apart: their XOR, as a number. In words, from the first: they compare faster than bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Distance([u8; 20]);
+pub struct Distance(u64, u64, u32);
 
 impl Distance {
     /// Farther than any name is.
-    pub(crate) const MAX: Self = Self([0xff; 20]);
+    pub(crate) const MAX: Self = Self(u64::MAX, u64::MAX, u32::MAX);
 
     /// The first 64 bits; enough to count the nodes of any network.
-    pub(crate) fn leading(self) -> u64 {
-        // Invariant: eight of twenty bytes.
-        u64::from_be_bytes(self.0[..8].try_into().expect("eight bytes"))
+    pub(crate) const fn leading(self) -> u64 {
+        self.0
     }
 }
 
@@ -80,7 +79,18 @@ impl NodeId {
 
     /// How far away another name is.
     pub fn distance(&self, to: &Self) -> Distance {
-        Distance(std::array::from_fn(|at| self.0[at] ^ to.0[at]))
+        let (a, b) = (self.words(), to.words());
+        Distance(a.0 ^ b.0, a.1 ^ b.1, a.2 ^ b.2)
+    }
+
+    fn words(&self) -> (u64, u64, u32) {
+        let [a, b] = [0, 8].map(|at| {
+            // Invariant: eight of twenty bytes.
+            u64::from_be_bytes(self.0[at..at + 8].try_into().expect("eight bytes"))
+        });
+        // Invariant: the last four of twenty bytes.
+        let c = u32::from_be_bytes(self.0[16..].try_into().expect("four bytes"));
+        (a, b, c)
     }
 
     /// How many bits at the start two names share; 160 if they are one.

@@ -9,6 +9,9 @@ use crate::contact::{Contact, put_addr, put_contacts};
 use crate::id::NodeId;
 use crate::item::Stored;
 
+/// Most replies fit into so many bytes: eight nodes, a token, some peers.
+const REPLY_BYTES_USUAL: usize = 384;
+
 /// What a reply says. Absent parts are left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply<'a> {
@@ -48,7 +51,7 @@ pub(crate) fn write_reply(
     to: SocketAddr,
     reply: &Reply<'_>,
 ) -> Vec<u8> {
-    let mut out = Writer::new();
+    let mut out = Writer::with_capacity(REPLY_BYTES_USUAL);
     out.dict();
     write_ip(&mut out, to);
     out.key(b"r").dict();
