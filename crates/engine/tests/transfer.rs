@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::SeekFrom;
+use std::path::PathBuf;
 
 use riverrun_engine::{
     AddTorrent, Engine, Event, FileIndex, Limits, Priority, Rate, StorageFault, TorrentHandle,
@@ -33,22 +34,51 @@ fn leeching(published: &Published, dir: &TempDir, from: &Engine) -> AddTorrent {
         .peers(from.listen_addrs().iter().copied())
 }
 
+/// An engine that seeds what was published, and one to download it with, each in a directory of its own.
+struct Pair {
+    seeder: Engine,
+    leecher: Engine,
+    home: TempDir,
+    _seeders_home: TempDir,
+}
+
+impl Pair {
+    async fn new(published: &Published) -> Self {
+        let (home, seeders_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (seeder, leecher) = (engine(seeders_home.path()).await, engine(home.path()).await);
+        seeding(&seeder, published).await;
+        Self {
+            seeder,
+            leecher,
+            home,
+            _seeders_home: seeders_home,
+        }
+    }
+
+    fn add(&self, published: &Published) -> AddTorrent {
+        leeching(published, &self.home, &self.seeder)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    async fn end(self) {
+        self.leecher.shutdown().await;
+        self.seeder.shutdown().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leecher_gets_every_kind_of_torrent() {
     for version in VERSIONS {
         for lens in [&LENS[..], &[100_000], &[7]] {
             let published = Published::new(lens, version, 1);
-            let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-            let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
-            seeding(&seeder, &published).await;
-            let torrent = leecher
-                .add(leeching(&published, &other, &seeder))
-                .await
-                .unwrap();
+            let pair = Pair::new(&published).await;
+            let torrent = pair.leecher.add(pair.add(&published)).await.unwrap();
             soon(torrent.wait_completed()).await.unwrap();
-            published.assert_copied_to(&other.path().join("data"));
-            leecher.shutdown().await;
-            seeder.shutdown().await;
+            published.assert_copied_to(&pair.data());
+            pair.end().await;
         }
     }
 }
@@ -110,9 +140,7 @@ async fn every_downloader_becomes_a_source() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_selected_files_are_written() {
     let published = Published::new(&[100_000, 100_000, 100_000], MetaVersion::Hybrid, 4);
-    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
-    seeding(&seeder, &published).await;
+    let pair = Pair::new(&published).await;
     let files = published.metainfo.info.layout().files();
     let wanted = |path: &str| path.ends_with("01");
     let priorities = files
@@ -125,26 +153,20 @@ async fn only_selected_files_are_written() {
             }
         })
         .collect();
-    let add = leeching(&published, &other, &seeder).priorities(priorities);
-    let torrent = leecher.add(add).await.unwrap();
+    let add = pair.add(&published).priorities(priorities);
+    let torrent = pair.leecher.add(add).await.unwrap();
     soon(torrent.wait_completed()).await.unwrap();
-    let data = other.path().join("data/payload");
+    let data = pair.data().join("payload");
     assert!(data.join("01").exists() && !data.join("00").exists() && !data.join("02").exists());
     assert_eq!(torrent.state(), TorrentState::Finished);
-    leecher.shutdown().await;
-    seeder.shutdown().await;
+    pair.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_read_and_sought_while_it_downloads() {
     let published = Published::new(&[10, 1_000_003, 20], MetaVersion::V1, 5);
-    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
-    seeding(&seeder, &published).await;
-    let torrent = leecher
-        .add(leeching(&published, &other, &seeder))
-        .await
-        .unwrap();
+    let pair = Pair::new(&published).await;
+    let torrent = pair.leecher.add(pair.add(&published)).await.unwrap();
     let expected = std::fs::read(published.dir.path().join("payload/01")).unwrap();
 
     let mut reader = torrent.reader(FileIndex(1)).unwrap();
@@ -160,8 +182,7 @@ async fn a_file_is_read_and_sought_while_it_downloads() {
     soon(reader.read_to_end(&mut bytes)).await.unwrap();
     assert!(bytes == expected);
     assert!(reader.seek(SeekFrom::Current(-2_000_000)).await.is_err());
-    leecher.shutdown().await;
-    seeder.shutdown().await;
+    pair.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,16 +232,11 @@ async fn next(
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_the_way_is_not_overwritten() {
     let published = Published::new(&[50_000], MetaVersion::V1, 7);
-    let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
-    seeding(&seeder, &published).await;
-    let precious = other.path().join("data/payload");
+    let pair = Pair::new(&published).await;
+    let precious = pair.data().join("payload");
     std::fs::create_dir_all(precious.parent().unwrap()).unwrap();
     std::fs::write(&precious, vec![b'!'; 60_000]).unwrap();
-    let torrent = leecher
-        .add(leeching(&published, &other, &seeder))
-        .await
-        .unwrap();
+    let torrent = pair.leecher.add(pair.add(&published)).await.unwrap();
     let state = torrent.wait_state(|state| matches!(state, TorrentState::Faulted(_)));
     let state = soon(state).await.unwrap();
     assert!(
@@ -228,8 +244,7 @@ async fn what_is_in_the_way_is_not_overwritten() {
         "{state:?}"
     );
     assert_eq!(std::fs::read(&precious).unwrap(), vec![b'!'; 60_000]);
-    leecher.shutdown().await;
-    seeder.shutdown().await;
+    pair.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
