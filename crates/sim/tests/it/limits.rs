@@ -49,6 +49,23 @@ fn an_upload_limit_holds_within_five_percent() {
     }
 }
 
+/// A limit says what the uplink gives: that need not be found out block by block.
+#[test]
+fn an_upload_limit_is_used_up_from_the_start() {
+    let rate = 4_000_000;
+    let content = Content::tokens(1000, 4);
+    let mut world = Arena::unchecked(1, &content);
+    let seed = world.seed(FAST);
+    world.input(seed, Input::Limits(limit(Some(rate), None)));
+    for _ in 0..4 {
+        world.leech(FAST);
+    }
+    world.run_for(Duration::from_secs(1));
+    let before = world.sent_bytes(seed);
+    world.run_for(Duration::from_secs(1));
+    assert_near(world.sent_bytes(seed) - before, rate);
+}
+
 #[test]
 fn the_limit_of_a_torrent_holds_too_and_can_be_lifted() {
     let content = Content::tokens(2000, 16);

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex, Time};
+use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex, Rate, Time};
 
 use super::peers::{Peers, Up};
 use super::{Cx, Torrent};
@@ -170,10 +170,11 @@ impl Torrent {
     }
 
     fn ahead(&self, cx: &Cx<'_>) -> Ahead {
-        Ahead::of(
-            self.rates.up_rate_at_once(cx.now),
-            cx.config.tuning.serve_ahead,
-        )
+        let seen = self.rates.up_rate_at_once(cx.now);
+        // Under a limit credit comes in portions, for what is under way: to go by the rate seen so far alone would
+        // hold that rate down to what it was.
+        let set = self.upload_limit(cx).map_or(0, Rate::bytes_per_second);
+        Ahead::of(seen.max(set), cx.config.tuning.serve_ahead)
     }
 
     /// Has the next blocks read that peers asked for.

@@ -1,6 +1,6 @@
 //! Giving pieces: slots, requests of peers, reads.
 
-use riverrun_base::BlockSpan;
+use riverrun_base::{BlockSpan, Rate};
 use riverrun_peer::PeerCommand;
 
 use super::peers::Peer;
@@ -162,8 +162,7 @@ impl Torrent {
     }
 
     fn slots_for_uplink(&self, cx: &Cx<'_>) -> u32 {
-        let limits = [self.options.limits.upload, cx.shared.limits.upload];
-        let Some(uplink) = limits.into_iter().flatten().min() else {
+        let Some(uplink) = self.upload_limit(cx) else {
             return cx.config.tuning.slots;
         };
         let piece_len = self
@@ -177,6 +176,12 @@ impl Torrent {
         u32::try_from(fitting)
             .unwrap_or(u32::MAX)
             .clamp(SLOTS_MIN, cx.config.tuning.slots.max(SLOTS_MIN))
+    }
+
+    /// The limit that holds for what it sends, if there is one.
+    pub(super) fn upload_limit(&self, cx: &Cx<'_>) -> Option<Rate> {
+        let limits = [self.options.limits.upload, cx.shared.limits.upload];
+        limits.into_iter().flatten().min()
     }
 
     fn policy(&self, cx: &Cx<'_>) -> Policy {
