@@ -88,6 +88,7 @@ def transfer(role, source, directory, port, peer_port):
         torrent.set_download_limit(rate)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    known = ("127.0.0.1", int(peer_port)) if peer_port else None
     said_ready = is_flushing = False
     connected_at = 0
     while not ended.wait(0.02):
@@ -102,8 +103,9 @@ def transfer(role, source, directory, port, peer_port):
         if not said_ready and (status.is_seeding or role == "leech"):
             print("ready", flush=True)
             said_ready = True
-        if peer_port and status.num_peers == 0 and time.monotonic() - connected_at > 1:
-            torrent.connect_peer(("127.0.0.1", int(peer_port)))
+        # Others may have dialled us meanwhile: what counts is whether this one is there.
+        if known and time.monotonic() - connected_at > 1 and all(info.ip != known for info in torrent.get_peer_info()):
+            torrent.connect_peer(known)
             connected_at = time.monotonic()
         if not is_flushing and status.is_seeding:
             # Complete in memory; "done" waits for the disk.
