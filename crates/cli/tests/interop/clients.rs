@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::netns::Namespace;
 use crate::riverrun::PATIENCE;
+use crate::scene::Scene;
 
 /// A client that we have not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,25 @@ pub(crate) enum Demand {
     Stream,
     /// uTP, if the client can be told to use nothing else; else that it may.
     Utp,
+}
+
+/// Where a client is, and what it knows there.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// `None` is the machine's own network.
+    pub(crate) namespace: Option<&'a Namespace>,
+    /// Its address.
+    pub(crate) ip: Ipv4Addr,
+    /// By which nodes it enters the DHT; if none, it stays away.
+    pub(crate) nodes: &'a [SocketAddr],
+}
+
+impl Place<'_> {
+    const LOOPBACK: Self = Self {
+        namespace: None,
+        ip: Ipv4Addr::LOCALHOST,
+        nodes: &[],
+    };
 }
 
 /// A client at work. Dropping it ends it.
@@ -76,7 +97,7 @@ impl Client {
         self != Self::Transmission
     }
 
-    /// Starts the client. `source` is a torrent file or, for a leecher, a magnet link.
+    /// Starts the client on loopback. `source` is a torrent file or, for a leecher, a magnet link.
     pub(crate) fn start(
         self,
         demand: Demand,
@@ -85,44 +106,45 @@ impl Client {
         dir: &Path,
         home: &Path,
     ) -> Running {
-        self.run(demand, part, source, (dir, home), None)
+        self.run(Place::LOOPBACK, demand, part, source, (dir, home))
     }
 
-    /// Starts the client with a DHT that it enters by the node at `entry`.
-    pub(crate) fn start_with_dht(
+    /// Starts the client somewhere, with the DHT if there are nodes to enter by.
+    pub(crate) fn start_in(
         self,
-        entry: &str,
+        place: Place<'_>,
         part: Part,
         source: &str,
         dir: &Path,
         home: &Path,
     ) -> Running {
-        self.run(Demand::Any, part, source, (dir, home), Some(entry))
+        self.run(place, Demand::Any, part, source, (dir, home))
     }
 
     fn run(
         self,
+        place: Place<'_>,
         demand: Demand,
         part: Part,
         source: &str,
         (dir, home): (&Path, &Path),
-        entry: Option<&str>,
     ) -> Running {
         fs::create_dir_all(dir).unwrap();
         fs::create_dir_all(home).unwrap();
         let mut command = match self {
-            Self::Aria2 => aria2(demand, part, source, dir),
-            Self::Transmission => transmission(demand, part, source, dir, home),
+            Self::Aria2 => aria2(place, demand, part, source, dir),
+            Self::Transmission => transmission(place, demand, part, source, (dir, home)),
             Self::Libtorrent => {
-                let mut command = libtorrent(part, source, dir, free_port());
+                let addr = SocketAddr::from((place.ip, free_port()));
+                let mut command = libtorrent(part, source, dir, addr);
                 command.env("LT_PEER_DEMAND", format!("{demand:?}"));
                 command
             }
         };
-        if let Some(entry) = entry {
-            self.enter_dht(&mut command, entry, home);
+        if !place.nodes.is_empty() {
+            self.enter_dht(&mut command, place.nodes, home);
         }
-        self.spawn(command, home)
+        self.spawn(inside(place.namespace, command), home)
     }
 
     fn spawn(self, mut command: Command, home: &Path) -> Running {
@@ -157,21 +179,46 @@ impl Client {
 }
 
 impl Client {
-    fn enter_dht(self, command: &mut Command, entry: &str, home: &Path) {
+    fn enter_dht(self, command: &mut Command, nodes: &[SocketAddr], home: &Path) {
+        let entry = nodes[0].to_string();
         match self {
             // The last of two options counts.
-            Self::Aria2 => command
-                .arg("--enable-dht=true")
-                .arg(format!("--dht-entry-point={entry}"))
-                .arg(format!("--dht-listen-port={}", free_port()))
-                .arg(format!(
-                    "--dht-file-path={}",
-                    home.join("dht.dat").display()
-                )),
-            Self::Libtorrent => command.env("LT_PEER_DHT", entry),
-            Self::Transmission => panic!("its DHT takes no address of the loopback range"),
-        };
+            Self::Aria2 => {
+                let file = home.join("dht.dat");
+                command
+                    .arg("--enable-dht=true")
+                    .arg(format!("--dht-entry-point={entry}"))
+                    .arg(format!("--dht-listen-port={}", free_port()))
+                    .arg(format!("--dht-file-path={}", file.display()));
+            }
+            Self::Libtorrent => _ = command.env("LT_PEER_DHT", entry),
+            // It asks for no peers until it knows nine nodes. These are where it looks for those of its last run.
+            Self::Transmission => {
+                let mut saved = format!("d5:nodes{}:", 6 * nodes.len()).into_bytes();
+                for node in nodes {
+                    let SocketAddr::V4(node) = node else {
+                        panic!("{node} is no IPv4 address")
+                    };
+                    saved.extend(node.ip().octets());
+                    saved.extend(node.port().to_be_bytes());
+                }
+                saved.push(b'e');
+                fs::write(home.join("dht.dat"), saved).unwrap();
+            }
+        }
     }
+}
+
+/// The command, run in the namespace, if there is one.
+fn inside(namespace: Option<&Namespace>, command: Command) -> Command {
+    let Some(namespace) = namespace else {
+        return command;
+    };
+    let mut within = namespace.command(command.get_program());
+    within.args(command.get_args());
+    let envs = command.get_envs();
+    within.envs(envs.filter_map(|(name, value)| Some((name, value?))));
+    within
 }
 
 impl Running {
@@ -190,15 +237,33 @@ impl Running {
     }
 
     fn wait_end(&mut self) {
+        self.wait_until("does not complete", |child, _| {
+            child.try_wait().unwrap().is_some()
+        });
+    }
+
+    /// Waits until Transmission has begun to announce in the DHT. Whoever asks the DHT before is a node to it, and it
+    /// looks for a place for its announce among those who have left.
+    pub(crate) fn wait_announcing(&mut self) {
+        if self.client == Client::Transmission {
+            self.wait_until("does not announce", |_, log| log.contains("DHT announce"));
+        }
+    }
+
+    /// Waits until something is so, by the process and its log.
+    fn wait_until(&mut self, otherwise: &str, is_so: impl Fn(&mut Child, &str) -> bool) {
         let since = Instant::now();
-        while self.child.try_wait().unwrap().is_none() {
+        loop {
+            // A log may end in the middle of a character.
+            let log = fs::read(&self.log).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            if is_so(&mut self.child, &log) {
+                return;
+            }
             if since.elapsed() > PATIENCE {
-                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                let client = self.client;
                 let lines: Vec<_> = log.lines().rev().take(60).collect();
-                panic!(
-                    "{:?} does not complete; its last words, the latest first: {lines:#?}",
-                    self.client
-                );
+                panic!("{client:?} {otherwise}; its last words, the latest first: {lines:#?}");
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
@@ -250,7 +315,7 @@ pub(crate) fn free_port() -> u16 {
         .port()
 }
 
-fn aria2(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
+fn aria2(place: Place<'_>, demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
     let mut command = Command::new("aria2c");
     command
         .args([
@@ -259,11 +324,8 @@ fn aria2(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
             "--enable-dht6=false",
             "--bt-enable-lpd=false",
         ])
-        .args([
-            "--enable-peer-exchange=false",
-            "--disable-ipv6=true",
-            "--interface=127.0.0.1",
-        ])
+        .args(["--enable-peer-exchange=false", "--disable-ipv6=true"])
+        .arg(format!("--interface={}", place.ip))
         .args([
             "--file-allocation=none",
             "--console-log-level=info",
@@ -290,15 +352,21 @@ fn aria2(demand: Demand, part: Part, source: &str, dir: &Path) -> Command {
     command
 }
 
-fn transmission(demand: Demand, part: Part, source: &str, dir: &Path, home: &Path) -> Command {
+fn transmission(
+    place: Place<'_>,
+    demand: Demand,
+    part: Part,
+    source: &str,
+    (dir, home): (&Path, &Path),
+) -> Command {
     // 0 is with plain handshakes preferred, 2 without them.
     let (encryption, flag) = match demand {
         Demand::Any | Demand::Utp => (1, "-et"),
         Demand::Handshake | Demand::Stream => (2, "-er"),
     };
     let settings = serde_json::json!({
-        "bind-address-ipv4": "127.0.0.1", "dht-enabled": false, "utp-enabled": demand == Demand::Utp, "lpd-enabled": false,
-        "pex-enabled": false, "port-forwarding-enabled": false, "download-queue-enabled": false,
+        "bind-address-ipv4": place.ip, "dht-enabled": !place.nodes.is_empty(),
+        "utp-enabled": demand == Demand::Utp, "lpd-enabled": false, "pex-enabled": false, "port-forwarding-enabled": false, "download-queue-enabled": false,
         "seed-queue-enabled": false, "preallocation": 0, "encryption": encryption,
     });
     fs::write(home.join("settings.json"), settings.to_string()).unwrap();
@@ -321,25 +389,48 @@ fn transmission(demand: Demand, part: Part, source: &str, dir: &Path, home: &Pat
     command
 }
 
-/// A libtorrent that knows one peer at most, of these ports of loopback.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spot {
-    pub(crate) port: u16,
-    peer: Option<u16>,
+/// A libtorrent that knows one peer at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    pub(crate) addr: SocketAddr,
+    namespace: Option<&'a Namespace>,
+    demand: Demand,
+    peer: Option<SocketAddr>,
     is_slow: bool,
 }
 
-impl Spot {
-    pub(crate) const fn at(port: u16) -> Self {
+impl<'a> Spot<'a> {
+    /// At a free port of loopback.
+    pub(crate) fn free() -> Self {
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
+    }
+
+    fn at(addr: SocketAddr) -> Self {
         Self {
-            port,
+            addr,
+            namespace: None,
+            demand: Demand::Any,
             peer: None,
             is_slow: false,
         }
     }
 
-    pub(crate) const fn knowing(mut self, port: u16) -> Self {
-        self.peer = Some(port);
+    /// At an address of a namespace.
+    pub(crate) fn inside(namespace: &'a Namespace, addr: &str) -> Self {
+        Self {
+            namespace: Some(namespace),
+            ..Self::at(addr.parse().unwrap())
+        }
+    }
+
+    /// Over nothing but uTP. Without this it uses TCP.
+    pub(crate) const fn over_utp(mut self) -> Self {
+        self.demand = Demand::Utp;
+        self
+    }
+
+    pub(crate) const fn knowing(mut self, peer: SocketAddr) -> Self {
+        self.peer = Some(peer);
         self
     }
 
@@ -349,25 +440,35 @@ impl Spot {
         self
     }
 
-    pub(crate) fn start(self, part: Part, source: &str, dir: &Path, home: &Path) -> Running {
-        fs::create_dir_all(dir).unwrap();
-        fs::create_dir_all(home).unwrap();
-        let mut command = libtorrent(part, source, dir, self.port);
+    /// Seeds what a scene has published, or downloads to [`Spot::taken`], from a home of this name.
+    pub(crate) fn start(self, scene: &Scene, name: &str, part: Part) -> Running {
+        let taken = Self::taken(scene, name);
+        let dir = match part {
+            Part::Seed => scene.payload.parent(),
+            Part::Leech => &taken,
+        };
+        let mut command = libtorrent(part, scene.torrent(), dir, self.addr);
         command.args(self.peer.map(|peer| peer.to_string()));
+        command.env("LT_PEER_DEMAND", format!("{:?}", self.demand));
         if self.is_slow {
             command.env("LT_PEER_RATE", "4096");
         }
-        Client::Libtorrent.spawn(command, home)
+        Client::Libtorrent.spawn(inside(self.namespace, command), &scene.dir(name))
+    }
+
+    /// Where a leecher of this name puts things.
+    pub(crate) fn taken(scene: &Scene, name: &str) -> PathBuf {
+        scene.dir(&format!("of {name}"))
     }
 }
 
-fn libtorrent(part: Part, source: &str, dir: &Path, port: u16) -> Command {
+fn libtorrent(part: Part, source: &str, dir: &Path, addr: SocketAddr) -> Command {
     let mut command = Command::new(python().unwrap());
     let part = if part == Part::Seed { "seed" } else { "leech" };
     command
         .arg(libtorrent_script())
         .args([part, source])
         .arg(dir)
-        .arg(port.to_string());
+        .arg(addr.to_string());
     command
 }

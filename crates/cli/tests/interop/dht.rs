@@ -1,59 +1,142 @@
-//! The distributed hash table over loopback: with other people's clients, and by our own commands.
-//!
-//! Transmission is not among them: its DHT drops whatever comes from an address of the loopback range.
+//! The distributed hash table: with other people's clients, and by our own commands.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::clients::{Client, Part};
+use crate::clients::{Client, Part, Place, Running};
+use crate::netns::Namespace;
 use crate::payload::Shape;
-use crate::riverrun::Riverrun;
+use crate::riverrun::{PATIENCE, Riverrun};
 use crate::scene::Scene;
 
 const VERSIONS: [&str; 3] = ["--v1", "--v2", "--hybrid"];
 
-/// A node by which all others enter, and where it is.
-fn node(home: &Path) -> (Riverrun, String) {
-    let args = ["dht", "node", "--first", "--listen", "127.0.0.1:0"];
-    let mut node = Riverrun::start(home, &args);
-    let addr = node.wait_for("listening")["listen"][0]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    (node, addr)
+/// Where Transmission's table is tested: it drops whatever comes from an address of the loopback range.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// How many nodes Transmission wants to know before it asks them for peers, and some more.
+const NODES: usize = 12;
+
+/// A DHT of its own, of nodes at one address.
+struct Dht {
+    /// `None` is loopback.
+    namespace: Option<Namespace>,
+    /// The home of the nodes, and of who asks them.
+    home: TempDir,
+    ip: Ipv4Addr,
+    nodes: Vec<Riverrun>,
+    addrs: Vec<SocketAddr>,
 }
 
-/// Runs `riverrun dht …` to its end, which must be good, and gives its events.
-fn ask(home: &Path, entry: &str, args: &[&str]) -> Vec<Value> {
-    let common = ["--dht-bootstrap", entry, "--listen", "127.0.0.1:0"];
-    let ended = Riverrun::start(home, &[&["dht"], args, &common].concat()).end();
-    assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
-    ended.events
-}
+impl Dht {
+    /// One node, on loopback.
+    fn of_one() -> Self {
+        let mut dht = Self {
+            namespace: None,
+            home: TempDir::new().unwrap(),
+            ip: Ipv4Addr::LOCALHOST,
+            nodes: Vec::new(),
+            addrs: Vec::new(),
+        };
+        dht.add_node();
+        dht
+    }
 
-/// Seeds what a scene has published, and announces it.
-fn seed(scene: &Scene, entry: &str) -> Riverrun {
-    let (home, torrent) = (scene.dir("seeder"), Path::new(scene.torrent()));
-    let more = ["--dht-bootstrap", entry];
-    Riverrun::seed_with(&home, torrent, scene.payload.parent(), &more).0
-}
+    /// Some nodes, in a network with addresses as of any home; `None`, and said, where none can be made.
+    fn elsewhere() -> Option<Self> {
+        let namespace = Namespace::make("dht")?;
+        namespace.ip(&format!("addr add {ELSEWHERE}/32 dev lo"));
+        let mut dht = Self {
+            namespace: Some(namespace),
+            home: TempDir::new().unwrap(),
+            ip: ELSEWHERE,
+            nodes: Vec::new(),
+            addrs: Vec::new(),
+        };
+        for _ in 0..NODES {
+            dht.add_node();
+        }
+        Some(dht)
+    }
 
-/// Downloads what a link stands for, with nothing else to go by.
-fn get(scene: &Scene, entry: &str, link: &str) -> Riverrun {
-    let args = [
-        "get",
-        "-o",
-        "taken/here",
-        "--listen",
-        "127.0.0.1:0",
-        "--no-lsd",
-        "--dht-bootstrap",
-        entry,
-        link,
-    ];
-    Riverrun::start(&scene.home(), &args)
+    /// One more, that enters by the first.
+    fn add_node(&mut self) {
+        let state = format!("node {}", self.nodes.len());
+        let listen = format!("{}:0", self.ip);
+        let entry = self.addrs.first().map(ToString::to_string);
+        let enter = match &entry {
+            Some(entry) => vec!["--dht-bootstrap", entry],
+            None => vec!["--first"],
+        };
+        let args = ["dht", "node", "--listen", &listen, "--state", &state];
+        let args = [&args[..], &enter].concat();
+        let mut node = Riverrun::start_in(self.namespace.as_ref(), self.home.path(), &args);
+        let listening = node.wait_for("listening");
+        let addr = listening["listen"][0].as_str().unwrap();
+        self.addrs.push(addr.parse().unwrap());
+        self.nodes.push(node);
+    }
+
+    /// Starts `riverrun` in it.
+    fn start(&self, home: &Path, args: &[&str]) -> Riverrun {
+        let (listen, entry) = (format!("{}:0", self.ip), self.addrs[0].to_string());
+        let flags = ["--listen", &listen, "--dht-bootstrap", &entry];
+        Riverrun::start_in(self.namespace.as_ref(), home, &[args, &flags].concat())
+    }
+
+    /// Starts `riverrun dht …`.
+    fn visit(&self, args: &[&str]) -> Riverrun {
+        self.start(self.home.path(), &[&["dht"], args].concat())
+    }
+
+    /// Runs `riverrun dht …` to its end, which must be good, and gives its events.
+    fn ask(&self, args: &[&str]) -> Vec<Value> {
+        let ended = self.visit(args).end();
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+        ended.events
+    }
+
+    /// Seeds what a scene has published; returns when it has been announced.
+    fn seed(&self, scene: &Scene) -> Riverrun {
+        let (torrent, dir) = (scene.torrent(), scene.payload.parent().to_str().unwrap());
+        let args = ["seed", torrent, "-o", dir, "--no-lsd", "--no-port-map"];
+        let mut seeder = self.start(&scene.dir("seeder"), &args);
+        seeder.wait_for("seeding");
+        self.wait_for_peer(scene.torrent());
+        seeder
+    }
+
+    /// Downloads what a link stands for, with nothing else to go by.
+    fn get(&self, scene: &Scene, link: &str) -> Riverrun {
+        let args = ["get", "-o", "taken/here", "--no-lsd", "--no-port-map", link];
+        self.start(&scene.home(), &args)
+    }
+
+    /// Has another client take part.
+    fn have(&self, client: Client, scene: &Scene, part: Part, source: &str, dir: &Path) -> Running {
+        let place = Place {
+            namespace: self.namespace.as_ref(),
+            ip: self.ip,
+            nodes: &self.addrs,
+        };
+        client.start_in(place, part, source, dir, &scene.dir("their home"))
+    }
+
+    /// Waits until a peer of a torrent can be found.
+    fn wait_for_peer(&self, torrent: &str) {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            let ended = self.visit(&["get-peers", torrent]).end();
+            if ended.events.iter().any(|event| event["event"] == "peer") {
+                return;
+            }
+        }
+        panic!("nobody has announced {torrent}");
+    }
 }
 
 fn find<'a>(events: &'a [Value], kind: &str) -> &'a Value {
@@ -61,30 +144,13 @@ fn find<'a>(events: &'a [Value], kind: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {kind} in {events:?}"))
 }
 
-/// Waits until a peer of a torrent can be found.
-fn wait_for_peer(home: &Path, entry: &str, torrent: &str) -> String {
-    for _ in 0..100 {
-        let common = ["--dht-bootstrap", entry, "--listen", "127.0.0.1:0"];
-        let args = [&["dht", "get-peers", torrent], &common[..]].concat();
-        let ended = Riverrun::start(home, &args).end();
-        if let Some(peer) = ended.events.iter().find(|event| event["event"] == "peer") {
-            return peer["addr"].as_str().unwrap().to_owned();
-        }
-    }
-    panic!("nobody has announced {torrent}");
-}
-
 #[test]
 fn a_magnet_link_needs_no_more_than_a_node() {
     for version in VERSIONS {
         let scene = Scene::set(Shape::Many, version);
-        let home = TempDir::new().unwrap();
-        let (_node, entry) = node(home.path());
-        let _seeder = seed(&scene, &entry);
-        wait_for_peer(home.path(), &entry, scene.torrent());
-        let magnet = scene.magnet();
-        let get = get(&scene, &entry, &magnet);
-        get.end().assert(0, &[]);
+        let dht = Dht::of_one();
+        let _seeder = dht.seed(&scene);
+        dht.get(&scene, &scene.magnet()).end().assert(0, &[]);
         scene.assert_taken();
     }
 }
@@ -92,84 +158,70 @@ fn a_magnet_link_needs_no_more_than_a_node() {
 #[test]
 fn libtorrent_finds_us_and_we_it() {
     for version in VERSIONS {
-        both_find_the_other(Client::Libtorrent, version);
+        both_find_the_other(Client::Libtorrent, version, || Some(Dht::of_one()));
     }
 }
 
 /// aria2 asks for peers before it knows a node, and again every five seconds.
 #[test]
 fn aria2_finds_us_and_we_it() {
-    both_find_the_other(Client::Aria2, "--v1");
+    both_find_the_other(Client::Aria2, "--v1", || Some(Dht::of_one()));
 }
 
-fn both_find_the_other(client: Client, version: &str) {
+#[test]
+fn transmission_finds_us_and_we_it() {
+    both_find_the_other(Client::Transmission, "--v1", Dht::elsewhere);
+}
+
+fn both_find_the_other(client: Client, version: &str, dht: impl Fn() -> Option<Dht>) {
     if client.is_here() {
-        they_find_us(client, version);
-        we_find_them(client, version);
+        let (Some(first), Some(second)) = (dht(), dht()) else {
+            return;
+        };
+        they_find_us(&first, client, version);
+        we_find_them(&second, client, version);
     }
 }
 
-fn they_find_us(client: Client, version: &str) {
+fn they_find_us(dht: &Dht, client: Client, version: &str) {
     let scene = Scene::set(Shape::Many, version);
-    let home = TempDir::new().unwrap();
-    let (_node, entry) = node(home.path());
-    let _seeder = seed(&scene, &entry);
-    wait_for_peer(home.path(), &entry, scene.torrent());
+    let _seeder = dht.seed(&scene);
     let theirs = scene.dir("theirs");
-    let mut leecher = client.start_with_dht(
-        &entry,
-        Part::Leech,
-        &scene.magnet(),
-        &theirs,
-        &scene.dir("their home"),
-    );
+    let mut leecher = dht.have(client, &scene, Part::Leech, &scene.magnet(), &theirs);
     leecher.wait_complete();
-    scene
-        .payload
-        .assert_copied_to(&theirs, client.makes_empty_files());
+    let makes_empty_files = client.makes_empty_files();
+    scene.payload.assert_copied_to(&theirs, makes_empty_files);
 }
 
-fn we_find_them(client: Client, version: &str) {
+fn we_find_them(dht: &Dht, client: Client, version: &str) {
     let scene = Scene::set(Shape::Many, version);
-    let home = TempDir::new().unwrap();
-    let (_node, entry) = node(home.path());
-    let _seeder = client.start_with_dht(
-        &entry,
-        Part::Seed,
-        scene.torrent(),
-        scene.payload.parent(),
-        &scene.dir("their home"),
-    );
-    wait_for_peer(home.path(), &entry, scene.torrent());
-    let magnet = scene.magnet();
-    let get = get(&scene, &entry, &magnet);
-    get.end().assert(0, &[]);
+    let published = scene.payload.parent();
+    let mut seeder = dht.have(client, &scene, Part::Seed, scene.torrent(), published);
+    seeder.wait_announcing();
+    dht.wait_for_peer(scene.torrent());
+    dht.get(&scene, &scene.magnet()).end().assert(0, &[]);
     scene.assert_taken();
 }
 
 #[test]
 fn what_is_announced_and_put_is_found() {
-    let home = TempDir::new().unwrap();
-    let (_node, entry) = node(home.path());
+    let dht = Dht::of_one();
     let hash = "0efbab84cc74084b9716206db42fc1ad5cf2b889";
-    let announced = ask(home.path(), &entry, &["announce", hash, "--port", "7000"]);
+    let announced = dht.ask(&["announce", hash, "--port", "7000"]);
     assert_eq!(find(&announced, "done")["stored"], 1);
-    let found = ask(home.path(), &entry, &["get-peers", hash, "--scrape"]);
+    let found = dht.ask(&["get-peers", hash, "--scrape"]);
     assert_eq!(find(&found, "peer")["addr"], "127.0.0.1:7000");
     assert_eq!(find(&found, "scrape")["leechers"], 1.0);
-    let sampled = ask(home.path(), &entry, &["sample", hash]);
+    let sampled = dht.ask(&["sample", hash]);
     assert_eq!(find(&sampled, "samples")["info_hashes"][0], hash);
 
-    let put = ask(home.path(), &entry, &["put", "Hello World!"]);
+    let put = dht.ask(&["put", "Hello World!"]);
     let target = find(&put, "stored")["target"].as_str().unwrap().to_owned();
     assert_eq!(target, "e5f96f6f38320f0f33959cb4d3d656452117aadb");
-    let got = ask(home.path(), &entry, &["get", &target]);
+    let got = dht.ask(&["get", &target]);
     assert_eq!(find(&got, "item")["text"], "Hello World!");
 
-    let missing = "dht get 0000000000000000000000000000000000000000 --listen 127.0.0.1:0";
-    let mut args: Vec<_> = missing.split(' ').collect();
-    args.extend(["--dht-bootstrap", &entry]);
-    Riverrun::start(home.path(), &args)
+    dht.visit(&["get", "0000000000000000000000000000000000000000"])
         .end()
         .assert(5, &["no node has it"]);
 }
@@ -177,10 +229,8 @@ fn what_is_announced_and_put_is_found() {
 #[test]
 fn what_is_behind_a_link_is_shown_and_no_file_of_it_written() {
     let scene = Scene::set(Shape::Many, "--hybrid");
-    let home = TempDir::new().unwrap();
-    let (_node, entry) = node(home.path());
-    let _seeder = seed(&scene, &entry);
-    wait_for_peer(home.path(), &entry, scene.torrent());
+    let dht = Dht::of_one();
+    let _seeder = dht.seed(&scene);
     let whole = Riverrun::start(&scene.home(), &["show", scene.torrent()]).end();
     // By the v1 hash alone, the v2 hash alone, and the link that has both.
     let hash = |name: &str| whole.events[0][name].as_str().unwrap().to_owned();
@@ -191,15 +241,9 @@ fn what_is_behind_a_link_is_shown_and_no_file_of_it_written() {
         scene.magnet(),
     ] {
         let here = scene.dir("shown");
-        let common = [
-            "--listen",
-            "127.0.0.1:0",
-            "--no-lsd",
-            "--dht-bootstrap",
-            &entry,
-        ];
-        let args = [&["show", "--fetch", &link], &common[..]].concat();
-        let shown = Riverrun::start(&here, &args).end();
+        let shown = dht
+            .start(&here, &["show", "--fetch", &link, "--no-lsd"])
+            .end();
         assert_eq!(shown.code, Some(0), "{link}: {}", shown.stderr);
         for key in [
             "name",
@@ -221,13 +265,11 @@ fn what_is_behind_a_link_is_shown_and_no_file_of_it_written() {
 /// While a torrent of his is given, the next one comes by itself.
 #[test]
 fn who_follows_a_publisher_gets_the_next_torrent_too() {
-    let home = TempDir::new().unwrap();
-    let (_node, entry) = node(home.path());
+    let dht = Dht::of_one();
     let publish = |scene: &Scene| {
-        let seeder = seed(scene, &entry);
-        wait_for_peer(home.path(), &entry, scene.torrent());
+        let seeder = dht.seed(scene);
         let put = ["put", "--key", "key", "--torrent", scene.torrent()];
-        let put = ask(home.path(), &entry, &put);
+        let put = dht.ask(&put);
         let key = find(&put, "stored")["key"].as_str().unwrap().to_owned();
         (seeder, format!("magnet:?xs=urn:btpk:{key}"))
     };
@@ -236,16 +278,9 @@ fn who_follows_a_publisher_gets_the_next_torrent_too() {
         Scene::set(Shape::Many, "--v1"),
     );
     let (_seeder, link) = publish(&first);
-    let follow = [
-        "--seed",
-        "--follow",
-        "1s",
-        "--no-lsd",
-        "--dht-bootstrap",
-        &entry,
-    ];
-    let get = ["get", "-o", "taken/here", "--listen", "127.0.0.1:0", &link];
-    let mut get = Riverrun::start(&first.home(), &[&get, &follow[..]].concat());
+    let follow = ["--seed", "--follow", "1s", "--no-lsd", &link];
+    let get = [&["get", "-o", "taken/here"], &follow[..]].concat();
+    let mut get = dht.start(&first.home(), &get);
     get.wait_for("done");
     first.assert_taken();
     let (_other, same) = publish(&second);
@@ -260,21 +295,18 @@ fn who_follows_a_publisher_gets_the_next_torrent_too() {
 /// BEP 46, end to end: what is behind a link changes when its publisher says so.
 #[test]
 fn a_link_to_a_publisher_follows_what_he_publishes() {
-    let home = TempDir::new().unwrap();
-    let (_node, entry) = node(home.path());
+    let dht = Dht::of_one();
     let mut link = None;
     for (seq, version) in [(1, "--v1"), (2, "--v1")] {
         let scene = Scene::set(Shape::Many, version);
-        let _seeder = seed(&scene, &entry);
-        wait_for_peer(home.path(), &entry, scene.torrent());
+        let _seeder = dht.seed(&scene);
         let put = ["put", "--key", "key", "--torrent", scene.torrent()];
-        let put = ask(home.path(), &entry, &put);
+        let put = dht.ask(&put);
         let stored = find(&put, "stored");
         assert_eq!(stored["seq"], seq);
         let new = format!("magnet:?xs=urn:btpk:{}", stored["key"].as_str().unwrap());
         assert_eq!(*link.get_or_insert(new.clone()), new);
-        let get = get(&scene, &entry, &new);
-        get.end().assert(0, &[]);
+        dht.get(&scene, &new).end().assert(0, &[]);
         scene.assert_taken();
     }
 }

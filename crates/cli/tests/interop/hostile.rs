@@ -15,10 +15,10 @@ use crate::scene::Scene;
 const LIARS: &str = "127.0.0.2";
 
 /// Has the program dial in the clear, which is all that the peers here understand.
-const IN_THE_CLEAR: [&str; 2] = ["--encryption", "off"];
+pub(crate) const IN_THE_CLEAR: [&str; 2] = ["--encryption", "off"];
 
 /// Accepts connections for ever and plays `script` with each; gives the address.
-fn play(script: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) -> String {
+pub(crate) fn play(script: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) -> String {
     let listener = TcpListener::bind((LIARS, 0)).unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     spawn(move || {
@@ -31,7 +31,7 @@ fn play(script: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) -> S
 }
 
 /// Reads the program's greeting (BEP 3) and answers it as a peer of the same torrent that can do `reserved`.
-fn greet(stream: &mut TcpStream, reserved: [u8; 8]) -> std::io::Result<()> {
+pub(crate) fn greet(stream: &mut TcpStream, reserved: [u8; 8]) -> std::io::Result<()> {
     let mut theirs = [0; 68];
     stream.read_exact(&mut theirs)?;
     let mut ours = theirs;
@@ -40,18 +40,34 @@ fn greet(stream: &mut TcpStream, reserved: [u8; 8]) -> std::io::Result<()> {
     stream.write_all(&ours)
 }
 
-fn message(id: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(id: u8, body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(1 + body.len()).unwrap();
     [&len.to_be_bytes(), &[id][..], body].concat()
 }
 
+/// The next message of the program: its id and what follows; nothing, if it only keeps the connection alive.
+pub(crate) fn read_message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut len = [0; 4];
+    stream.read_exact(&mut len)?;
+    let mut body = vec![0; u32::from_be_bytes(len) as usize];
+    stream.read_exact(&mut body)?;
+    Ok(body)
+}
+
+/// The id that a message gives to an extension (BEP 10), if it is a greeting that offers it.
+pub(crate) fn offered(body: &[u8], extension: &str) -> Option<u8> {
+    let text = String::from_utf8_lossy(body);
+    let (_, id) = text.split_once(&format!("{}:{extension}i", extension.len()))?;
+    id.split('e').next()?.parse().ok()
+}
+
 /// Reads until the program closes.
-fn listen_on(mut stream: TcpStream) -> std::io::Result<()> {
+pub(crate) fn listen_on(mut stream: TcpStream) -> std::io::Result<()> {
     std::io::copy(&mut stream, &mut std::io::sink()).map(|_| ())
 }
 
 /// The fast extension (BEP 6), the extension protocol (BEP 10) and v2 (BEP 52).
-const ALL_EXTENSIONS: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0x14];
+pub(crate) const ALL_EXTENSIONS: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0x14];
 
 /// Says `bytes` after the greeting.
 fn says(bytes: Vec<u8>) -> String {
@@ -74,10 +90,7 @@ fn sends_noise(pieces: u32) -> String {
         stream.write_all(&message(5, &bitfield))?;
         stream.write_all(&message(1, &[]))?;
         loop {
-            let mut len = [0; 4];
-            stream.read_exact(&mut len)?;
-            let mut body = vec![0; u32::from_be_bytes(len) as usize];
-            stream.read_exact(&mut body)?;
+            let body = read_message(&mut stream)?;
             if let [6, at @ .., a, b, c, d] = &body[..] {
                 let mut block = vec![0; u32::from_be_bytes([*a, *b, *c, *d]) as usize];
                 rng.fill(&mut block);
@@ -230,14 +243,8 @@ fn has_metadata(info: &'static [u8]) -> String {
         stream.write_all(&message(20, &[&[0], hello.as_bytes()].concat()))?;
         let mut theirs = None;
         loop {
-            let mut len = [0; 4];
-            stream.read_exact(&mut len)?;
-            let mut body = vec![0; u32::from_be_bytes(len) as usize];
-            stream.read_exact(&mut body)?;
-            let text = String::from_utf8_lossy(&body).into_owned();
-            if let Some((_, id)) = text.split_once("11:ut_metadatai") {
-                theirs = id.split('e').next().and_then(|id| id.parse::<u8>().ok());
-            }
+            let body = read_message(&mut stream)?;
+            theirs = theirs.or(offered(&body, "ut_metadata"));
             if let ([20, OUR_METADATA, ..], Some(theirs)) = (&body[..], theirs) {
                 let head = format!("d8:msg_typei1e5:piecei0e10:total_sizei{}ee", info.len());
                 stream.write_all(&message(20, &[&[theirs], head.as_bytes(), info].concat()))?;

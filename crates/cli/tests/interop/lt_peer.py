@@ -1,6 +1,6 @@
-"""A libtorrent peer for the interop tests, bound to loopback.
+"""A libtorrent peer for the interop tests, bound to one address, of IPv4.
 
-    lt_peer.py seed|leech TORRENT_OR_MAGNET DIR PORT [PEER_PORT]
+    lt_peer.py seed|leech TORRENT_OR_MAGNET DIR HOST:PORT [PEER_HOST:PEER_PORT]
     lt_peer.py create v1|v2|hybrid PATH PIECE_LENGTH
 
 seed and leech print one word a line: "ready" once the session runs with its data checked, "done" once
@@ -41,12 +41,12 @@ def dht():
     }
 
 
-def session(port):
+def session(addr):
     utp = os.environ.get("LT_PEER_DEMAND") == "Utp"
     return lt.session({
         **encryption(),
         **dht(),
-        "listen_interfaces": f"127.0.0.1:{port}",
+        "listen_interfaces": addr,
         "outgoing_interfaces": "",
         "enable_lsd": False,
         "enable_upnp": False,
@@ -74,8 +74,8 @@ def parameters(source, directory):
     return parameters
 
 
-def transfer(role, source, directory, port, peer_port):
-    peer = session(port)
+def transfer(role, source, directory, addr, known):
+    peer = session(addr)
     added = parameters(source, directory)
     if role == "seed":
         added.flags |= lt.torrent_flags.seed_mode
@@ -88,7 +88,9 @@ def transfer(role, source, directory, port, peer_port):
         torrent.set_download_limit(rate)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    known = ("127.0.0.1", int(peer_port)) if peer_port else None
+    if known:
+        host, port = known.split(":")
+        known = (host, int(port))
     said_ready = is_flushing = False
     connected_at = 0
     while not ended.wait(0.02):

@@ -3,6 +3,7 @@
 //! The machine has `lan0`, where its default route points, and `vpn0`, a longer way to the same world. A third
 //! namespace is that world. Whatever leaves the machine by either is counted by the kernel.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
@@ -20,15 +21,7 @@ pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 1);
 pub(crate) const NAME_SERVER: &str = "10.77.3.1";
 
 /// By the VPN the world is further than by the default route, so that only who is bound to it goes there.
-const LONG_WAY: [&str; 7] = [
-    "route",
-    "add",
-    "10.77.3.0/24",
-    "via",
-    "10.77.1.1",
-    "metric",
-    "900",
-];
+const LONG_WAY: &str = "route add 10.77.3.0/24 via 10.77.1.1 metric 900";
 
 const COUNTERS: &str = "\
 table inet watch {
@@ -52,123 +45,145 @@ table inet watch {
   }
 }";
 
-/// The namespaces; removed when this is dropped.
-pub(crate) struct Land {
-    machine: String,
-    world: String,
-}
+/// A network namespace of a test's own. Dropping it takes it away.
+pub(crate) struct Namespace(String);
 
-impl Land {
-    /// Makes them; `None`, and a word on stderr, where that cannot be done: not as root, as a rule.
-    pub(crate) fn make() -> Option<Self> {
+impl Namespace {
+    /// Makes one with a loopback; `None`, and a word on stderr, where that cannot be done: not as root, as a rule.
+    pub(crate) fn make(what: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = |what| format!("riverrun-{}-{number}-{what}", std::process::id());
-        let land = Self {
-            machine: name("machine"),
-            world: name("world"),
-        };
-        if !has_tools() || !works("ip", &["netns", "add", &land.machine]) {
+        let name = format!("riverrun-{}-{number}-{what}", std::process::id());
+        if !has_tools() || !works("ip", &["netns", "add", &name]) {
+            let in_ci = std::env::var_os("CI").is_some();
+            assert!(!in_ci, "network namespaces must be allowed in CI");
             eprintln!("skipped: network namespaces need root, ip and nft");
             return None;
         }
-        ip(&["netns", "add", &land.world]);
-        land.build();
-        Some(land)
+        let namespace = Self(name);
+        namespace.ip("link set lo up");
+        Some(namespace)
     }
 
-    fn build(&self) {
-        for namespace in [&self.machine, &self.world] {
-            ip(&["-n", namespace, "link", "set", "lo", "up"]);
-        }
-        self.world(&["addr", "add", "10.77.3.1/32", "dev", "lo"]);
-        self.add_way("lan0", "10.77.2", "2");
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Runs `ip` for it with these words, which must succeed.
+    pub(crate) fn ip(&self, words: &str) {
+        let mut command = Command::new("ip");
+        let output = command
+            .args(["-n", &self.0])
+            .args(words.split(' '))
+            .output();
+        let output = output.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {words}: {stderr}");
+    }
+
+    /// A program that runs inside.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).arg(program);
+        command
+    }
+
+    /// Runs a program inside, which must succeed; what it wrote to stdout.
+    pub(crate) fn run(&self, command: &[&str]) -> String {
+        let output = self.command(command[0]).args(&command[1..]).output();
+        let output = output.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Whatever is left of it is no part of the test's result.
+        works("ip", &["netns", "del", &self.0]);
+    }
+}
+
+/// An interface of a namespace.
+pub(crate) type Plug<'a> = (&'a Namespace, &'a str);
+
+/// Joins two namespaces by interfaces of these names; each gets its address in the net: `10.1.2`, 1 is `10.1.2.1/24`.
+pub(crate) fn wire((near, far): (Plug<'_>, Plug<'_>), net: &str, hosts: [&str; 2]) {
+    near.0.ip(&format!(
+        "link add {} type veth peer name {} netns {}",
+        near.1,
+        far.1,
+        far.0.name()
+    ));
+    for ((namespace, link), host) in [near, far].into_iter().zip(hosts) {
+        namespace.ip(&format!("addr add {net}.{host}/24 dev {link}"));
+        namespace.ip(&format!("link set {link} up"));
+    }
+}
+
+/// The machine and the world.
+pub(crate) struct Land {
+    machine: Namespace,
+    world: Namespace,
+}
+
+impl Land {
+    /// Makes them; `None`, and said, where namespaces cannot be made.
+    pub(crate) fn make() -> Option<Self> {
+        let (machine, world) = (Namespace::make("machine")?, Namespace::make("world")?);
+        let land = Self { machine, world };
+        land.world.ip("addr add 10.77.3.1/32 dev lo");
+        land.add_way("lan0", "10.77.2", "2");
         for net in ["default", "10.77.3.0/24"] {
-            self.machine(&["route", "add", net, "via", "10.77.2.1", "metric", "100"]);
+            let route = format!("route add {net} via 10.77.2.1 metric 100");
+            land.machine.ip(&route);
         }
-        self.add_vpn("2");
-        let mut nft = Command::new("ip");
-        nft.args(["netns", "exec", &self.machine, "nft", COUNTERS]);
-        assert!(nft.status().unwrap().success());
+        land.add_vpn("2");
+        land.machine.run(&["nft", COUNTERS]);
+        Some(land)
     }
 
     /// Connects the VPN, where the machine gets this address.
     pub(crate) fn add_vpn(&self, host: &str) {
         self.add_way("vpn0", "10.77.1", host);
-        self.machine(&LONG_WAY);
+        self.machine.ip(LONG_WAY);
     }
 
     fn add_way(&self, interface: &str, net: &str, host: &str) {
-        let (machine, world) = (self.machine.as_str(), self.world.as_str());
-        ip(&[
-            "-n", machine, "link", "add", interface, "type", "veth", "peer", "name", interface,
-            "netns", world,
-        ]);
-        for (namespace, host) in [(machine, host), (world, "1")] {
-            let addr = format!("{net}.{host}/24");
-            ip(&["-n", namespace, "addr", "add", &addr, "dev", interface]);
-            ip(&["-n", namespace, "link", "set", interface, "up"]);
-        }
+        let ends = ((&self.machine, interface), (&self.world, interface));
+        wire(ends, net, [host, "1"]);
     }
 
-    pub(crate) fn machine_name(&self) -> &str {
+    pub(crate) const fn machine(&self) -> &Namespace {
         &self.machine
     }
 
-    pub(crate) fn world_name(&self) -> &str {
+    pub(crate) const fn world(&self) -> &Namespace {
         &self.world
-    }
-
-    /// `ip` on the machine.
-    fn machine(&self, args: &[&str]) {
-        ip(&[&["-n", &self.machine], args].concat());
-    }
-
-    fn world(&self, args: &[&str]) {
-        ip(&[&["-n", &self.world], args].concat());
     }
 
     /// The VPN's interface goes down, as when a cable is pulled.
     pub(crate) fn vpn_down(&self) {
-        self.machine(&["link", "set", "vpn0", "down"]);
+        self.machine.ip("link set vpn0 down");
     }
 
     /// It is up again, with the address that it had.
     pub(crate) fn vpn_up(&self) {
-        self.machine(&["link", "set", "vpn0", "up"]);
-        let route = [
-            "route",
-            "add",
-            "10.77.3.0/24",
-            "via",
-            "10.77.1.1",
-            "metric",
-            "900",
-        ];
-        self.machine(&route);
+        self.machine.ip("link set vpn0 up");
+        self.machine.ip(LONG_WAY);
     }
 
     /// The VPN's interface is no more, as when its program ends.
     pub(crate) fn vpn_gone(&self) {
-        self.machine(&["link", "del", "vpn0"]);
+        self.machine.ip("link del vpn0");
     }
 
     /// How many packets and bytes have left by an interface, `lan` or `vpn`; by either to anybody but [`GATEWAY`] or to
     /// its port for names, `astray`; over TCP with the mark of lower effort, `marked`.
     pub(crate) fn left_by(&self, counter: &str) -> (u64, u64) {
-        let args = [
-            "netns",
-            "exec",
-            &self.machine,
-            "nft",
-            "list",
-            "counter",
-            "inet",
-            "watch",
-            counter,
-        ];
-        let output = Command::new("ip").args(args).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        let list = ["nft", "list", "counter", "inet", "watch", counter];
+        let text = self.machine.run(&list);
         let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
         match (numbers.next(), numbers.next()) {
             (Some(packets), Some(bytes)) => (packets, bytes),
@@ -178,7 +193,7 @@ impl Land {
 
     /// Runs something in the world: its sockets stay there.
     pub(crate) fn in_world<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.world);
+        let path = format!("/run/netns/{}", self.world.name());
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 let namespace = std::fs::File::open(path).unwrap();
@@ -203,19 +218,8 @@ impl Land {
     }
 }
 
-impl Drop for Land {
-    fn drop(&mut self) {
-        for namespace in [&self.machine, &self.world] {
-            // Whatever is left of it is no part of the test's result.
-            let _ = Command::new("ip")
-                .args(["netns", "del", namespace])
-                .status();
-        }
-    }
-}
-
 /// Whether namespaces can be made and watched here.
-pub(crate) fn has_tools() -> bool {
+fn has_tools() -> bool {
     let has_tools = works("ip", &["-V"]) && works("nft", &["-v"]);
     let in_ci = std::env::var_os("CI").is_some();
     assert!(has_tools || !in_ci, "ip and nft must be installed in CI");
@@ -223,20 +227,13 @@ pub(crate) fn has_tools() -> bool {
 }
 
 /// Whether a program runs, and succeeds.
-pub(crate) fn works(program: &str, args: &[&str]) -> bool {
+fn works(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command
         .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-/// Runs `ip`, which must succeed.
-pub(crate) fn ip(args: &[&str]) {
-    let output = Command::new("ip").args(args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {args:?}: {stderr}");
 }
 
 /// The answer to a question for an address (RFC 1035 §4.1): the question again, and for IPv4 one record.

@@ -1,6 +1,6 @@
 //! A network namespace of a test's own, in which it may spoil the loopback.
 
-use std::process::Command;
+use crate::netns::Namespace;
 
 /// Set for the test that runs inside.
 const INSIDE: &str = "RIVERRUN_TEST_INSIDE_NETWORK";
@@ -11,45 +11,19 @@ pub(crate) fn inside_network(name: &str, rule: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let network = format!("riverrun-{}", std::process::id());
-    if !run(&["ip", "netns", "add", &network]) {
-        let in_ci = std::env::var_os("CI").is_some();
-        assert!(!in_ci, "network namespaces must be allowed in CI");
-        eprintln!("skipped: no network namespace can be made: {name}");
+    let Some(network) = Namespace::make("loopback") else {
         return false;
-    }
-    let network = Network(network);
-    assert!(network.run(&["ip", "link", "set", "lo", "up"]));
-    let chain = "{ type filter hook input priority 0; }";
-    assert!(network.run(&["nft", "add", "table", "inet", "test"]));
-    assert!(network.run(&["nft", "add", "chain", "inet", "test", "input", chain]));
-    assert!(network.run(&["nft", "add", "rule", "inet", "test", "input", rule]));
+    };
+    let chain = format!("chain input {{ type filter hook input priority 0; {rule}\n }}");
+    network.run(&["nft", &format!("table inet test {{ {chain}\n }}")]);
     let test = std::env::current_exe().unwrap();
-    let inside = Command::new("ip")
-        .args(["netns", "exec", &network.0])
-        .arg(test)
+    let mut inside = network.command(test);
+    inside
         .args([name, "--exact", "--nocapture"])
-        .env(INSIDE, "1")
-        .status();
-    assert!(inside.unwrap().success(), "{name} fails inside its network");
+        .env(INSIDE, "1");
+    assert!(
+        inside.status().unwrap().success(),
+        "{name} fails inside its network"
+    );
     false
-}
-
-struct Network(String);
-
-impl Network {
-    fn run(&self, command: &[&str]) -> bool {
-        run(&[&["ip", "netns", "exec", &self.0], command].concat())
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _ = run(&["ip", "netns", "delete", &self.0]);
-    }
-}
-
-fn run(command: &[&str]) -> bool {
-    let output = Command::new(command[0]).args(&command[1..]).output();
-    output.is_ok_and(|output| output.status.success())
 }

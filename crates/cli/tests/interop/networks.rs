@@ -32,23 +32,9 @@ impl World {
         let scene = Scene::set(Shape::Single, "--v1");
         let any = SocketAddr::from((WORLD, 0));
         let tracker = land.in_world(|| Tracker::start_at(any));
-        let (torrent, dir) = (scene.torrent(), scene.payload.parent().to_str().unwrap());
         let (http, listen) = (tracker.http(), format!("{WORLD}:0"));
-        let args = [
-            "seed",
-            torrent,
-            "-o",
-            dir,
-            "--listen",
-            &listen,
-            "--limit-up",
-            rate,
-            "-t",
-            &http,
-        ];
-        let mut seeder = Riverrun::start_in(Some(land.world_name()), &scene.dir("seeder"), &args);
-        let seeding = seeder.wait_for("seeding");
-        let seeder_addr = seeding["listen"][0].as_str().unwrap().parse().unwrap();
+        let args = ["--listen", &listen, "--limit-up", rate, "-t", &http];
+        let (seeder, seeder_addr) = scene.seed_in(Some(land.world()), "seeder", &args);
         tracker.wait_for_peers(1);
         Some(Self {
             land,
@@ -68,23 +54,27 @@ impl World {
     /// Downloads on the machine.
     fn get(&self, args: &[&str]) -> Riverrun {
         let [http, udp] = self.named_trackers();
-        let common = [
-            "get",
-            self.scene.torrent(),
-            "-o",
-            "taken/here",
-            "-t",
-            &http,
-            "-t",
-            &udp,
-        ];
-        let args = [&common, args].concat();
-        Riverrun::start_in(Some(self.land.machine_name()), &self.scene.home(), &args)
+        let torrent = [self.scene.torrent(), "-t", &http, "-t", &udp];
+        self.get_alone(&[&torrent, args].concat())
+    }
+
+    /// Downloads on the machine what is named by the arguments, with no tracker but theirs.
+    fn get_alone(&self, args: &[&str]) -> Riverrun {
+        self.scene.get_in(Some(self.land.machine()), args)
     }
 
     /// Downloads by the VPN and by nothing else.
     fn get_bound(&self) -> Riverrun {
         self.get(&["--bind", "vpn0", "--dns", NAME_SERVER])
+    }
+
+    /// Another seeder, announced at the node of the first; that node, by a name.
+    fn announce_in_dht(&self) -> (Riverrun, String) {
+        let (any, begins) = (format!("{WORLD}:0"), self.seeder_addr.to_string());
+        let args = ["--listen", &any, "--dht-bootstrap", &begins];
+        let world = Some(self.land.world());
+        let (seeder, _) = self.scene.seed_in(world, "second", &args);
+        (seeder, format!("node.test:{}", self.seeder_addr.port()))
     }
 
     fn assert_nothing_by_lan(&self) {
@@ -103,12 +93,9 @@ fn the_counters_see_a_client_that_is_not_bound() {
         return;
     };
     let url = world.tracker.http();
-    let torrent = world.scene.torrent();
     // Local discovery speaks on all interfaces.
-    let args = ["get", torrent, "-o", "taken/here", "-t", &url, "--no-lsd"];
-    let home = world.scene.home();
-    let ended = Riverrun::start_in(Some(world.land.machine_name()), &home, &args).end();
-    ended.assert(0, &[]);
+    let get = world.get_alone(&[world.scene.torrent(), "-t", &url, "--no-lsd"]);
+    get.end().assert(0, &[]);
     world.scene.assert_taken();
     assert!(world.land.left_by("lan").0 > 10);
     assert_eq!(world.land.left_by("vpn").0, 0);
@@ -264,41 +251,13 @@ fn the_dht_is_asked_through_a_socks_proxy_by_a_node_known_by_name() {
     let Some(world) = World::make("10M") else {
         return;
     };
-    // Another seeder, announced at the node of the first.
-    let (any, begins) = (format!("{WORLD}:0"), world.seeder_addr.to_string());
-    let dir = world.scene.payload.parent().to_str().unwrap();
-    let torrent = world.scene.torrent();
-    let args = [
-        "seed",
-        torrent,
-        "-o",
-        dir,
-        "--listen",
-        &any,
-        "--dht-bootstrap",
-        &begins,
-    ];
-    let home = world.scene.dir("second");
-    let mut second = Riverrun::start_in(Some(world.land.world_name()), &home, &args);
-    second.wait_for("seeding");
+    let (_second, node) = world.announce_in_dht();
     let proxy = Proxy::start(&world.land, Kind::Socks);
-    let node = format!("node.test:{}", world.seeder_addr.port());
-    let get = [
-        "get",
-        torrent,
-        "-o",
-        "taken/here",
-        "--proxy",
-        &proxy.url("socks5"),
-        "--dht-bootstrap",
-        &node,
-        // The nodes of this network have private addresses.
-        "--listen",
-        "10.77.2.2:0",
-    ];
-    let home = world.scene.home();
-    let ended = Riverrun::start_in(Some(world.land.machine_name()), &home, &get).end();
-    ended.assert(0, &[]);
+    let (torrent, url) = (world.scene.torrent(), proxy.url("socks5"));
+    // The nodes of this network have private addresses.
+    let by = ["--dht-bootstrap", &node, "--listen", "10.77.2.2:0"];
+    let get = world.get_alone(&[&[torrent, "--proxy", &url], &by[..]].concat());
+    get.end().assert(0, &[]);
     world.scene.assert_taken();
     assert_nothing_astray(&world);
     assert!(proxy.was_asked(&format!("datagram {node}")));
@@ -368,20 +327,9 @@ fn a_wrong_login_is_said_without_being_repeated() {
 
 /// Seeds on the machine until the router has forwarded its port, and ends; the event of the forwarding.
 fn seed_behind(world: &World, router: &Router, internal: &str) -> serde_json::Value {
-    let (torrent, url) = (world.scene.torrent(), world.tracker.http());
-    let dir = world.scene.payload.parent().to_str().unwrap();
-    let args = [
-        "seed",
-        torrent,
-        "-o",
-        dir,
-        "--listen",
-        "10.77.2.2:7000",
-        "-t",
-        &url,
-    ];
-    let name = Some(world.land.machine_name());
-    let mut seeder = Riverrun::start_in(name, &world.scene.dir("machine"), &args);
+    let args = ["--listen", "10.77.2.2:7000", "-t", &world.tracker.http()];
+    let machine = Some(world.land.machine());
+    let (mut seeder, _) = world.scene.seed_in(machine, "machine", &args);
     let event = seeder.wait_for("port_mapped");
     for protocol in ["TCP", "UDP"] {
         router.wait_for(&format!("map {protocol} {internal}"));

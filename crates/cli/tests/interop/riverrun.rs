@@ -1,6 +1,7 @@
 //! The program under test, run as a user would.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::netns::Namespace;
 
 /// Nothing that is waited for takes longer, on a slow machine either; a hang fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
@@ -61,18 +64,17 @@ pub(crate) fn command(home: &Path, args: &[&str]) -> Command {
     command_in(None, home, args)
 }
 
-fn command_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Command {
+fn command_in(namespace: Option<&Namespace>, home: &Path, args: &[&str]) -> Command {
     let program = env!("CARGO_BIN_EXE_riverrun");
-    let mut command = Command::new(if namespace.is_some() { "ip" } else { program });
+    // The namespace's command becomes the program: signals reach it.
+    let mut command = namespace.map_or_else(|| Command::new(program), |it| it.command(program));
     command.env_clear();
-    match namespace {
-        // It becomes the program: signals reach it.
-        Some(namespace) => command.args(["netns", "exec", namespace, program]),
+    if namespace.is_none() {
         // Nothing beyond this machine is spoken to: on loopback alone no public node of the DHT is asked.
-        None => command
+        command
             .env("RIVERRUN_LISTEN", "127.0.0.1:0")
-            .env("RIVERRUN_NO_LSD", "true"),
-    };
+            .env("RIVERRUN_NO_LSD", "true");
+    }
     command
         .args(args)
         .current_dir(home)
@@ -101,7 +103,7 @@ impl Riverrun {
     }
 
     /// Starts it in a network namespace.
-    pub(crate) fn start_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start_in(namespace: Option<&Namespace>, home: &Path, args: &[&str]) -> Self {
         let mut command = command_in(namespace, home, &["--json", "-v"]);
         command
             .args(args)
@@ -175,14 +177,26 @@ impl Riverrun {
 
     /// As [`Riverrun::seed`], with these arguments more.
     pub(crate) fn seed_with(home: &Path, torrent: &Path, dir: &Path, more: &[&str]) -> (Self, u16) {
+        let args = [&["--listen", "127.0.0.1:0"], more].concat();
+        let (seeder, addr) = Self::seed_in(None, home, (torrent, dir), &args);
+        (seeder, addr.port())
+    }
+
+    /// Seeds a torrent from a directory in a network namespace; returns when it does, with the first address where it
+    /// listens.
+    pub(crate) fn seed_in(
+        namespace: Option<&Namespace>,
+        home: &Path,
+        (torrent, dir): (&Path, &Path),
+        more: &[&str],
+    ) -> (Self, SocketAddr) {
         let (torrent, dir) = (torrent.to_str().unwrap(), dir.to_str().unwrap());
-        let args = ["seed", torrent, "-o", dir, "--listen", "127.0.0.1:0"];
-        let mut seeder = Self::start(home, &[&args, more].concat());
+        let args = [&["seed", torrent, "-o", dir], more].concat();
+        let mut seeder = Self::start_in(namespace, home, &args);
         let event = seeder.wait_for("seeding");
         assert_eq!(event["complete"], true, "{event}");
-        let addr = event["listen"][0].as_str().unwrap();
-        let port = addr.rsplit(':').next().unwrap().parse().unwrap();
-        (seeder, port)
+        let addr = event["listen"][0].as_str().unwrap().parse().unwrap();
+        (seeder, addr)
     }
 
     /// Interrupts the program as Ctrl-C does, and waits for its end.

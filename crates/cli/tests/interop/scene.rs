@@ -1,10 +1,12 @@
 //! A published payload, someone who seeds it, and the command that is put to the test.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::netns::Namespace;
 use crate::payload::{Payload, Shape};
 use crate::riverrun::{Riverrun, run};
 
@@ -66,27 +68,32 @@ impl Scene {
 
     /// A seeder that sends at most so much a second, and its address.
     pub(crate) fn seed(&self, rate: &str) -> (Riverrun, String) {
-        seed(
-            &self.dir("seeder"),
-            self.torrent(),
-            self.payload.parent(),
-            rate,
-        )
+        let home = self.dir("seeder");
+        seed(&home, self.torrent(), self.payload.parent(), rate)
+    }
+
+    /// A seeder with a home of this name in a network namespace, and its address.
+    pub(crate) fn seed_in(
+        &self,
+        namespace: Option<&Namespace>,
+        home: &str,
+        args: &[&str],
+    ) -> (Riverrun, SocketAddr) {
+        let what = (self.torrent.as_path(), self.payload.parent());
+        Riverrun::seed_in(namespace, &self.dir(home), what, args)
+    }
+
+    /// Downloads in a network namespace what is named by the arguments.
+    pub(crate) fn get_in(&self, namespace: Option<&Namespace>, args: &[&str]) -> Riverrun {
+        let args = [&["get", "-o", "taken/here"], args].concat();
+        Riverrun::start_in(namespace, &self.home(), &args)
     }
 
     /// Downloads what is named by the arguments.
     pub(crate) fn get(&self, args: &[&str]) -> Riverrun {
-        let common = [
-            "get",
-            "-o",
-            "taken/here",
-            "--listen",
-            "127.0.0.1:0",
-            "--no-dht",
-            "--no-lsd",
-            "--no-port-map",
-        ];
-        Riverrun::start(&self.home(), &[&common, args].concat())
+        let alone = ["--no-dht", "--no-lsd", "--no-port-map"];
+        let common = [&["--listen", "127.0.0.1:0"][..], &alone].concat();
+        self.get_in(None, &[&common, args].concat())
     }
 
     /// The whole payload has been taken.
@@ -97,21 +104,7 @@ impl Scene {
 
 /// Seeds `torrent` from `dir`, and says where.
 pub(crate) fn seed(home: &Path, torrent: &str, dir: &Path, rate: &str) -> (Riverrun, String) {
-    let dir = dir.to_str().unwrap();
-    let args = [
-        "seed",
-        torrent,
-        "-o",
-        dir,
-        "--listen",
-        "127.0.0.1:0",
-        "--limit-up",
-        rate,
-    ];
-    let mut seeder = Riverrun::start(home, &args);
-    let addr = seeder.wait_for("seeding")["listen"][0]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    (seeder, addr)
+    let more = ["--limit-up", rate];
+    let (seeder, port) = Riverrun::seed_with(home, Path::new(torrent), dir, &more);
+    (seeder, format!("127.0.0.1:{port}"))
 }
