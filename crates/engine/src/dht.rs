@@ -14,8 +14,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::driver::clock::Clock;
 use crate::driver::dht::{self, DHT_INBOX_MESSAGES, DhtMessage, DhtTask, Searches};
+use crate::driver::relay::RelayState;
 use crate::driver::shard::ShardMessage;
-use crate::driver::socket::{Changes, Sockets};
+use crate::driver::socket::{Changes, RelayEnd, Sockets};
 use crate::driver::udp::{self, DATAGRAMS_WAITING, Datagrams, Received, Speakers, UdpPort};
 use crate::error::{EngineStopped, StartError};
 use crate::network::NetworkOptions;
@@ -238,7 +239,8 @@ impl DhtStart {
         let mut sockets = self.datagrams.sockets();
         let addrs = sockets.addrs();
         let mut config = Config::new(rand::random());
-        config.is_read_only = self.config.is_read_only;
+        // Nobody can ask us anything through a relay that has not heard of them.
+        config.is_read_only = self.config.is_read_only || self.sockets.is_proxied();
         config.is_local_network = self.config.is_local_network;
         if let Some(rate) = self.config.reply_rate {
             config.reply_rate = rate;
@@ -315,7 +317,10 @@ pub struct DhtNode {
 impl DhtNode {
     /// Starts nodes on these addresses, or on the usual ports if there are none. With a directory they keep what they
     /// know in it for the next start.
-    pub fn start(
+    ///
+    /// Where everything goes by a proxy there is one node, by the relay of the proxy, that asks and answers nobody. It is
+    /// an error if the proxy relays no datagrams now; if it does not later, it is asked again.
+    pub async fn start(
         config: DhtConfig,
         listen: &[SocketAddr],
         network: NetworkOptions,
@@ -329,9 +334,15 @@ impl DhtNode {
             datagrams: Datagrams::new(),
             intake,
             receiving: JoinSet::new(),
+            relay: RelayState::Unwanted,
         };
         let failed = |(addr, source)| StartError::Listen { addr, source };
         node.listen().map_err(failed)?;
+        if sockets.is_proxied() {
+            let relay = RelayState::WANTED.ask(&sockets).await;
+            node.open(relay.map_err(StartError::Relay)?)
+                .map_err(StartError::Relay)?;
+        }
         let addrs = node.datagrams.sockets().addrs();
         let start = DhtStart {
             config,
@@ -383,6 +394,7 @@ struct Listening {
     datagrams: Datagrams,
     intake: mpsc::Sender<Received>,
     receiving: JoinSet<()>,
+    relay: RelayState,
 }
 
 impl Listening {
@@ -391,8 +403,23 @@ impl Listening {
         for udp in self.sockets.listen::<UdpSocket>()? {
             let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             let addr = udp.local_addr().unwrap_or(any);
-            ports.push(Arc::new(UdpPort::new(udp).map_err(|error| (addr, error))?));
+            ports.push(UdpPort::new(udp).map_err(|error| (addr, error))?);
         }
+        self.serve(ports);
+        Ok(())
+    }
+
+    /// Uses the relay of a proxy.
+    fn open(&mut self, relay: RelayEnd) -> io::Result<()> {
+        let RelayEnd { socket, control } = relay;
+        let port = UdpPort::relayed(socket, self.sockets.clone(), control)?;
+        self.serve(vec![port]);
+        self.relay = RelayState::Open;
+        Ok(())
+    }
+
+    fn serve(&mut self, ports: Vec<UdpPort>) {
+        let ports: Vec<_> = ports.into_iter().map(Arc::new).collect();
         for (socket, port) in ports.iter().enumerate() {
             let speakers = Speakers {
                 utp: None,
@@ -401,17 +428,31 @@ impl Listening {
             self.receiving.spawn(udp::serve(port.clone(), speakers));
         }
         self.datagrams.set(ports);
-        Ok(())
     }
 
-    /// Listens anew wherever the network lets us, whenever that changes.
+    /// Listens anew wherever the network lets us, whenever that changes; asks for a relay that is gone.
     async fn follow(mut self, mut changes: Changes) {
         loop {
-            changes.next().await;
-            self.datagrams.set(Vec::new());
-            self.receiving.shutdown().await;
-            if let Err((addr, error)) = self.listen() {
-                tracing::warn!(%addr, %error, "listening failed");
+            tokio::select! {
+                () = changes.next() => {
+                    self.datagrams.set(Vec::new());
+                    self.receiving.shutdown().await;
+                    if self.relay != RelayState::Unwanted {
+                        self.relay = RelayState::WANTED;
+                    } else if let Err((addr, error)) = self.listen() {
+                        tracing::warn!(%addr, %error, "listening failed");
+                    }
+                }
+                relay = self.relay.ask(&self.sockets) => {
+                    if let Err(error) = relay.and_then(|relay| self.open(relay)) {
+                        tracing::info!(%error, "the proxy relays no datagrams");
+                        self.relay = self.relay.failed();
+                    }
+                }
+                _ = self.receiving.join_next(), if self.relay == RelayState::Open => {
+                    self.datagrams.set(Vec::new());
+                    self.relay = RelayState::LOST;
+                }
             }
         }
     }

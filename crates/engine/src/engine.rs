@@ -301,13 +301,9 @@ impl EngineBuilder {
         shard: &mpsc::Sender<ShardMessage>,
         rng: &mut Rng,
     ) -> (Option<DhtHandle>, Vec<AbortHandle>) {
-        let Some(mut config) = self.dht.clone() else {
+        let Some(config) = self.dht.clone() else {
             return (None, Vec::new());
         };
-        if sockets.is_proxied() {
-            // Nobody can ask us anything through a relay that has not heard of us.
-            config = config.read_only();
-        }
         let start = DhtStart {
             config,
             clock,

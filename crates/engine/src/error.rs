@@ -41,6 +41,9 @@ pub enum StartError {
     /// The addresses of this machine cannot be listed.
     #[error("cannot list the addresses of this machine")]
     Network(#[source] io::Error),
+    /// Datagrams are to go by a proxy, which does not take them.
+    #[error("no datagrams by the proxy")]
+    Relay(#[source] io::Error),
     /// The HTTP client does not start.
     #[error("cannot set up the HTTP client")]
     Http(#[source] reqwest::Error),

@@ -32,8 +32,10 @@ fn config(entry: Option<SocketAddr>) -> DhtConfig {
         .bootstrap(entry.map(host_port))
 }
 
-fn node(entry: Option<SocketAddr>) -> DhtNode {
-    DhtNode::start(config(entry), &[LOOPBACK], NetworkOptions::default(), None).unwrap()
+async fn node(entry: Option<SocketAddr>) -> DhtNode {
+    let network = NetworkOptions::default();
+    let node = DhtNode::start(config(entry), &[LOOPBACK], network, None);
+    node.await.unwrap()
 }
 
 async fn engine_with_dht(dir: &Path, config: DhtConfig) -> Engine {
@@ -82,7 +84,7 @@ async fn a_hash_and_a_node_are_enough_to_download() {
     for version in [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid] {
         let published = Published::new(&[300_001, 5], version, 1);
         let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let entry = node(None);
+        let entry = node(None).await;
         let addr = entry.listen_addrs()[0];
         let seeder = engine_with_dht(home.path(), config(Some(addr))).await;
         seed(&seeder, &published).await;
@@ -123,7 +125,7 @@ async fn peers_tell_each_other_of_their_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_the_last_run_are_enough_to_begin() {
     let home = TempDir::new().unwrap();
-    let entry = node(None);
+    let entry = node(None).await;
     let first = engine_with_dht(home.path(), config(Some(entry.listen_addrs()[0]))).await;
     let has_nodes = async |engine: &Engine| {
         while nodes_known(engine).await == 0 {
@@ -198,9 +200,9 @@ async fn put(node: &DhtNode, item: &Stored) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_follows_a_publisher_hears_of_each_torrent_once() {
     let home = TempDir::new().unwrap();
-    let entry = node(None);
+    let entry = node(None).await;
     let entry_addr = entry.listen_addrs()[0];
-    let publisher = node(Some(entry_addr));
+    let publisher = node(Some(entry_addr)).await;
     let follower = engine_with_dht(home.path(), config(Some(entry_addr))).await;
     let pair = Keypair::from_secret([8; 32]);
     let link = PublisherLink::new(pair.public(), b"news".to_vec());
@@ -220,10 +222,11 @@ async fn who_follows_a_publisher_hears_of_each_torrent_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn items_are_put_and_found() {
-    let entry = node(None);
-    let others: Vec<_> = (0..12)
-        .map(|_| node(Some(entry.listen_addrs()[0])))
-        .collect();
+    let entry = node(None).await;
+    let mut others = Vec::new();
+    for _ in 0..12 {
+        others.push(node(Some(entry.listen_addrs()[0])).await);
+    }
     let pair = Keypair::from_secret([7; 32]);
     let hash = riverrun_engine::InfoHash([9; 20]);
     let item = pair.sign(torrent_pointer(hash), Vec::new(), 1).unwrap();

@@ -5,11 +5,12 @@ mod node;
 mod peers;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use riverrun_base::InfoHashes;
-use riverrun_engine::{DhtNode, DhtSearch, Finding, HostPort, Question, Report};
+use riverrun_engine::{DhtConfig, DhtNode, DhtSearch, Finding, HostPort, Question, Report};
 use serde_json::json;
 
 use crate::exit::ExitCode;
@@ -54,10 +55,7 @@ struct VisitFlags {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<ListenAddr>,
     #[command(flatten)]
-    reach: ReachFlags,
-    /// Enter the distributed hash table by this node, not by the public ones; repeat for several
-    #[arg(long, value_name = "HOST:PORT")]
-    dht_bootstrap: Vec<HostPort>,
+    entry: EntryFlags,
     /// Give up after this time
     #[arg(long, value_name = "TIME", default_value = "30s")]
     timeout: Span,
@@ -81,18 +79,43 @@ pub(crate) fn run(args: &Dht, around: &Surroundings, screen: &mut Screen) -> Out
     outcome
 }
 
+/// Flags of every node: how it reaches others, and by whom it enters.
+#[derive(Args, Clone, Debug)]
+struct EntryFlags {
+    #[command(flatten)]
+    reach: ReachFlags,
+    /// Enter the distributed hash table by this node, not by the public ones; repeat for several
+    #[arg(long, value_name = "HOST:PORT")]
+    dht_bootstrap: Vec<HostPort>,
+}
+
+impl EntryFlags {
+    /// Starts a node where it is to listen: there, or at this port of all addresses.
+    async fn start(
+        &self,
+        around: &Surroundings,
+        (listen, port): (&[ListenAddr], u16),
+        state: Option<&Path>,
+        change: impl FnOnce(DhtConfig) -> DhtConfig,
+    ) -> Outcome<DhtNode> {
+        let named: Vec<_> = listen.iter().flat_map(|addr| addr.addrs()).collect();
+        let config = change(dht_config(&self.dht_bootstrap, &named));
+        let all = [
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        ];
+        let listen = if named.is_empty() { &all[..] } else { &named };
+        let network = self.reach.options(around)?;
+        let node = DhtNode::start(config, listen, network, state).await;
+        node.map_err(cannot_start)
+    }
+}
+
 impl VisitFlags {
     /// A node that only asks.
-    fn start(&self, around: &Surroundings) -> Outcome<DhtNode> {
-        let named: Vec<_> = self.listen.iter().flat_map(|addr| addr.addrs()).collect();
-        let config = dht_config(&self.dht_bootstrap, &named).read_only();
-        let any = [
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        ];
-        let listen = if named.is_empty() { &any[..] } else { &named };
-        let network = self.reach.options(around)?;
-        DhtNode::start(config, listen, network, None).map_err(cannot_start)
+    async fn start(&self, around: &Surroundings) -> Outcome<DhtNode> {
+        let (listen, config) = ((&self.listen[..], 0), DhtConfig::read_only);
+        self.entry.start(around, listen, None, config).await
     }
 
     /// Asks, shows what is found, and waits for the end.

@@ -45,6 +45,11 @@ fn parse_proxy(text: &str) -> Result<ProxyFlag, std::convert::Infallible> {
 }
 
 impl ReachFlags {
+    /// Whether everything is to go by a proxy.
+    pub(crate) const fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     pub(crate) fn options(&self, around: &Surroundings) -> Outcome<NetworkOptions> {
         let proxy = self.proxy.clone().transpose();
         let proxy = proxy.map_err(|e| Failure::new(ExitCode::Usage, e).about("--proxy"))?;
@@ -257,9 +262,10 @@ pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcom
 /// The failure for an engine that does not start, with its exit code.
 pub(crate) fn cannot_start(error: StartError) -> Failure {
     let code = match &error {
-        StartError::Listen { .. } | StartError::Network(_) | StartError::Http(_) => {
-            ExitCode::Network
-        }
+        StartError::Listen { .. }
+        | StartError::Network(_)
+        | StartError::Relay(_)
+        | StartError::Http(_) => ExitCode::Network,
         StartError::Storage(_) => ExitCode::Io,
         _ => ExitCode::Other,
     };

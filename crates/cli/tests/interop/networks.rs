@@ -264,6 +264,45 @@ fn the_dht_is_asked_through_a_socks_proxy_by_a_node_known_by_name() {
 }
 
 #[test]
+fn who_visits_the_dht_goes_through_the_proxy_or_nowhere() {
+    let Some(world) = World::make("10M") else {
+        return;
+    };
+    let (_second, node) = world.announce_in_dht();
+    let visit = |proxy: &Proxy, scheme| {
+        let url = proxy.url(scheme);
+        let ask = ["dht", "get-peers", world.scene.torrent()];
+        let by = ["--dht-bootstrap", &node, "--listen", "10.77.2.2:0"];
+        let args = [&ask[..], &by, &["--proxy", &url]].concat();
+        Riverrun::start_in(Some(world.land.machine()), &world.scene.home(), &args).end()
+    };
+    let socks = Proxy::start(&world.land, Kind::Socks);
+    // It may have been asked before the seeder was announced.
+    while visit(&socks, "socks5")
+        .events
+        .iter()
+        .all(|event| event["event"] != "peer")
+    {}
+    assert!(socks.was_asked(&format!("datagram {node}")));
+    for (kind, scheme) in [
+        (Kind::SocksWithoutDatagrams, "socks5"),
+        (Kind::Http, "http"),
+    ] {
+        let ended = visit(&Proxy::start(&world.land, kind), scheme);
+        ended.assert(8, &["no datagrams by the proxy"]);
+    }
+    assert_nothing_astray(&world);
+}
+
+#[test]
+fn a_node_that_stays_is_not_put_behind_a_proxy() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let args = ["dht", "node", "--first", "--proxy", "socks5://127.0.0.1:9"];
+    let ended = Riverrun::start(&scene.home(), &args).end();
+    ended.assert(2, &["nobody can ask a node behind a proxy"]);
+}
+
+#[test]
 fn a_proxy_without_datagrams_makes_udp_trackers_fail_and_nothing_leak() {
     let Some(world) = World::make("10M") else {
         return;

@@ -13,6 +13,7 @@ pub(crate) mod listen;
 pub(crate) mod lsd;
 pub(crate) mod port_map;
 pub(crate) mod presence;
+pub(crate) mod relay;
 pub(crate) mod routes;
 pub(crate) mod shard;
 pub(crate) mod socket;

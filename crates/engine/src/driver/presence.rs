@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::conn::ConnContext;
 use super::identity::draw_peer_id;
 use super::listen;
+use super::relay::RelayState;
 use super::shard::ShardMessage;
 use super::socket::{Changes, Listening, RelayEnd, Sockets};
 use super::udp::{self, Datagrams, Received, Speakers, UdpPort};
@@ -25,15 +26,6 @@ use crate::transports::Transports;
 
 /// How long to wait before listening is tried again where it did not work: somebody else has the port.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
-
-/// How long a proxy has to make ready for datagrams.
-const RELAY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A proxy that relays no datagrams, or no more, is asked again after this; then after twice as long each time.
-const RELAY_RETRY: Duration = Duration::from_secs(2);
-
-/// It is asked this often at least: it may have been restarted.
-const RELAY_RETRY_MAX: Duration = Duration::from_mins(5);
 
 /// Where the engine listens now, and whether it can be reached at all.
 #[derive(Clone, Debug)]
@@ -84,17 +76,6 @@ pub(crate) struct Presence {
     relay: RelayState,
 }
 
-/// The way for datagrams through a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RelayState {
-    /// There is to be none.
-    Unwanted,
-    /// It is to be asked for, after a while.
-    Wanted(Duration),
-    /// It is there.
-    Open,
-}
-
 impl Presence {
     /// Listens for the first time. That the network is not there is no error: it may come.
     pub(crate) fn start(
@@ -106,7 +87,7 @@ impl Presence {
     ) -> Result<Self, StartError> {
         let has_datagrams = transports.has_utp() || dht.is_some();
         let relay = if sockets.has_relay() && has_datagrams {
-            RelayState::Wanted(Duration::ZERO)
+            RelayState::WANTED
         } else {
             RelayState::Unwanted
         };
@@ -192,7 +173,7 @@ impl Presence {
                     self.move_on(&conns).await;
                 }
                 () = tokio::time::sleep(LISTEN_RETRY), if self.failed => self.listen(&conns).await,
-                relay = ask_for_relay(&self.sockets, self.relay) => self.open_relay(relay),
+                relay = self.relay.ask(&self.sockets) => self.open_relay(relay),
                 _ = accepting.join_next(), if self.relay == RelayState::Open => self.close_relay(),
             }
         }
@@ -206,12 +187,8 @@ impl Presence {
             Ok(())
         });
         if let Err(error) = opened {
-            let waited = match self.relay {
-                RelayState::Wanted(wait) => wait,
-                _ => Duration::ZERO,
-            };
             tracing::info!(%error, "the proxy relays no datagrams: no uTP, no DHT");
-            self.relay = RelayState::Wanted((waited * 2).clamp(RELAY_RETRY, RELAY_RETRY_MAX));
+            self.relay = self.relay.failed();
             return;
         }
         self.relay = RelayState::Open;
@@ -223,7 +200,7 @@ impl Presence {
     fn close_relay(&mut self) {
         self.utp.clear();
         self.datagrams.set(Vec::new());
-        self.relay = RelayState::Wanted(RELAY_RETRY);
+        self.relay = RelayState::LOST;
     }
 
     /// Begins to accept connections.
@@ -245,7 +222,7 @@ impl Presence {
     async fn move_on(&mut self, conns: &ConnContext) {
         self.whereabouts.set_addrs(Vec::new());
         if self.relay != RelayState::Unwanted {
-            self.relay = RelayState::Wanted(Duration::ZERO);
+            self.relay = RelayState::WANTED;
         }
         self.utp.clear();
         self.datagrams.set(Vec::new());
@@ -281,17 +258,6 @@ impl Presence {
             }
         }
     }
-}
-
-/// Asks the proxy for a relay, when it is time to; else waits for ever.
-async fn ask_for_relay(sockets: &Sockets, state: RelayState) -> io::Result<RelayEnd> {
-    let RelayState::Wanted(wait) = state else {
-        return std::future::pending().await;
-    };
-    tokio::time::sleep(wait).await;
-    tokio::time::timeout(RELAY_TIMEOUT, sockets.relay())
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn tell(conns: &ConnContext, inputs: Vec<Input>) {

@@ -109,7 +109,7 @@ fn bad_name(name: &str, error: impl Into<anyhow::Error>) -> Failure {
 
 pub(crate) async fn get(args: &Get, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let name = args.item()?;
-    let node = args.visit.start(around)?;
+    let node = args.visit.start(around).await?;
     let found = find(&args.visit, &node, name).await?;
     node.shutdown().await;
     let Some(item) = found else {
@@ -174,7 +174,7 @@ pub(crate) async fn put(args: &Put, around: &Surroundings, screen: &mut Screen) 
     let value = args.value(around)?;
     let pair = args.key.as_ref().map(|path| read_key(&around.path(path)));
     let pair = pair.transpose()?;
-    let node = args.visit.start(around)?;
+    let node = args.visit.start(around).await?;
     let item = args.make(&node, value, pair).await?;
     let mut interrupts = Interrupts::listen()?;
     loop {

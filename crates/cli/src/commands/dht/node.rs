@@ -1,16 +1,17 @@
 //! A node that stays.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use riverrun_base::Rate;
-use riverrun_engine::{DhtNode, HostPort};
+use riverrun_engine::DhtConfig;
 use serde_json::json;
 
-use crate::failure::Outcome;
+use super::EntryFlags;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
 use crate::screen::{Screen, Surroundings};
 use crate::signals::Interrupts;
-use crate::transfer::{ListenAddr, ReachFlags, cannot_start, dht_config};
+use crate::transfer::ListenAddr;
 
 /// The port of a node if nothing is said: the first of BitTorrent's.
 const DEFAULT_PORT: u16 = 6881;
@@ -23,10 +24,7 @@ pub(crate) struct Node {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<ListenAddr>,
     #[command(flatten)]
-    reach: ReachFlags,
-    /// Enter the distributed hash table by this node; repeat for several [default: the public ones]
-    #[arg(long, value_name = "HOST:PORT")]
-    dht_bootstrap: Vec<HostPort>,
+    entry: EntryFlags,
     /// Enter by no node: others enter by this one
     #[arg(long, conflicts_with = "dht_bootstrap")]
     first: bool,
@@ -40,23 +38,25 @@ pub(crate) struct Node {
 
 pub(crate) async fn run(args: &Node, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let mut interrupts = Interrupts::listen()?;
-    let named: Vec<_> = args.listen.iter().flat_map(|addr| addr.addrs()).collect();
-    let all = [
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
-    ];
-    let listen = if named.is_empty() { &all[..] } else { &named };
-    let mut config = dht_config(&args.dht_bootstrap, &named).reply_rate(args.limit_up);
-    if args.first {
-        config = config.bootstrap([]);
+    if args.entry.reach.is_proxied() {
+        let failure = Failure::say(ExitCode::Usage, "nobody can ask a node behind a proxy");
+        return Err(failure.hint("leave out --proxy, or use --bind to hold it to one interface"));
     }
     let state = match &args.state {
         Some(dir) => around.path(dir),
         None => around.state_dir()?.join("node"),
     };
-    let network = args.reach.options(around)?;
-    let node = DhtNode::start(config, listen, network, Some(&state));
-    let node = node.map_err(cannot_start)?;
+    let listen = (&args.listen[..], DEFAULT_PORT);
+    let config = |config: DhtConfig| {
+        let config = config.reply_rate(args.limit_up);
+        if args.first {
+            config.bootstrap([])
+        } else {
+            config
+        }
+    };
+    let node = args.entry.start(around, listen, Some(&state), config);
+    let node = node.await?;
     let addrs: Vec<_> = node
         .listen_addrs()
         .iter()

@@ -54,7 +54,7 @@ pub(crate) struct Sample {
 
 pub(crate) async fn get(args: &GetPeers, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let hashes = hashes(&args.torrent, around)?;
-    let node = args.visit.start(around)?;
+    let node = args.visit.start(around).await?;
     let mut count = 0;
     for hash in hashes.wire() {
         let question = PeersQuestion {
@@ -108,7 +108,7 @@ pub(crate) async fn announce(
     screen: &mut Screen,
 ) -> Outcome {
     let hashes = hashes(&args.torrent, around)?;
-    let node = args.visit.start(around)?;
+    let node = args.visit.start(around).await?;
     let mut stored = 0;
     for hash in hashes.wire() {
         let announce = AnnounceAs {
@@ -138,7 +138,7 @@ fn random_id() -> NodeId {
 }
 
 pub(crate) async fn sample(args: &Sample, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    let node = args.visit.start(around)?;
+    let node = args.visit.start(around).await?;
     let near = args.near.map_or_else(random_id, NodeId::from);
     let show = |finding| match finding {
         Finding::Samples {
