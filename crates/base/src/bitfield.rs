@@ -1,14 +1,16 @@
 //! Which pieces: a set of piece indices of fixed length, in the wire's bit order.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::PieceIndex;
 
 /// A bitfield from the wire that does not fit its torrent (BEP 3: "spare bits at the end are set to zero.
 /// … clients should drop the connection if …").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum InvalidBitfield {
     /// It has the wrong number of bytes.
     #[error("a bitfield of {actual} bytes where {expected} were due")]
@@ -161,6 +163,32 @@ impl Bitfield {
             .iter()
             .zip(&other.bytes)
             .any(|(ours, theirs)| ours & !theirs != 0)
+    }
+}
+
+impl Serialize for Bitfield {
+    /// As hex where people read it, which is not read back.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            let digits = |mut hex: String, byte: &u8| {
+                // Writing to a string cannot fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            };
+            self.bytes
+                .iter()
+                .fold(String::new(), digits)
+                .serialize(serializer)
+        } else {
+            (self.len, &self.bytes).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bitfield {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (len, bytes) = <(u32, Vec<u8>)>::deserialize(deserializer)?;
+        Self::from_bytes(&bytes, len).map_err(D::Error::custom)
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Sha1Digest, Sha256Digest};
 
 /// Where connections get memory for payload.
 pub trait Blocks: Send + Sync {
@@ -29,7 +33,10 @@ impl BlockMut {
 
     /// Ends the filling: from here on the bytes are shared and do not change.
     pub fn freeze(self) -> Block {
-        Block(Arc::new(self))
+        Block(Arc::new(Frozen {
+            bytes: self,
+            digest: OnceLock::new(),
+        }))
     }
 }
 
@@ -55,31 +62,69 @@ impl fmt::Debug for BlockMut {
 
 /// The payload of one block, cheap to clone. Its memory goes back to the budget with the last clone.
 ///
-/// Decisions hand it on and never look inside.
-#[derive(Clone)]
-pub struct Block(Arc<BlockMut>);
+/// Decisions hand it on; the one thing that they may want to know of it is its digest. As data it is nothing: what
+/// happened is told without payload.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "()", into = "()")]
+pub struct Block(Arc<Frozen>);
+
+struct Frozen {
+    bytes: BlockMut,
+    digest: OnceLock<BlockDigest>,
+}
+
+/// What the bytes of a block hash to, by the version of its torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockDigest {
+    /// SHA-1.
+    V1(Sha1Digest),
+    /// SHA-256, a leaf of a merkle tree (BEP 52).
+    V2(Sha256Digest),
+}
 
 impl Block {
     /// A block of these bytes that counts against no budget.
     pub fn unbudgeted(bytes: &[u8]) -> Self {
-        Self(Arc::new(BlockMut {
+        let bytes = BlockMut {
             bytes: bytes.into(),
             pool: None,
-        }))
+        };
+        bytes.freeze()
     }
+
+    /// What it hashes to, as `reckon` finds if nobody has asked before.
+    pub fn digest(&self, reckon: impl FnOnce(&[u8]) -> BlockDigest) -> BlockDigest {
+        *self.0.digest.get_or_init(|| reckon(self))
+    }
+
+    /// What it hashes to, if somebody has asked.
+    pub fn known_digest(&self) -> Option<BlockDigest> {
+        self.0.digest.get().copied()
+    }
+}
+
+impl From<()> for Block {
+    /// A block of which nothing is left.
+    fn from((): ()) -> Self {
+        Self::unbudgeted(&[])
+    }
+}
+
+impl From<Block> for () {
+    fn from(_: Block) -> Self {}
 }
 
 impl Deref for Block {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.bytes
+        &self.0.bytes.bytes
     }
 }
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({} bytes)", self.0.bytes.len())
+        write!(f, "Block({} bytes)", self.len())
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+
 use crate::digest::{Sha1Digest, Sha256Digest};
 
 pub use crate::digest::WireHash as InfoHash;
@@ -22,7 +25,8 @@ impl From<Sha256Digest> for InfoHash {
 }
 
 /// The info-hashes of one torrent: v1, v2, or both for a hybrid (BEP 52). At least one is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "(Option<Sha1Digest>, Option<Sha256Digest>)")]
 pub struct InfoHashes {
     v1: Option<Sha1Digest>,
     v2: Option<Sha256Digest>,
@@ -98,8 +102,21 @@ impl InfoHashes {
     }
 }
 
+impl TryFrom<(Option<Sha1Digest>, Option<Sha256Digest>)> for InfoHashes {
+    type Error = NoInfoHash;
+
+    fn try_from((v1, v2): (Option<Sha1Digest>, Option<Sha256Digest>)) -> Result<Self, NoInfoHash> {
+        Self::new(v1, v2).ok_or(NoInfoHash)
+    }
+}
+
+/// A torrent without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("neither a v1 nor a v2 info-hash")]
+pub struct NoInfoHash;
+
 /// The 20 bytes by which a peer names itself in a handshake (BEP 3, BEP 20).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct PeerId(pub [u8; 20]);
 
 impl PeerId {
@@ -112,6 +129,17 @@ impl PeerId {
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.escape_ascii().fmt(f)
+    }
+}
+
+impl Serialize for PeerId {
+    /// As people read it where they do, which is not read back.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 

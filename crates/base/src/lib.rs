@@ -16,10 +16,10 @@ mod time;
 mod units;
 
 pub use bitfield::{Bitfield, InvalidBitfield};
-pub use block::{Block, BlockMut, BlockPool, Blocks, Stock};
+pub use block::{Block, BlockDigest, BlockMut, BlockPool, Blocks, Stock};
 pub use bucket::TokenBucket;
 pub use digest::{ParseDigestError, Sha1Digest, Sha256Digest};
-pub use id::{InfoHash, InfoHashes, PeerId};
+pub use id::{InfoHash, InfoHashes, NoInfoHash, PeerId};
 pub use map::{Map, SeededState, Set};
 pub use nearness::Nearness;
 pub use rng::Rng;

@@ -2,12 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A block, the unit of requests: 16 KiB, except the last of a piece (BEP 3; BEP 52 makes it the leaf
 /// of the merkle trees).
 pub const BLOCK_LEN: u32 = 16 * 1024;
 
 /// The number of a piece, from zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct PieceIndex(pub u32);
 
 impl PieceIndex {
@@ -24,7 +28,9 @@ impl fmt::Display for PieceIndex {
 }
 
 /// The number of a file in its torrent's list, pad files counted, from zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct FileIndex(pub u32);
 
 impl FileIndex {
@@ -41,7 +47,7 @@ impl fmt::Display for FileIndex {
 }
 
 /// A run of bytes inside one piece: what a `request`, `piece` or `cancel` message speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BlockSpan {
     /// The piece.
     pub piece: PieceIndex,

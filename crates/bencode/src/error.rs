@@ -1,9 +1,10 @@
 //! Why bytes are not bencode.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What is wrong, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("at byte {offset}: {cause}")]
 pub struct ParseError {
     /// The offset in the input of the value, or of the byte, that is at fault.
@@ -13,7 +14,7 @@ pub struct ParseError {
 }
 
 /// What is wrong with a byte string that should be bencode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SyntaxError {
     /// The input ends inside a value.

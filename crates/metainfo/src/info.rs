@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use riverrun_base::{InfoHash, InfoHashes, PieceIndex, Sha1Digest};
 use riverrun_bencode::{Document, Limits, Value};
+use serde::{Serialize, Serializer};
 
 use crate::Layout;
 
@@ -48,6 +49,13 @@ pub struct Info {
     v1_pieces: Option<Range<usize>>,
     similar: Vec<InfoHash>,
     collections: Vec<String>,
+}
+
+impl Serialize for Info {
+    /// As its info-hashes, which say all of it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.hashes.serialize(serializer)
+    }
 }
 
 impl Info {

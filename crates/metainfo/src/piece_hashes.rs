@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use riverrun_base::{FileIndex, PieceIndex, Sha1Digest, Sha256Digest};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::merkle::{self, NodeRange};
@@ -11,7 +12,7 @@ use crate::piece_layer::level_of;
 use crate::{Info, PieceLayer, PieceLayers, WrongLayer};
 
 /// What the bytes of one piece must hash to. In a hybrid torrent both hashes must be right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PieceHash {
     /// The SHA-1 of all its bytes on the wire, padding included.
     pub v1: Option<Sha1Digest>,
@@ -20,7 +21,7 @@ pub struct PieceHash {
 }
 
 /// The root of the merkle tree over the blocks of one piece (BEP 52).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PieceRoot {
     /// The root.
     pub root: Sha256Digest,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, InfoHashes, PieceIndex};
 use riverrun_metainfo::Info;
+use serde::{Deserialize, Serialize};
 
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
 use crate::holepunch::Holepunch;
 
 /// An instruction to one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub enum PeerCommand {
     /// The peer's key is worth our arithmetic: the exchange goes on ([`PeerEvent::KeyExchange`]).
     ///
@@ -80,7 +81,7 @@ pub enum PeerCommand {
 /// A connection starts unlimited in both directions. A block goes whole if anything is left, and the next credit
 /// pays back what it took too much. At zero it sends no more blocks, or tells its driver
 /// to read no more, and the transport's window passes the limit on to the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Credit {
     /// Payload to send.
     pub send_bytes: Option<u64>,
@@ -89,7 +90,7 @@ pub struct Credit {
 }
 
 /// What a connection has to know of its torrent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Attach {
     /// All its info-hashes.
     pub hashes: InfoHashes,
@@ -108,7 +109,7 @@ pub struct Attach {
 }
 
 /// Why a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The peer closed it.

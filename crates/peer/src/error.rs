@@ -1,10 +1,11 @@
 //! What a peer can do wrong. Each variant is the peer's fault and ends the connection.
 
 use riverrun_base::{BlockSpan, InvalidBitfield};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A breach of the protocol by the peer.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+/// A breach of the protocol by the peer. As data it is told without words that only people read.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PeerMisbehaved {
     /// The first bytes are not a handshake.
@@ -15,7 +16,7 @@ pub enum PeerMisbehaved {
     NotEncrypted,
     /// Keys cannot be exchanged with it.
     #[error("key exchange: {0}")]
-    KeyExchange(&'static str),
+    KeyExchange(#[serde(skip)] &'static str),
     /// The handshake took too long.
     #[error("the handshake took too long")]
     HandshakeTimeout,
@@ -78,5 +79,5 @@ pub enum PeerMisbehaved {
     ExchangeFlood,
     /// An extended message that cannot be read.
     #[error("extended message: {0}")]
-    Extended(&'static str),
+    Extended(#[serde(skip)] &'static str),
 }

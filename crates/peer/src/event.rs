@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sha1Digest};
+use serde::{Deserialize, Serialize};
 
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
@@ -10,7 +11,7 @@ use crate::holepunch::Holepunch;
 use crate::mse::Encryption;
 
 /// Something that a connection's peer did, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PeerEvent {
     /// A dialling peer wants the connection encrypted, and has sent its key. To go on costs a tenth of a millisecond
     /// of arithmetic: answer with [`ExchangeKeys`](crate::PeerCommand::ExchangeKeys), or close.
@@ -98,7 +99,7 @@ pub enum PeerEvent {
 }
 
 /// Who a peer says it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHello {
     /// Its id.
     pub peer_id: PeerId,
@@ -129,7 +130,7 @@ pub struct PeerHello {
 }
 
 /// What both sides of a connection can do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each stands for one BEP, on its own"

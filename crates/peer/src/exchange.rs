@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use riverrun_base::Time;
 use riverrun_bencode::{Dict, Document, Limits, Writer};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::reader::EXTENDED_LEN_MAX;
 use crate::error::PeerMisbehaved;
@@ -25,7 +26,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// What has changed among a peer's connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerExchange {
     /// Peers to which there are connections now; at most [`EXCHANGE_MAX`].
     pub added: Vec<Contact>,
@@ -34,7 +35,7 @@ pub struct PeerExchange {
 }
 
 /// A peer that another one knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a bit of the message"

@@ -1,12 +1,13 @@
 //! Hash requests and their answers (BEP 52, "hash request", "hashes", "hash reject").
 
 use riverrun_base::Sha256Digest;
+use serde::{Deserialize, Serialize};
 
 /// A request for a run of nodes of one file's merkle tree, with the proof that ties them to its root.
 ///
 /// The codec guarantees: `count` is a power of two and at least 2, `index` is a multiple of it. Whether the
 /// tree has such nodes is for whoever answers to find out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HashRequest {
     /// The root of the file's tree.
     pub pieces_root: Sha256Digest,
@@ -22,7 +23,7 @@ pub struct HashRequest {
 }
 
 /// The answer to a [`HashRequest`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
     /// What was asked.
     pub request: HashRequest,

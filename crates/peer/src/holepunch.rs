@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::PeerMisbehaved;
 use crate::exchange::compact;
 
 /// A message about a meeting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holepunch {
     /// To the one in the middle: have that peer and me dial each other.
     Rendezvous(SocketAddr),
@@ -17,7 +19,7 @@ pub enum Holepunch {
 }
 
 /// Why a meeting will not be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HolepunchError {
     /// The address is none.
     NoSuchPeer,

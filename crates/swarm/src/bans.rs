@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use riverrun_base::{Nearness, PeerId, PieceIndex, Sha1Digest, Sha256Digest};
+use riverrun_base::{BlockDigest, Nearness, PeerId, PieceIndex};
 
 use crate::key::ConnKey;
 use crate::outbox::BlockDigests;
@@ -67,14 +67,7 @@ struct Failure {
 struct FailedPiece {
     failures: Vec<Failure>,
     /// What the blocks of the present attempt hash to.
-    retry: BTreeMap<u32, Digest>,
-}
-
-/// The digest of one block, of the kind that storage reports for a failed piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Digest {
-    V1(Sha1Digest),
-    V2(Sha256Digest),
+    retry: BTreeMap<u32, BlockDigest>,
 }
 
 /// What follows from a failure.
@@ -141,7 +134,7 @@ impl Bans {
     }
 
     /// A block of a piece that failed has come again.
-    pub(crate) fn remember(&mut self, piece: PieceIndex, block: u32, digest: Digest) {
+    pub(crate) fn remember(&mut self, piece: PieceIndex, block: u32, digest: BlockDigest) {
         if let Some(failed) = self.failed.get_mut(&piece) {
             failed.retry.insert(block, digest);
         }
@@ -259,13 +252,16 @@ pub(crate) enum DigestKind {
 
 impl Failure {
     /// Who sent blocks that differ from the right ones.
-    fn liars<'a>(&'a self, right: &'a BTreeMap<u32, Digest>) -> impl Iterator<Item = Culprit> + 'a {
+    fn liars<'a>(
+        &'a self,
+        right: &'a BTreeMap<u32, BlockDigest>,
+    ) -> impl Iterator<Item = Culprit> + 'a {
         self.evidence.iter().filter_map(|evidence| {
             let right = right.get(&evidence.block)?;
             let at = evidence.block as usize;
             let sent = match &self.digests {
-                BlockDigests::V1(digests) => Digest::V1(*digests.get(at)?),
-                BlockDigests::V2(digests) => Digest::V2(*digests.get(at)?),
+                BlockDigests::V1(digests) => BlockDigest::V1(*digests.get(at)?),
+                BlockDigests::V2(digests) => BlockDigest::V2(*digests.get(at)?),
             };
             (sent != *right).then_some(evidence.sender)
         })
@@ -274,6 +270,8 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use riverrun_base::{Sha1Digest, Sha256Digest};
+
     use super::*;
 
     fn culprit(n: u8) -> Culprit {
@@ -320,7 +318,11 @@ mod tests {
         assert!((1..=3).all(|n| bans.is_suspect(culprit(n))));
         assert_eq!(bans.wants_digest(piece), Some(DigestKind::V1));
         for block in 0..3_u8 {
-            bans.remember(piece, block.into(), Digest::V1(Sha1Digest([block + 1; 20])));
+            bans.remember(
+                piece,
+                block.into(),
+                BlockDigest::V1(Sha1Digest([block + 1; 20])),
+            );
         }
         let liars = bans.verified(piece, &senders(&[4, 4, 4]));
         assert_eq!(liars, [culprit(2)].into());

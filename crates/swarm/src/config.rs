@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use riverrun_base::PeerId;
 use riverrun_peer::EncryptionPolicy;
+use serde::{Deserialize, Serialize};
 
 use crate::choker::Rounds;
 use crate::input::Limits;
 use crate::tuning::Tuning;
 
 /// The configuration of a shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each turns something on, on its own"
@@ -64,7 +65,7 @@ pub struct Config {
 }
 
 /// Which piece comes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Picking {
     /// The one that the fewest peers have, and among such one that the seed suggests.
     #[default]
@@ -74,7 +75,7 @@ pub enum Picking {
 }
 
 /// How many peers of a torrent are unchoked at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnchokeSlots {
     /// Eight, fewer under an upload limit: a piece should go through one hop within seconds, and with many slots
     /// it takes slots × piece / uplink.

@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Witnesses that are remembered in a family; the oldest make room, as addresses change.
 const WITNESSES_MAX: usize = 32;
 
 /// Who says what our address is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Witness {
     /// The router that forwards our port.

@@ -7,13 +7,14 @@ use riverrun_base::{InfoHashes, PeerId, PieceIndex, Rate, Time};
 use riverrun_metainfo::{Info, PieceHashes};
 use riverrun_peer::{CloseReason, PeerEvent};
 use riverrun_tracker::{AnnounceResponse, TrackerFailure};
+use serde::{Deserialize, Serialize};
 
 use crate::external_ip::Witness;
 use crate::key::{ConnKey, TorrentKey};
 use crate::outbox::{StorageDone, TrackerKey};
 
 /// Something that happened, or that somebody wants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// Take a torrent in. Answered by [`Event::Added`](crate::Event::Added).
     Add(Box<AddTorrent>),
@@ -105,15 +106,17 @@ pub enum Input {
 }
 
 /// A torrent to take in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AddTorrent {
     /// The asker's name for this request, repeated in the answer.
     pub request: u64,
     /// Its info-hashes.
     pub hashes: InfoHashes,
     /// Its metadata and what its pieces must hash to; without it, it is fetched from peers.
+    #[serde(with = "crate::record::metadata")]
     pub metadata: Option<(Arc<Info>, PieceHashes)>,
     /// Trackers, tier by tier (BEP 12).
+    #[serde(serialize_with = "crate::record::masked_tiers")]
     pub trackers: Vec<Vec<String>>,
     /// Peers known from the start (`x.pe`, the command line).
     pub peers: Vec<SocketAddr>,
@@ -126,7 +129,7 @@ pub struct AddTorrent {
 }
 
 /// How to treat a torrent; all of it can change later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[expect(
     clippy::struct_excessive_bools,
@@ -167,7 +170,9 @@ impl Default for TorrentOptions {
 }
 
 /// How much a file is wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Priority {
     /// Not at all; pieces that it shares with wanted files still come.
     Skip,
@@ -181,7 +186,7 @@ pub enum Priority {
 }
 
 /// Rate limits; `None` is without.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Payload sent.
     pub upload: Option<Rate>,
@@ -190,7 +195,7 @@ pub struct Limits {
 }
 
 /// What is wanted of a torrent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TorrentCommand {
     /// Begin, or go on.
@@ -218,7 +223,7 @@ pub enum TorrentCommand {
     /// Rate limits of the torrent.
     Limits(Limits),
     /// More trackers, as a tier of their own each; known ones are left where they are.
-    AddTrackers(Vec<String>),
+    AddTrackers(#[serde(serialize_with = "crate::record::masked")] Vec<String>),
     /// Announce now, as far as trackers' minimum intervals allow.
     Announce,
     /// Stop downloading but go on giving (a partial seed, BEP 21), or take it back.
@@ -226,7 +231,7 @@ pub enum TorrentCommand {
 }
 
 /// What carries a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP.
     Tcp,
@@ -235,7 +240,7 @@ pub enum Transport {
 }
 
 /// How a peer became known. Some sources are trusted with more of the candidate list than others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PeerSource {
     /// The user named it.

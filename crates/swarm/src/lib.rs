@@ -22,6 +22,7 @@ mod picker;
 mod priority;
 mod reason;
 mod recency;
+mod record;
 mod shard;
 mod shared;
 mod torrent;
@@ -42,6 +43,7 @@ pub use outbox::{
 };
 pub use reason::{PickReason, SlotReason};
 pub use recency::Revision;
+pub use record::{Given, InvalidEntry, InvalidHead, Recorder, Replay, Step};
 pub use shard::{Changes, Shard};
 pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus, Why};
 pub use tuning::Tuning;

@@ -9,13 +9,14 @@ use riverrun_base::{
 use riverrun_metainfo::{Info, PieceHash, PieceHashes};
 use riverrun_peer::{Attach, CloseReason, HashRequest, PeerCommand};
 use riverrun_tracker::{AnnounceRequest, TrackerUrl};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::key::{ConnKey, TorrentKey};
 use crate::reason::{PickReason, SlotReason};
 
 /// What a shard wants done. Reused: the driver drains it after each batch of inputs, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Outbox {
     /// For connections.
     pub peers: Vec<(ConnKey, PeerCommand)>,
@@ -28,7 +29,7 @@ pub struct Outbox {
 }
 
 /// Work for storage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub enum StorageJob {
     /// Find out what is there: read the journal of claims, look at the files. Answered by
     /// [`StorageDone::Opened`] or [`StorageDone::Fault`]. Creates nothing yet.
@@ -44,6 +45,7 @@ pub enum StorageJob {
         /// Which pieces.
         pieces: Bitfield,
         /// What they must hash to.
+        #[serde(skip)]
         hashes: Arc<PieceHashes>,
     },
     /// Hold a block until its piece is verified. A second block for the same span replaces the first.
@@ -93,7 +95,7 @@ pub enum StorageJob {
 }
 
 /// What storage has done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StorageDone {
     /// The journal and the files were looked at.
     Opened {
@@ -162,7 +164,7 @@ pub enum StorageDone {
 }
 
 /// What the blocks of a failed piece hash to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockDigests {
     /// SHA-1 of each block, to find the liar when the piece comes again (v1).
     V1(Vec<Sha1Digest>),
@@ -171,7 +173,7 @@ pub enum BlockDigests {
 }
 
 /// Why storage cannot do what it should.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StorageFault {
     /// The disk is full.
@@ -219,11 +221,11 @@ pub enum StorageFault {
 }
 
 /// The torrent's name for one announce under way: a tracker, for one of its info-hashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TrackerKey(pub u32);
 
 /// Work for the network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub enum NetAction {
     /// Dial a peer. Its end, or the failure to reach it, comes back as
     /// [`Input::PeerClosed`](crate::Input::PeerClosed).
@@ -292,7 +294,7 @@ pub enum NetAction {
 }
 
 /// What a torrent tells the distributed hash table of us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DhtAnnounce {
     /// Where we listen.
     pub port: u16,
@@ -301,7 +303,7 @@ pub struct DhtAnnounce {
 }
 
 /// What a torrent is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum TorrentState {
     /// Nothing, as asked.
@@ -327,7 +329,7 @@ pub enum TorrentState {
 }
 
 /// Something to tell.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub enum Event {
     /// A torrent was taken in.

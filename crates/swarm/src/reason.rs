@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// Why a piece was chosen to be requested from a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum PickReason {
     /// A reader waits for it.
@@ -69,7 +71,7 @@ impl fmt::Display for PickReason {
 }
 
 /// Why a peer has got a slot, or lost it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum SlotReason {
     /// A slot was free.

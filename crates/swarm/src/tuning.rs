@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The numbers that decide how fast a swarm is, together: an experiment may change them. What each is worth was measured
 /// in simulated swarms; the project's `docs/tuning.md` has the tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Tuning {
     /// How many peers of a torrent are unchoked at a time without an upload limit.

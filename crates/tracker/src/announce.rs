@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use riverrun_base::{InfoHash, PeerId};
+use serde::{Deserialize, Serialize};
 
 /// The shortest time between two announces of one torrent to one tracker, whatever the tracker asks for: an
 /// interval of zero must not turn clients into a flood.
@@ -25,7 +26,7 @@ pub const PEERS_MAX: usize = 1000;
 const LEFT_UNKNOWN: u64 = i64::MAX.cast_unsigned();
 
 /// Why a client announces (BEP 3, "event"; BEP 21).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum AnnounceEvent {
     /// It is time to.
     #[default]
@@ -55,7 +56,7 @@ impl AnnounceEvent {
 
 /// One announce of one info-hash (BEP 3, "Trackers"). No address is sent: the tracker sees it (BEP 7
 /// discourages anything else).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnnounceRequest {
     /// The torrent; each info-hash of a hybrid is announced on its own.
     pub info_hash: InfoHash,
@@ -84,7 +85,7 @@ pub struct AnnounceRequest {
 
 /// Whether connections to a client are to be encrypted, as trackers over HTTP are told (an extension of Vuze's that
 /// the field has taken over): they may sort peers by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum AnnouncedEncryption {
     /// They cannot be.
     #[default]
@@ -123,7 +124,7 @@ impl AnnounceRequest {
 }
 
 /// A tracker's answer to an announce.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnounceResponse {
     /// When to announce again; between [`INTERVAL_MIN`] and [`INTERVAL_MAX`].
     pub interval: Duration,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use riverrun_bencode::ParseError;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::text::one_line;
@@ -11,7 +12,7 @@ use crate::text::one_line;
 const RETRY_MAX: Duration = Duration::from_hours(24);
 
 /// When a tracker that failed may be asked again (BEP 31, "retry in").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retry {
     /// After this time, at most a day.
     After(Duration),
@@ -28,7 +29,7 @@ impl Retry {
 }
 
 /// Why an announce or a scrape failed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TrackerFailure {
     /// The tracker refused.
@@ -81,7 +82,7 @@ impl TrackerFailure {
 }
 
 /// Why the answer of a tracker cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum InvalidReply {
     /// The body is too long.

@@ -4,11 +4,19 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 use url::{Host, Url};
 
 /// The longest URL that is accepted, in bytes. Private trackers' URLs with their keys have some hundred.
 const URL_LEN_MAX: usize = 4096;
+
+/// What stands behind the host of nearly every tracker that knows no users.
+const COMMON_PATH: &str = "/announce";
+
+/// How what stands behind the host begins where it is masked, and how many hexadecimal digits of a digest follow.
+const MASK: &str = "/masked-";
+const MASK_DIGITS: usize = 16;
 
 /// What an announce says over HTTP, and no tracker's URL may say for it; libtorrent has the same list.
 const ANNOUNCE_ARGUMENTS: [&str; 9] = [
@@ -165,6 +173,29 @@ impl TrackerUrl {
             .unwrap_or_else(|| self.scheme.default_port())
     }
 
+    /// A URL of the same tracker that holds no secret of a user's: what stands behind the host is a digest of it, unless
+    /// everybody has the same there. Two that are different stay so, and one that is masked stays as it is.
+    pub fn masked(&self) -> Self {
+        let has_user = !self.url.username().is_empty() || self.url.password().is_some();
+        let rest = self.path_and_query();
+        let is_masked = rest.strip_prefix(MASK).is_some_and(|hex| {
+            hex.len() == MASK_DIGITS && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        if !has_user && (rest == COMMON_PATH || is_masked) {
+            return self.clone();
+        }
+        let digest = riverrun_hash::sha256(self.as_str().as_bytes()).to_string();
+        let mut masked = self.clone();
+        masked
+            .url
+            .set_path(&[MASK, &digest[..MASK_DIGITS]].concat());
+        masked.url.set_query(None);
+        // Refused for URLs without a host, of which there is none here.
+        let _ = masked.url.set_username("");
+        let _ = masked.url.set_password(None);
+        masked
+    }
+
     /// The path, and the query if there is one: what BEP 41 tells a UDP tracker.
     pub fn path_and_query(&self) -> &str {
         &self.url[url::Position::BeforePath..url::Position::AfterQuery]
@@ -189,6 +220,13 @@ impl TrackerUrl {
     /// The URL up to the query.
     pub(crate) fn before_query(&self) -> &str {
         &self.url[..url::Position::AfterPath]
+    }
+}
+
+impl Serialize for TrackerUrl {
+    /// As [`TrackerUrl::masked`] has it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.masked())
     }
 }
 
@@ -224,6 +262,36 @@ mod tests {
         assert!(!check("http://a.example/announce?passkey=1&uid=2"));
         assert!(check("http://a.example/announce?x=1&Event=stopped"));
         assert!(check("http://a.example/announce?info%5fhash=1"));
+    }
+
+    #[test]
+    fn a_masked_url_is_of_the_same_tracker_and_tells_no_secret() {
+        let masked = |text: &str| TrackerUrl::parse(text).unwrap().masked().to_string();
+        let plain = "udp://t.example:1337/announce";
+        assert_eq!(masked(plain), plain);
+        let secrets = [
+            "https://t.example/0123456789abcdef/announce",
+            "https://t.example/announce?passkey=0123456789abcdef",
+            "https://me:0123456789abcdef@t.example/announce",
+            "https://me:0123456789abcdef@t.example/masked-0123456789abcdef",
+            "udp://me:x@[::1]:80",
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for secret in secrets {
+            let text = masked(secret);
+            let (before, after) = (
+                TrackerUrl::parse(secret).unwrap(),
+                TrackerUrl::parse(&text).unwrap(),
+            );
+            let place = |url: &TrackerUrl| (url.scheme(), url.host().clone(), url.port());
+            assert_eq!(place(&before), place(&after), "{text}");
+            assert!(
+                !text.contains("0123456789abcdef") && !text.contains('@'),
+                "{text}"
+            );
+            assert_eq!(masked(&text), text);
+            assert!(seen.insert(text));
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::error::PeerMisbehaved;
 
 /// Whether connections are to be encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EncryptionPolicy {
     /// Dial in the clear, and refuse what is encrypted.
     Off,
@@ -66,7 +67,7 @@ impl FromStr for EncryptionPolicy {
 }
 
 /// How much of a connection is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Encryption {
     /// Nothing.
     #[default]

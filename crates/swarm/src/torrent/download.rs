@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockSpan, PieceIndex, Time};
+use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockDigest, BlockSpan, PieceIndex, Time};
 use riverrun_peer::PeerCommand;
 
 use super::peers::{Peer, Silence};
 use super::{Cx, Torrent};
-use crate::bans::{Digest, DigestKind};
+use crate::bans::DigestKind;
 use crate::key::ConnKey;
 use crate::outbox::{Event, StorageJob};
 use crate::picker::{Asker, BlockIndex, Order, Pace, Receipt};
@@ -363,11 +363,13 @@ impl Torrent {
     }
 
     fn remember_digest(&mut self, at: BlockIndex, block: &Block) {
-        let digest = match self.bans.wants_digest(at.piece) {
-            None => return,
-            Some(DigestKind::V1) => Digest::V1(riverrun_hash::sha1(block)),
-            Some(DigestKind::V2) => Digest::V2(riverrun_hash::sha256(block)),
+        let Some(kind) = self.bans.wants_digest(at.piece) else {
+            return;
         };
+        let digest = block.digest(|bytes| match kind {
+            DigestKind::V1 => BlockDigest::V1(riverrun_hash::sha1(bytes)),
+            DigestKind::V2 => BlockDigest::V2(riverrun_hash::sha256(bytes)),
+        });
         self.bans.remember(at.piece, at.block, digest);
     }
 
