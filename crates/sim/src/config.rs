@@ -16,6 +16,10 @@ use crate::tracker::TrackerConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something to look at or to keep, on its own"
+)]
 pub struct WorldConfig {
     /// Decides everything that is left to chance.
     pub seed: u64,
@@ -40,6 +44,8 @@ pub struct WorldConfig {
     pub keep_events: bool,
     /// Keep a hash over everything that shards do, for [`World::trace_hash`](crate::World::trace_hash): slow.
     pub trace: bool,
+    /// Record what every shard is given, for [`World::records`](crate::World::records).
+    pub record: bool,
 }
 
 impl Default for WorldConfig {
@@ -55,6 +61,7 @@ impl Default for WorldConfig {
             check_invariants: false,
             keep_events: false,
             trace: false,
+            record: false,
         }
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use riverrun_base::{Bitfield, PeerId, PieceIndex, Time};
 use riverrun_peer::PeerConfig;
-use riverrun_swarm::{Config, ConnKey, Event, Input, Outbox, Shard, TorrentKey, TorrentOptions};
+use riverrun_swarm::{
+    Config, ConnKey, Event, Input, Outbox, Recorder, Shard, TorrentKey, TorrentOptions,
+};
 
 use crate::config::HostConfig;
 use crate::disk::{Disk, Store};
@@ -22,6 +24,10 @@ pub struct Host {
     pub config: HostConfig,
     /// Its decisions; `None` before it has joined, after it has left, and while it is crashed.
     pub(crate) shard: Option<Box<Shard>>,
+    /// Who records what its decisions are given, if that is wanted.
+    pub(crate) recorder: Option<Recorder>,
+    /// The records of processes that have ended.
+    pub(crate) records: Vec<Vec<u8>>,
     pub(crate) swarm_config: Arc<Config>,
     pub(crate) peer_config: Arc<PeerConfig>,
     pub(crate) out: Outbox,
@@ -159,6 +165,8 @@ impl Host {
         peer_config.listen_port = Some(addr.port());
         Self {
             shard: None,
+            recorder: None,
+            records: Vec::new(),
             swarm_config: Arc::new(swarm),
             peer_config: Arc::new(peer_config),
             out: Outbox::default(),
@@ -279,6 +287,53 @@ impl Host {
     /// What its shard has told, if the world keeps that.
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// The decisions of a new process.
+    pub(crate) fn start_shard(&mut self, config: Config, seed: u64, record: bool) {
+        self.end_record();
+        self.recorder = record.then(|| Recorder::new("riverrun-sim", &config, seed));
+        self.shard = Some(Box::new(Shard::new(Arc::new(config), seed)));
+    }
+
+    fn end_record(&mut self) {
+        let recorder = self.recorder.take();
+        self.records.extend(recorder.map(|mut ended| ended.take()));
+    }
+
+    /// What its decisions were given in each of its processes, if that was recorded.
+    pub(crate) fn take_records(&mut self) -> Vec<Vec<u8>> {
+        self.end_record();
+        std::mem::take(&mut self.records)
+    }
+
+    /// Lets its decisions take an input; whether there are any.
+    pub(crate) fn decide(&mut self, now: Time, input: Input) -> bool {
+        let Some(shard) = &mut self.shard else {
+            return false;
+        };
+        match &mut self.recorder {
+            Some(recorder) => recorder.handle(now, shard, input, &mut self.out),
+            None => shard.handle(now, input, &mut self.out),
+        }
+        if let Some(planted) = self.planted {
+            planted.bend_mind(now, shard);
+        }
+        true
+    }
+
+    /// Lets its decisions do what is due; whether something was.
+    pub(crate) fn decide_timeout(&mut self, now: Time) -> bool {
+        let Some(shard) = &mut self.shard else {
+            return false;
+        };
+        let is_due = shard.poll_timeout().is_some_and(|at| at <= now);
+        match &mut self.recorder {
+            _ if !is_due => {}
+            Some(recorder) => recorder.handle_timeout(now, shard, &mut self.out),
+            None => shard.handle_timeout(now, &mut self.out),
+        }
+        is_due
     }
 
     pub(crate) fn torrent_at(&self, key: TorrentKey) -> Option<usize> {

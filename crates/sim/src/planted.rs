@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use riverrun_base::Bitfield;
+use riverrun_base::{Bitfield, Time};
 use riverrun_peer::{PeerCommand, PeerEvent};
 use riverrun_swarm::{
-    ConnKey, Event, Input, NetAction, Outbox, StorageDone, StorageJob, TorrentKey,
+    ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey,
 };
 use riverrun_tracker::AnnounceEvent;
 use serde::{Deserialize, Serialize};
@@ -74,11 +74,13 @@ pub enum Planted {
     NeverWakes,
     /// Breaks an assertion when a piece is wrong.
     Panics,
+    /// Decides by something that it was not told.
+    DecidesByMore,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::SkipsHashCheck,
         Self::ClaimsBeforeSync,
         Self::NeverSyncs,
@@ -107,6 +109,7 @@ impl Planted {
         Self::NeverSaysGoodbye,
         Self::NeverWakes,
         Self::Panics,
+        Self::DecidesByMore,
     ];
 
     /// Bends an input; whether it is heard at all.
@@ -121,6 +124,14 @@ impl Planted {
             Input::Announced { .. } => self != Self::MissesAnnounces,
             Input::Storage { done, .. } => self.bend_done(done),
             _ => true,
+        }
+    }
+
+    /// Bends the decisions themselves, after an input.
+    pub(crate) fn bend_mind(self, now: Time, shard: &mut Shard) {
+        if self == Self::DecidesByMore {
+            let port = u16::try_from(now.as_micros() % 1000).unwrap_or_default();
+            shard.handle(now, Input::ListenPort(7000 + port), &mut Outbox::default());
         }
     }
 

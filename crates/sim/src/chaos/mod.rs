@@ -15,7 +15,7 @@ use riverrun_base::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
-use crate::check::{Checker, Property, Violation, is_sound, unfinished};
+use crate::check::{Checker, Property, Violation, is_sound, unfinished, unlike};
 use crate::config::{HostConfig, Start, WorldConfig};
 use crate::content::Content;
 use crate::fluid::Crowd;
@@ -94,7 +94,7 @@ impl Plan {
         }));
         let end = world.now();
         let (late, broken) = match panicked {
-            Ok(late) => (late, None),
+            Ok(late) => ([late, unlike(&mut world)].concat(), None),
             Err(panic) => (Vec::new(), Some(broken(end, panic.as_ref()))),
         };
         let mut violations = checker.finish(&world);
@@ -119,6 +119,7 @@ impl Plan {
             }]],
             check_invariants: true,
             trace: true,
+            record: true,
             ..WorldConfig::default()
         });
         let content = if self.v2 {

@@ -9,6 +9,7 @@ mod blame;
 mod budgets;
 mod ending;
 mod possession;
+mod sameness;
 mod starvation;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::observe::{Happening, Observer};
 use crate::world::World;
 
 pub use self::ending::unfinished;
+pub use self::sameness::unlike;
 
 /// Violations beyond this many are not kept: the first ones tell.
 const VIOLATIONS_MAX: usize = 100;

@@ -34,13 +34,9 @@ impl World {
     /// Lets a shard take an input; `false` if there is none.
     fn handle(&mut self, host: HostId, input: Input) -> bool {
         let now = self.now_at(host);
-        let target = &mut self.hosts[host.as_usize()];
-        let Some(shard) = &mut target.shard else {
-            return false;
-        };
-        self.counts.inputs += 1;
-        shard.handle(now, input, &mut target.out);
-        true
+        let taken = self.hosts[host.as_usize()].decide(now, input);
+        self.counts.inputs += u64::from(taken);
+        taken
     }
 
     /// The time as a host's clock has it.
@@ -132,16 +128,10 @@ impl World {
         let now = self.now_at(host);
         let target = &mut self.hosts[host.as_usize()];
         target.wakes_at = None;
-        let Some(shard) = &mut target.shard else {
-            return;
-        };
-        if target.planted == Some(Planted::NeverWakes) {
+        if target.shard.is_none() || target.planted == Some(Planted::NeverWakes) {
             return;
         }
-        if shard.poll_timeout().is_some_and(|at| at <= now) {
-            self.counts.inputs += 1;
-            shard.handle_timeout(now, &mut target.out);
-        }
+        self.counts.inputs += u64::from(target.decide_timeout(now));
         self.drain(host);
     }
 

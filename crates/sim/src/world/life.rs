@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use riverrun_base::PieceIndex;
 use riverrun_metainfo::{PieceHashes, PieceLayers};
-use riverrun_swarm::{AddTorrent, Config, Input, Shard, TorrentCommand};
+use riverrun_swarm::{AddTorrent, Config, Input, TorrentCommand};
 
 use super::{Pending, World};
 use crate::action::Action;
@@ -89,14 +89,14 @@ impl World {
 
     /// A new process.
     fn start(&mut self, host: HostId) {
-        let explain = self.watch.reasons;
+        let (explain, record) = (self.watch.reasons, self.config.record);
         let own = self.host_mut(host);
         own.life = Life::Up;
         own.incarnation += 1;
         let seed = mix(own.seed ^ u64::from(own.incarnation));
         let mut config = Config::clone(&own.swarm_config);
         config.explain |= explain;
-        own.shard = Some(Box::new(Shard::new(std::sync::Arc::new(config), seed)));
+        own.start_shard(config, seed, record);
         own.wakes_at = None;
         for at in 0..own.torrents.len() {
             self.add_torrent(host, at);

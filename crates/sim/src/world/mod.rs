@@ -428,6 +428,12 @@ impl World {
             .map(|trace| trace.clone().finish().to_string())
     }
 
+    /// What a host's shards were given, one of each time that it was started, if the configuration says so: for
+    /// [`Replay`](riverrun_swarm::Replay). To be asked for once.
+    pub fn records(&mut self, host: HostId) -> Vec<Vec<u8>> {
+        self.host_mut(host).take_records()
+    }
+
     /// All announces, if the world keeps events.
     pub fn announces(&self) -> &[Announced] {
         &self.log.announces
