@@ -10,7 +10,7 @@ use riverrun_base::{InfoHash, PeerId, Rng};
 use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
-use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Revision, Shard};
+use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Revision};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
@@ -20,6 +20,7 @@ use crate::changes::{Changes, changes_since};
 use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
 use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
+use crate::driver::decisions::Decisions;
 use crate::driver::dial::Dialler;
 use crate::driver::identity::{Identity, draw_peer_id};
 use crate::driver::listen::{Directory, KeyExchanges};
@@ -39,6 +40,7 @@ use crate::error::{AddError, EngineStopped, StartError};
 use crate::known::{Known, decided_by};
 use crate::network::{NetworkOptions, NetworkState};
 use crate::publications::Publications;
+use crate::recording::{RecordWriter, Written};
 use crate::restore::Keeping;
 use crate::session::{Addition, Session, Standing, Unreadable};
 use crate::torrent::{Times, TorrentHandle, ask};
@@ -66,6 +68,7 @@ pub struct EngineBuilder {
     dht: Option<DhtConfig>,
     local_discovery: bool,
     keeps_torrents: bool,
+    record: Option<PathBuf>,
 }
 
 impl EngineBuilder {
@@ -132,6 +135,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Records what the decisions are given in a new file, for [`Recording`](crate::Recording): all but payload. It
+    /// names torrents and the addresses of peers; users' keys in URLs of trackers are masked.
+    pub fn record(mut self, path: impl Into<PathBuf>) -> Self {
+        self.record = Some(path.into());
+        self
+    }
+
     /// Seeds all random decisions. For tests; drawn from the system if not set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -171,11 +181,10 @@ impl EngineBuilder {
         let peer_id = draw_peer_id(&mut rng);
         let port = whereabouts.addrs().first().map(SocketAddr::port);
         let identity = Identity::new(self.wire_config(peer_id, port, &mut rng));
-        let shard = self.shard(peer_id, port, &mut rng);
+        let (shard, written) = self.decisions(peer_id, port, &mut rng)?;
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let (session, keeping) = self.start_session(&sender, &events)?;
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
-        let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
             clock,
             identity: identity.clone(),
@@ -195,7 +204,7 @@ impl EngineBuilder {
             conns,
             routes,
             disk: disk.clone(),
-            trackers,
+            trackers: Trackers::new(client, sender.clone()),
             local,
             events: events.clone(),
             session: session.clone(),
@@ -216,6 +225,7 @@ impl EngineBuilder {
                 keeping,
                 sockets,
                 dht,
+                written,
             }),
             shard: sender,
             events,
@@ -263,10 +273,22 @@ impl EngineBuilder {
         self.port_map.then(start)
     }
 
-    /// The shard of all torrents.
-    fn shard(&self, peer_id: PeerId, port: Option<u16>, rng: &mut Rng) -> Shard {
+    /// The decisions about all torrents, and when their recording is written, if there is one.
+    fn decisions(
+        &self,
+        peer_id: PeerId,
+        port: Option<u16>,
+        rng: &mut Rng,
+    ) -> Result<(Decisions, Option<Written>), StartError> {
         let config = self.decide_config(peer_id, rng.next_u32(), port);
-        Shard::new(Arc::new(config), rng.next_u64())
+        let create = |path: &PathBuf| {
+            RecordWriter::create(path).map_err(|source| StartError::Record {
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        let (writer, written) = self.record.as_ref().map(create).transpose()?.unzip();
+        Ok((Decisions::new(config, rng.next_u64(), writer), written))
     }
 
     fn dialler(&self, sockets: &Sockets, utp: UtpPorts) -> Dialler {
@@ -370,6 +392,7 @@ pub(crate) struct Inner {
     pub(crate) keeping: Option<Keeping>,
     sockets: Sockets,
     dht: Option<DhtHandle>,
+    written: Option<Written>,
 }
 
 impl Drop for Inner {
@@ -398,6 +421,7 @@ impl Engine {
             dht: None,
             local_discovery: false,
             keeps_torrents: false,
+            record: None,
         }
     }
 
@@ -613,6 +637,10 @@ impl Engine {
         let _ = tokio::task::spawn_blocking(move || disk.shutdown()).await;
         for task in &self.inner.tasks {
             task.abort();
+        }
+        if let Some(written) = self.inner.written.clone() {
+            // A disk that hangs is not waited for: what is missing shows.
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, written.wait()).await;
         }
     }
 

@@ -38,6 +38,14 @@ pub enum StartError {
         /// Why.
         message: String,
     },
+    /// What is decided cannot be recorded.
+    #[error("cannot record in {path}")]
+    Record {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The addresses of this machine cannot be listed.
     #[error("cannot list the addresses of this machine")]
     Network(#[source] io::Error),

@@ -29,6 +29,7 @@ mod known;
 mod network;
 mod publications;
 mod reader;
+mod recording;
 mod restore;
 mod session;
 mod torrent;
@@ -48,6 +49,7 @@ pub use network::{
 };
 pub use publications::Publications;
 pub use reader::FileReader;
+pub use recording::{Recording, RecordingError};
 pub use session::Unreadable;
 pub use torrent::TorrentHandle;
 pub use transports::Transports;
@@ -64,8 +66,8 @@ pub use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PublisherLink};
 pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
-    ConnKey, Event, Limits, PeerStats, Priority, Revision, StorageFault, TorrentKey, TorrentState,
-    TorrentStats, Transport, Why,
+    ConnKey, Event, Given, Input, InvalidEntry, InvalidHead, Limits, Outbox, PeerStats, Priority,
+    Revision, Shard, Step, StorageFault, TorrentKey, TorrentState, TorrentStats, Transport, Why,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

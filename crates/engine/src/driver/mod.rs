@@ -6,6 +6,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod conn;
+pub(crate) mod decisions;
 pub(crate) mod dht;
 pub(crate) mod dial;
 pub(crate) mod identity;

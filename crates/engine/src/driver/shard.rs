@@ -16,6 +16,7 @@ use riverrun_swarm::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::conn::{ConnContext, ConnTask};
+use super::decisions::Decisions;
 use super::dht::DhtMessage;
 use super::dial::Dialler;
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
@@ -125,7 +126,7 @@ pub(crate) struct Outside {
 
 /// The task.
 pub(crate) struct ShardTask {
-    shard: Shard,
+    shard: Decisions,
     out: Outbox,
     outside: Outside,
     inbox: mpsc::Receiver<ShardMessage>,
@@ -143,7 +144,7 @@ pub(crate) struct ShardTask {
 
 impl ShardTask {
     pub(crate) fn new(
-        shard: Shard,
+        shard: Decisions,
         outside: Outside,
         inbox: mpsc::Receiver<ShardMessage>,
         disk: mpsc::UnboundedReceiver<DiskMessage>,
@@ -187,6 +188,7 @@ impl ShardTask {
             }
             self.shard.handle_timeout(now, &mut self.out);
             self.flush().await;
+            self.shard.end_turn();
             if self.stopping.is_some() && self.torrents.values().all(|torrent| torrent.is_at_rest())
             {
                 break;

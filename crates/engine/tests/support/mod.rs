@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use riverrun_base::{BLOCK_LEN, PieceIndex, Rng, Sha256Digest};
-use riverrun_engine::{Engine, Metainfo, Transports};
+use riverrun_engine::{Engine, EngineBuilder, Metainfo, Transports};
 use riverrun_hash::{sha1, sha256};
 use riverrun_metainfo::create::{CreateOptions, Plan, SourceFile};
 use riverrun_metainfo::{Layout, MetaVersion, merkle};
@@ -122,18 +122,23 @@ pub(crate) async fn engine(dir: &Path) -> Engine {
 }
 
 /// The same, with connections carried by these.
+pub(crate) async fn engine_over(dir: &Path, transports: Transports) -> Engine {
+    start(builder(dir).transports(transports)).await
+}
+
+/// An engine to be, on loopback with its state in `dir`.
+pub(crate) fn builder(dir: &Path) -> EngineBuilder {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Engine::builder(dir.join("state")).listen([loopback])
+}
+
+/// Starts an engine, and shows what happens in it.
 #[expect(
     clippy::print_stdout,
     reason = "the test runner shows it for a test that fails"
 )]
-pub(crate) async fn engine_over(dir: &Path, transports: Transports) -> Engine {
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let engine = Engine::builder(dir.join("state"))
-        .listen([loopback])
-        .transports(transports)
-        .start()
-        .await
-        .unwrap();
+pub(crate) async fn start(builder: EngineBuilder) -> Engine {
+    let engine = builder.start().await.unwrap();
     // Shown by the test runner for a test that fails.
     let (mut events, addr) = (engine.events(), engine.listen_addrs()[0]);
     tokio::spawn(async move {
