@@ -218,6 +218,11 @@ impl Screen {
         self.talk(Volume::Normal, None, &text);
     }
 
+    /// Whether `-v` asks for details.
+    pub(crate) fn has_details(&self) -> bool {
+        self.volume >= Volume::Details
+    }
+
     /// Something a person may want to know after `-v`.
     pub(crate) fn detail(&mut self, text: impl Display) {
         self.talk(Volume::Details, None, &text);

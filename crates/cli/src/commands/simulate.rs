@@ -1,6 +1,7 @@
 //! `riverrun simulate`: a swarm of this program's own decisions under a virtual clock.
 
 mod chaos;
+mod replay;
 mod science;
 
 use std::fs;
@@ -32,11 +33,17 @@ The scenario `chaos` draws a world with random faults from each seed, and judges
 left of one that fails is printed as a plan, which is a file that `simulate` takes as well.
 
 The scenario `science` measures published results and physical bounds, and prints what was measured beside what was
-expected; the exit code is 1 if something does not hold.")]
+expected; the exit code is 1 if something does not hold.
+
+`replay FILE` gives what `get --record` or `seed --record` has recorded to the decisions of this program, and says
+whether they decide the same; if not, the exit code is 1. -v and --json tell each step.")]
 pub(crate) struct Simulate {
     /// The name of a scenario, or a file
     #[arg(required_unless_present = "list")]
     scenario: Option<String>,
+    /// Of `replay`, the recording
+    #[arg(value_name = "FILE")]
+    recording: Option<PathBuf>,
     /// Decides all that is left to chance [default: that of the scenario]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -78,6 +85,15 @@ pub(crate) fn run_command(args: &Simulate, around: &Surroundings, screen: &mut S
     let Some(name) = args.scenario.as_ref().filter(|_| !args.list) else {
         return list(screen);
     };
+    match (name == replay::NAME, &args.recording) {
+        (true, Some(file)) => return replay::run(file, around, screen),
+        (true, None) => return Err(Failure::say(ExitCode::Usage, "needs a recording").about(name)),
+        (false, Some(file)) => {
+            let text = "only `replay` takes a recording";
+            return Err(Failure::say(ExitCode::Usage, text).about(file.display()));
+        }
+        (false, None) => {}
+    }
     let seeds = u64::from(args.seeds.unwrap_or(1));
     if name == science::NAME {
         return science::run(args.only.as_deref(), args.seed.unwrap_or(1), screen);

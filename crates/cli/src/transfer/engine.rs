@@ -115,6 +115,9 @@ pub(crate) struct NetworkFlags {
     /// Do not ask the router to forward the port
     #[arg(long)]
     no_port_map: bool,
+    /// Record what is decided upon, without payload, in a new file for `simulate replay`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 impl NetworkFlags {
@@ -256,6 +259,9 @@ pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcom
     if !flags.no_port_map {
         builder = builder.port_map();
     }
+    if let Some(file) = &flags.record {
+        builder = builder.record(around.path(file));
+    }
     builder.start().await.map_err(cannot_start)
 }
 
@@ -266,7 +272,10 @@ pub(crate) fn cannot_start(error: StartError) -> Failure {
         | StartError::Network(_)
         | StartError::Relay(_)
         | StartError::Http(_) => ExitCode::Network,
-        StartError::Storage(_) => ExitCode::Io,
+        StartError::Record { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+            ExitCode::Exists
+        }
+        StartError::Storage(_) | StartError::Record { .. } => ExitCode::Io,
         _ => ExitCode::Other,
     };
     let in_use = matches!(

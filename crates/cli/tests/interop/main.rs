@@ -28,6 +28,7 @@ mod network;
 mod networks;
 mod payload;
 mod proxies;
+mod recording;
 mod riverrun;
 mod routers;
 mod scene;

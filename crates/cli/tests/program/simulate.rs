@@ -187,3 +187,26 @@ fn science_tells_what_was_measured_beside_what_was_expected() {
     let ran = Program::new(&["simulate", "worked-example", "--only", "V3"]).run_in(dir.path());
     assert_eq!(ran.code, 2, "{}", ran.stderr);
 }
+
+#[test]
+fn what_is_no_recording_is_not_replayed() {
+    let dir = dir(SMALL);
+    for (args, code, said) in [
+        (
+            &["simulate", "replay", "small.toml"][..],
+            3,
+            "not a recording",
+        ),
+        (&["simulate", "replay", "none"], 5, "none"),
+        (&["simulate", "replay"], 2, "needs a recording"),
+        (
+            &["simulate", "small.toml", "other"],
+            2,
+            "only `replay` takes a recording",
+        ),
+    ] {
+        let ran = Program::new(args).run_in(dir.path());
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}
