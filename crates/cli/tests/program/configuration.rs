@@ -70,13 +70,13 @@ fn a_typed_flag_silences_what_it_excludes_in_the_layers() {
     let ran = with_file(dir.path(), "quiet = 2", Program::new(&["man", "x"]));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let ran = with_file(dir.path(), "quiet = 2", Program::new(&["man", "x", "-v"]));
-    assert!(ran.stderr.contains("manual pages"), "{}", ran.stderr);
+    ran.stderr_has("manual pages");
     let ran = with_file(
         dir.path(),
         "quiet = 2",
         Program::new(&["man", "x"]).var("RIVERRUN_VERBOSE", "1"),
     );
-    assert!(ran.stderr.contains("manual pages"), "{}", ran.stderr);
+    ran.stderr_has("manual pages");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn stdout_takes_the_torrent() {
     let dir = data();
     let ran = create(dir.path(), &["-o", "-", "--v1"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    assert!(ran.stdout.contains("4:name4:data"), "{}", ran.stdout);
+    ran.stdout_has("4:name4:data");
 }
 
 #[test]

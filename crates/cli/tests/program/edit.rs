@@ -98,7 +98,7 @@ fn a_torrent_goes_through_a_pipe() {
     };
     let ran = program(&[]).run();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains("7:comment1:x"), "{}", ran.stdout);
+    ran.stdout_has("7:comment1:x");
     assert_eq!(
         program(&[]).on_terminal().run().code,
         2,

@@ -10,7 +10,7 @@ fn help_documents_every_exit_code_and_the_layers() {
         let line = format!("  {:>3}  {}\n", code.number(), code.meaning());
         assert!(ran.stdout.contains(&line), "{line:?} in {}", ran.stdout);
     }
-    assert!(ran.stdout.contains("RIVERRUN_LIMIT_UP"), "{}", ran.stdout);
+    ran.stdout_has("RIVERRUN_LIMIT_UP");
 }
 
 #[test]

@@ -18,6 +18,20 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
+impl Ran {
+    /// Fails, showing all of standard output, if `text` is not part of it.
+    #[track_caller]
+    pub(crate) fn stdout_has(&self, text: &str) {
+        assert!(self.stdout.contains(text), "{}", self.stdout);
+    }
+
+    /// Fails, showing all of standard error, if `text` is not part of it.
+    #[track_caller]
+    pub(crate) fn stderr_has(&self, text: &str) {
+        assert!(self.stderr.contains(text), "{}", self.stderr);
+    }
+}
+
 /// A command, to be given arguments and surroundings.
 pub(crate) struct Program {
     args: Vec<String>,

@@ -77,7 +77,7 @@ fn stdin_is_a_torrent_too() {
         .stdin(&tracked())
         .run();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains("\"name\":\"dir\""), "{}", ran.stdout);
+    ran.stdout_has("\"name\":\"dir\"");
 }
 
 #[test]
@@ -119,12 +119,7 @@ fn what_is_no_torrent_says_what_it_seems_to_be() {
     }
     let ran = Program::new(&["show", "magnet:?dn=x"]).run();
     assert_eq!(ran.code, 4);
-    assert!(
-        ran.stderr
-            .contains("the magnet link: the link has no info-hash"),
-        "{}",
-        ran.stderr
-    );
+    ran.stderr_has("the magnet link: the link has no info-hash");
 }
 
 #[test]

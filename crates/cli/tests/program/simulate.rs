@@ -33,22 +33,9 @@ fn a_scenario_is_told_step_by_step() {
     let dir = dir(SMALL);
     let ran = Program::new(&["simulate", "worked-example"]).run_in(dir.path());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(
-        ran.stdout.contains("Round 1: S hands piece "),
-        "{}",
-        ran.stdout
-    );
-    assert!(
-        ran.stdout
-            .contains("three different pieces, not three copies of one"),
-        "{}",
-        ran.stdout
-    );
-    assert!(
-        ran.stderr.contains("How four pieces become four copies"),
-        "{}",
-        ran.stderr
-    );
+    ran.stdout_has("Round 1: S hands piece ");
+    ran.stdout_has("three different pieces, not three copies of one");
+    ran.stderr_has("How four pieces become four copies");
     let again = Program::new(&["simulate", "worked-example"]).run_in(dir.path());
     assert_eq!(ran.stdout, again.stdout, "one seed is one run");
 }
@@ -70,7 +57,7 @@ fn many_seeds_give_a_distribution() {
     let ran =
         Program::new(&["simulate", "small.toml", "--seed", "5", "--seeds", "3"]).run_in(dir.path());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains("over 3 seeds"), "{}", ran.stdout);
+    ran.stdout_has("over 3 seeds");
     let slowest = ran
         .stdout
         .lines()
@@ -103,17 +90,8 @@ fn what_is_not_as_expected_fails_with_the_command_that_shows_it() {
     let dir = dir(&SMALL.replace("min = 3", "min = 4"));
     let ran = Program::new(&["simulate", "small.toml", "--seed", "9"]).run_in(dir.path());
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.stderr
-            .contains("seed 9: complete is 3.000, not at least 4"),
-        "{}",
-        ran.stderr
-    );
-    assert!(
-        ran.stderr.contains("riverrun simulate small.toml --seed 9"),
-        "{}",
-        ran.stderr
-    );
+    ran.stderr_has("seed 9: complete is 3.000, not at least 4");
+    ran.stderr_has("riverrun simulate small.toml --seed 9");
 }
 
 #[test]
@@ -121,11 +99,11 @@ fn a_bad_scenario_is_told_with_its_line() {
     let dir = dir(&SMALL.replace("count = 3", "conut = 3"));
     let ran = Program::new(&["simulate", "small.toml"]).run_in(dir.path());
     assert_eq!(ran.code, 3);
-    assert!(ran.stderr.contains("conut"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("line 13"), "{}", ran.stderr);
+    ran.stderr_has("conut");
+    ran.stderr_has("line 13");
     let ran = Program::new(&["simulate", "nothing"]).run_in(dir.path());
     assert_eq!(ran.code, 5);
-    assert!(ran.stderr.contains("--list"), "{}", ran.stderr);
+    ran.stderr_has("--list");
 }
 
 #[test]
@@ -148,13 +126,13 @@ fn chaos_is_judged_and_a_plan_that_fails_says_why() {
     let dir = dir(SMALL);
     let ran = Program::new(&["simulate", "chaos", "--seeds", "3"]).run_in(dir.path());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains("3 worlds"), "{}", ran.stdout);
+    ran.stdout_has("3 worlds");
     let plan = "seed = 1\npieces = 2\nblocks = 1\nv2 = false\ntcp = false\nheal_at = 5.0\n\
         planted = \"never-unchokes\"\n[[hosts]]\nstart = \"full\"\n[[hosts]]\n";
     std::fs::write(dir.path().join("plan.toml"), plan).unwrap();
     let ran = Program::new(&["simulate", "plan.toml"]).run_in(dir.path());
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("S8 Completion"), "{}", ran.stderr);
+    ran.stderr_has("S8 Completion");
 }
 
 #[test]
@@ -166,23 +144,11 @@ fn science_tells_what_was_measured_beside_what_was_expected() {
     };
     let ran = run(&["--only", "V13"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(
-        ran.stdout.contains("V13: one seed is one run"),
-        "{}",
-        ran.stdout
-    );
-    assert!(
-        ran.stdout.contains("2.000, expected 2 to 2: holds"),
-        "{}",
-        ran.stdout
-    );
+    ran.stdout_has("V13: one seed is one run");
+    ran.stdout_has("2.000, expected 2 to 2: holds");
     let ran = run(&["--only", "V13", "--json"]);
-    assert!(
-        ran.stdout.contains(r#""event":"finding""#),
-        "{}",
-        ran.stdout
-    );
-    assert!(ran.stdout.contains(r#""holds":true"#), "{}", ran.stdout);
+    ran.stdout_has(r#""event":"finding""#);
+    ran.stdout_has(r#""holds":true"#);
     assert_eq!(run(&["--only", "V99"]).code, 2);
     let ran = Program::new(&["simulate", "worked-example", "--only", "V3"]).run_in(dir.path());
     assert_eq!(ran.code, 2, "{}", ran.stderr);
