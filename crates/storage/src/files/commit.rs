@@ -1,5 +1,6 @@
 //! Making durable what was written, and claiming it.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use riverrun_base::{FileIndex, PieceIndex};
@@ -12,7 +13,7 @@ use crate::backend::{Access, Place};
 use crate::journal::{FileMark, Hold, Record};
 use crate::judge::{PieceHasher, is_right};
 use crate::recent::Recent;
-use crate::span::Stored;
+use crate::span::{Stored, stored_slices};
 
 /// Files kept open for writing from one commit to the next.
 const WRITERS_KEPT_MAX: usize = 16;
@@ -41,9 +42,13 @@ impl TorrentFiles {
             self.writers.clear();
             return self.flush_notes().map(|()| Vec::new());
         }
-        let files: Vec<FileIndex> = self.unsynced.files.iter().copied().collect();
-        for index in &files {
-            self.sync_file(*index)?;
+        // Some may have been synced before this, to make room for others.
+        let slices = self.written.keys();
+        let slices = slices.flat_map(|piece| stored_slices(&self.layout, *piece));
+        let mut files: BTreeSet<FileIndex> = slices.map(|slice| slice.file).collect();
+        files.extend(&self.unsynced.files);
+        for index in self.unsynced.files.clone() {
+            self.sync_file(index)?;
         }
         self.sync_dirs()?;
         self.flush_notes()?;
@@ -52,7 +57,9 @@ impl TorrentFiles {
         }
         let durable: Vec<PieceIndex> = self.written.keys().copied().collect();
         let mut notes = vec![Record::Durable(durable.clone())];
-        let settled = files.into_iter().filter(|index| self.is_settled(*index));
+        let settled = files
+            .into_iter()
+            .filter(|index| self.is_settled(*index) && !self.is_changed(*index));
         notes.extend(settled.filter_map(|index| self.exact_mark(index)));
         self.append(&notes)?;
         self.sync_journal()?;

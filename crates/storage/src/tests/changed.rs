@@ -275,6 +275,24 @@ fn a_file_that_changes_while_it_is_downloaded_is_not_claimed() {
 }
 
 #[test]
+fn a_file_that_changes_after_it_was_closed_to_make_room_is_not_claimed() {
+    let names: Vec<String> = (0..70).map(|n| format!("{n:02}")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (&name[..], KIB)).collect();
+    let fixture = Fixture::new(MetaVersion::V2, PIECE, &files);
+    let (mut rig, disk) = Rig::fresh(&fixture);
+    for piece in fixture.pieces() {
+        rig.download(&fixture, piece);
+    }
+    rig.run();
+    let first = Path::new(ROOT).join("t/00");
+    disk.edit(&first, |it| it[0] ^= 1, false);
+    rig.submit(StorageJob::Sync);
+    let durable = durable(&rig.run_done());
+    assert_eq!(durable.len(), 69);
+    assert!(!durable.contains(&PieceIndex(0)));
+}
+
+#[test]
 fn a_piece_is_not_written_over_a_change() {
     let fixture = fixture();
     let (mut rig, disk) = Rig::fresh(&fixture);
