@@ -298,7 +298,12 @@ impl Journal {
             encode(record, &mut check, &mut bytes);
         }
         if !self.suspect {
-            write_all(&*self.file()?, &[&bytes], self.end)?;
+            let file = self.file()?;
+            if let Err(error) = write_all(&*file, &[&bytes], self.end) {
+                // Part of it may stand there, and be taken for another process's doing later.
+                self.suspect = file.set_len(self.end).is_err();
+                return Err(error);
+            }
             self.end += bytes.len() as u64;
             self.check = check;
         }
@@ -450,7 +455,7 @@ fn replay(bytes: &[u8], subject: &Subject) -> Option<(Claims, u64, Check)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::memory::{Crash, MemoryDisk};
+    use crate::tests::memory::{Crash, Faults, MemoryDisk};
     use proptest::prelude::*;
     use riverrun_base::{Rng, Sha1Digest};
 
@@ -633,6 +638,33 @@ mod tests {
                 assert_eq!(*open(&disk).unwrap().claims(), claims, "off after {off_at}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_full_disk_took_of_a_record_is_not_taken_for_somebody_elses() {
+        let records: Vec<Record> = (0..400).map(Record::Device).collect();
+        let mut parts_left = 0;
+        // The disk writes less than it is asked to at every third operation.
+        for phase in 0..3 {
+            let (disk, pool) = (MemoryDisk::default(), Arc::new(FilePool::new(1)));
+            let mut journal = open_on(&disk, &pool, 0).unwrap();
+            for _ in 0..phase {
+                journal.file().unwrap().set_len(journal.end).unwrap();
+            }
+            let (end, capacity) = (journal.end, Some(4096));
+            disk.set_faults(Faults {
+                capacity,
+                ..Faults::default()
+            });
+            parts_left += u32::from(journal.append(&records).is_err());
+            disk.set_faults(Faults::default());
+            assert_eq!(journal.file().unwrap().stat().unwrap().len, end);
+            journal.append(&[Record::Durable(pieces([5]))]).unwrap();
+            journal.sync().unwrap();
+            let _closes_it = open_on(&disk, &pool, 1).unwrap();
+            journal.append(&[Record::Durable(pieces([6]))]).unwrap();
+        }
+        assert!(parts_left > 0);
     }
 
     #[test]

@@ -30,17 +30,17 @@ struct World {
 
 /// What is to go wrong.
 #[derive(Clone, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// From this operation on the machine is off.
-    pub(super) off_at: Option<u64>,
+    pub(crate) off_at: Option<u64>,
     /// How many bytes fit.
-    pub(super) capacity: Option<u64>,
+    pub(crate) capacity: Option<u64>,
     /// Syncs of data that fail next: they lose what was to be synced.
-    pub(super) failing_syncs: u32,
+    pub(crate) failing_syncs: u32,
     /// Writes that fail next with an I/O error.
-    pub(super) failing_writes: u32,
+    pub(crate) failing_writes: u32,
     /// Files that cannot be read.
-    pub(super) unreadable: BTreeSet<PathBuf>,
+    pub(crate) unreadable: BTreeSet<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl MemoryDisk {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn set_faults(&self, faults: Faults) {
+    pub(crate) fn set_faults(&self, faults: Faults) {
         self.world().faults = faults;
     }
 
