@@ -48,7 +48,16 @@ struct Waiting {
     pieces: VecDeque<Received>,
     bytes: usize,
     pace: Pace,
-    is_planned: bool,
+    plan: Plan,
+}
+
+/// The next call of [`Gather::take`] that was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Plan {
+    #[default]
+    None,
+    Soon,
+    At(Instant),
 }
 
 impl Gather {
@@ -72,27 +81,35 @@ impl Gather {
         if is_enough || waiting.pieces.len() >= self.lanes || waiting.bytes >= self.bytes_max {
             return When::Now;
         }
-        if std::mem::replace(&mut waiting.is_planned, true) {
+        if waiting.plan != Plan::None {
             return When::AsPlanned;
         }
         // Worth it if at this pace some more come in time.
         let comes_fast = gap.is_some_and(|gap| gap * COMPANY_MIN <= self.patience);
         if comes_fast && !self.patience.is_zero() {
-            When::At(now + self.patience)
+            let at = now + self.patience;
+            waiting.plan = Plan::At(at);
+            When::At(at)
         } else {
+            waiting.plan = Plan::Soon;
             When::Now
         }
     }
 
-    /// The pieces to hash together next, and whether more wait.
-    pub(crate) fn take(&self) -> (Vec<Received>, bool) {
+    /// The pieces to hash together next, and whether more wait. Nothing at a time that was planned for pieces which
+    /// have been taken since, because they became enough: those that wait now have a time of their own.
+    pub(crate) fn take(&self, planned: Option<Instant>) -> (Vec<Received>, bool) {
         let mut waiting = self.waiting();
+        if planned.is_some_and(|at| waiting.plan != Plan::At(at)) {
+            return (Vec::new(), false);
+        }
         let count = waiting.pieces.len().min(self.lanes);
         let taken: Vec<Received> = waiting.pieces.drain(..count).collect();
         let bytes: usize = taken.iter().map(|it| memory_bytes(&it.blocks)).sum();
         waiting.bytes -= bytes;
-        waiting.is_planned = !waiting.pieces.is_empty();
-        (taken, waiting.is_planned)
+        let more = !waiting.pieces.is_empty();
+        waiting.plan = if more { Plan::Soon } else { Plan::None };
+        (taken, more)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -176,11 +193,11 @@ mod tests {
         let gather = || Gather::new(PATIENCE, usize::MAX);
         let slow = gather();
         check(&slow, start, &[0], true, &[Now]);
-        assert_eq!(slow.take().0.len(), 1);
+        assert_eq!(slow.take(None).0.len(), 1);
         check(&slow, start, &[100], true, &[Now]);
         let fast = gather();
         check(&fast, start, &[0], true, &[Now]);
-        assert_eq!(fast.take().0.len(), 1);
+        assert_eq!(fast.take(None).0.len(), 1);
         check(
             &fast,
             start,
@@ -212,9 +229,30 @@ mod tests {
         let lanes = gather.lanes;
         let last = (0..=lanes).map(|_| gather.add(now, received(true))).last();
         assert_eq!(last, Some(When::Now));
-        let (first, more) = gather.take();
+        let (first, more) = gather.take(None);
         assert_eq!((first.len(), more), (lanes, true));
-        let (rest, more) = gather.take();
+        let (rest, more) = gather.take(None);
         assert_eq!((rest.len(), more), (1, false));
+    }
+
+    #[test]
+    fn a_time_that_has_become_needless_takes_nothing_of_the_next_pieces() {
+        let gather = Gather::new(PATIENCE, usize::MAX);
+        let start = Instant::now();
+        let add = |at| gather.add(start + Duration::from_millis(at), received(true));
+        assert_eq!(add(0), When::Now);
+        gather.take(None);
+        let When::At(first) = add(1) else {
+            panic!("pieces come fast")
+        };
+        for at in 2..=gather.lanes as u64 {
+            add(at);
+        }
+        assert_eq!(gather.take(None).0.len(), gather.lanes);
+        let When::At(second) = add(gather.lanes as u64 + 1) else {
+            panic!("pieces come fast")
+        };
+        assert_eq!(gather.take(Some(first)).0.len(), 0);
+        assert_eq!(gather.take(Some(second)).0.len(), 1);
     }
 }

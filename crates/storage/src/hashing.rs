@@ -18,8 +18,8 @@ use crate::torrent::{Op, Schedule, Torrent};
 
 /// Something to hash. What is being hashed holds a ticket, for which a close waits.
 pub(crate) enum HashTask {
-    /// Pieces that were received, as they were gathered.
-    Judge,
+    /// Pieces that were received, as they were gathered: at the time that was planned for it, or whenever this is done.
+    Judge(Option<Instant>),
     /// The blocks of a verified piece.
     Leaves {
         torrent: Arc<Torrent>,
@@ -44,7 +44,7 @@ impl Shared {
     /// Does a task; `slab` is memory for what is read.
     pub(crate) fn hash(&self, task: HashTask, slab: &mut Slab) {
         match task {
-            HashTask::Judge => self.judge_gathered(),
+            HashTask::Judge(planned) => self.judge_gathered(planned),
             HashTask::Leaves {
                 torrent,
                 ticket,
@@ -71,16 +71,16 @@ impl Shared {
     /// A piece is whole: it will be hashed now, or soon together with others.
     pub(crate) fn gather(&self, received: Received) {
         match self.gather.add(Instant::now(), received) {
-            When::Now => self.hashing.push(HashTask::Judge),
-            When::At(when) => self.hashing.push_at(when, HashTask::Judge),
+            When::Now => self.hashing.push(HashTask::Judge(None)),
+            When::At(when) => self.hashing.push_at(when, HashTask::Judge(Some(when))),
             When::AsPlanned => {}
         }
     }
 
-    fn judge_gathered(&self) {
-        let (pieces, more) = self.gather.take();
+    fn judge_gathered(&self, planned: Option<Instant>) {
+        let (pieces, more) = self.gather.take(planned);
         if more {
-            self.hashing.push(HashTask::Judge);
+            self.hashing.push(HashTask::Judge(None));
         }
         let mut found: Vec<Option<Hashed>> = pieces.iter().map(|_| None).collect();
         if let [first, _, ..] = &pieces[..] {
@@ -299,7 +299,8 @@ impl Shared {
         }
     }
 
-    /// Gives all blocks of a piece, from memory or disk: many at once, which hash faster than one by one.
+    /// Gives all blocks of a piece, from memory or disk: many at once, which hash faster than one by one. After an error
+    /// what was given may be false.
     fn visit(
         &self,
         torrent: &Torrent,
@@ -323,12 +324,15 @@ impl Shared {
                     run.clear();
                     let mut open = |index| self.open(torrent, layout, index);
                     read_span(layout, span, &mut buffer[..len], &mut open)?;
-                    self.confirm_all(torrent, layout, &[span])?;
                     take(&[&buffer[..len]]);
                 }
             }
         }
         take(&run);
+        // What was read is what we wrote only if nobody else has changed it since.
+        if blocks.iter().any(|slot| matches!(slot, Slot::Disk)) {
+            self.confirm_all(torrent, layout, &[layout.piece_span(piece)])?;
+        }
         Ok(())
     }
 

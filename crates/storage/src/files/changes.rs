@@ -103,13 +103,12 @@ impl TorrentFiles {
         self.writers.remove(&index);
         self.adopted.remove(&index);
         self.unsynced.files.remove(&index);
-        let claims = self.journal.claims();
-        let is_known =
-            |piece: &PieceIndex| claims.durable.has(*piece) || claims.writing.has(*piece);
+        let durable = &self.journal.claims().durable;
+        let is_claimed = |piece: &PieceIndex| durable.has(*piece);
         // To be hashed again, by a next start if not before.
-        let known = self.pieces_of(index).filter(is_known).collect();
+        let claimed = self.pieces_of(index).filter(is_claimed).collect();
         let mark = self.foreign_mark(index);
-        let notes = [Record::Writing(known)].into_iter().chain(mark);
+        let notes = [Record::Writing(claimed)].into_iter().chain(mark);
         let notes: Vec<Record> = notes.filter(|note| !note.is_empty()).collect();
         if notes.is_empty() {
             return Ok(());
