@@ -158,6 +158,11 @@ impl Candidates {
         self.known.len()
     }
 
+    /// Whether some address is dialled sooner or later.
+    pub(crate) fn any_to_dial(&self) -> bool {
+        !self.waiting.is_empty() || self.ready.iter().any(|ready| !ready.is_empty())
+    }
+
     /// How many addresses were dialled in vain the last time.
     pub(crate) fn failed(&self) -> u32 {
         let failed = self.known.values().filter(|known| known.failures > 0);
@@ -175,17 +180,13 @@ impl Candidates {
         let addr = canonical(addr);
         if let Some(known) = self.known.get(&addr) {
             // Trust grows: a tracker that names an address that a stranger named vouches for it.
-            let (before, state) = (known.source, known.state);
+            let before = known.source;
             if source == PeerSource::Tracker {
                 self.vouch(addr);
             }
             if source < before {
                 move_count(&mut self.per_source, before, source);
-                self.set_state(addr, State::Busy);
-                if let Some(known) = self.known.get_mut(&addr) {
-                    known.source = source;
-                }
-                self.set_state(addr, state);
+                self.raise(addr, source);
             }
             return false;
         }
@@ -216,6 +217,18 @@ impl Candidates {
         self.ready[trust(source)].insert((0, rank, addr));
         self.dry = None;
         true
+    }
+
+    /// Files an address under a source that is trusted more.
+    fn raise(&mut self, addr: SocketAddr, source: PeerSource) {
+        let Some(state) = self.known.get(&addr).map(|known| known.state) else {
+            return;
+        };
+        self.set_state(addr, State::Busy);
+        if let Some(known) = self.known.get_mut(&addr) {
+            known.source = source;
+        }
+        self.set_state(addr, state);
     }
 
     /// A tracker names an address again: somebody reaches it. One failure is forgiven, and the wait for it. What is

@@ -116,18 +116,35 @@ fn an_only_address_that_hangs_up_is_not_left_for_good() {
     );
 }
 
-#[test]
-fn a_tracker_that_names_an_address_again_shortens_its_wait() {
-    // In our surroundings, where no IP address is left alone for its failures.
-    let text = "192.168.1.7:6881";
+/// An address in our surroundings, where no IP address is left alone for its failures.
+const NEAR: &str = "192.168.1.7:6881";
+
+/// A book with an address that was dialled three times in vain.
+fn tried_in_vain(source: PeerSource) -> Candidates {
     let mut book = Candidates::default();
-    add(&mut book, text, PeerSource::Tracker);
+    add(&mut book, NEAR, source);
     for at in [0, 30, 90] {
         let now = Time::from_secs(at);
         let (addr, _) = book.next(now, false).unwrap();
         book.closed(now, addr, DialEnd::Failed);
     }
     assert_eq!(book.next_ready(), Some(Time::from_secs(690)));
+    book
+}
+
+#[test]
+fn a_tracker_that_names_the_address_of_a_stranger_shortens_its_wait() {
+    let mut book = tried_in_vain(PeerSource::Exchange);
+    add(&mut book, NEAR, PeerSource::Tracker);
+    assert_eq!(book.next_ready(), Some(Time::from_secs(150)));
+    book.check_invariants();
+    assert_eq!(book.failures(addr(NEAR)), 2);
+}
+
+#[test]
+fn a_tracker_that_names_an_address_again_shortens_its_wait() {
+    let text = NEAR;
+    let mut book = tried_in_vain(PeerSource::Tracker);
     add(&mut book, text, PeerSource::Exchange);
     assert_eq!(
         book.next_ready(),
