@@ -93,7 +93,7 @@ fn another_address_is_told_without_waiting_for_the_next_announce() {
 fn another_id_is_a_newcomer_to_trackers_who_has_moved_nothing_yet() {
     let content = Content::tokens(64, 16);
     let mut world = Arena::new(4, &content);
-    world.seed(RATE);
+    let seed = world.seed(RATE);
     let leech = world.leech(RATE);
     world.run_while(Time::from_secs(600), |world| world.have(leech) < 64);
     let said = |world: &Arena| {
@@ -116,4 +116,16 @@ fn another_id_is_a_newcomer_to_trackers_who_has_moved_nothing_yet() {
     );
     let both = completed.downloaded + again.downloaded;
     assert!(both <= content.len_bytes(), "nothing is reported twice");
+
+    // A new session begins at nothing, and tells all that it moves.
+    world.command(leech, TorrentCommand::Stop);
+    world.run_for(Duration::from_secs(5));
+    world.command(leech, TorrentCommand::Start);
+    world.run_for(Duration::from_secs(5));
+    let other = world.leech(RATE);
+    world.command(seed, TorrentCommand::Stop);
+    world.run_to_completion(&[other], Time::from_secs(1200));
+    world.command(leech, TorrentCommand::Stop);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(said(&world).uploaded, content.len_bytes());
 }

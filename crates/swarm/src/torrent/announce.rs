@@ -182,6 +182,10 @@ impl Announcer {
                 now
             });
             entry.is_started = false;
+            // What is told counts from here: the session is a new one.
+            entry.asked_at = Moved::default();
+            entry.told_at = Moved::default();
+            entry.counted_from = Moved::default();
             entry.owes_completed = false;
             entry.in_flight = None;
             entry.early_wait = Duration::ZERO;
