@@ -229,6 +229,26 @@ fn a_stopped_torrent_is_checked_and_stays_stopped() {
 }
 
 #[test]
+fn a_check_that_was_asked_for_is_done_although_it_is_told_to_run_at_once() {
+    use TorrentCommand::{Recheck, Start, Stop};
+    for commands in [&[Recheck, Start][..], &[Start, Stop, Recheck, Start]] {
+        let content = Content::tokens(16, 4);
+        let mut world = Arena::new(8, &content);
+        let seed = world.seed(RATE);
+        world.run_until(Time::from_secs(1));
+        world.command(seed, Stop);
+        world.run_until(Time::from_secs(2));
+        world.act(Action::Spoil(seed, PieceIndex(3)));
+        for command in commands {
+            world.command(seed, command.clone());
+        }
+        world.run_until(Time::from_secs(9));
+        assert_eq!(world.state(seed), TorrentState::Downloading);
+        assert_eq!(world.have(seed), 15, "{commands:?}");
+    }
+}
+
+#[test]
 fn a_piece_that_is_lost_on_disk_comes_again() {
     let content = Content::tokens(16, 4);
     let mut world = Arena::new(15, &content);

@@ -4,7 +4,7 @@
 //! something of it is wrong then, whoever changed the file meant it, perhaps: nothing is downloaded over it before the
 //! user asks for a check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, FileIndex, PieceIndex, Time};
@@ -21,8 +21,8 @@ const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 pub(super) struct Changes {
     /// Their paths. At most as many as the torrent has files.
     paths: BTreeMap<FileIndex, String>,
-    /// Pieces of theirs that we had, and do not have now.
-    lost: BTreeSet<PieceIndex>,
+    /// Pieces of theirs that we had, and do not have now, with the file that was changed.
+    lost: BTreeMap<PieceIndex, FileIndex>,
     /// Files to be checked, and when.
     due: BTreeMap<FileIndex, Time>,
     /// When each was checked last.
@@ -49,8 +49,9 @@ impl Changes {
 
     /// What is to be said of the files, while something in them is wrong.
     pub(super) fn fault(&self) -> Option<StorageFault> {
-        let path = self.paths.values().next().filter(|_| self.is_held())?;
-        Some(StorageFault::Changed { path: path.clone() })
+        let (_, file) = self.lost.first_key_value()?;
+        let path = self.paths.get(file)?.clone();
+        Some(StorageFault::Changed { path })
     }
 
     /// When a file is to be checked.
@@ -84,7 +85,8 @@ impl Torrent {
         };
         let of_file = meta.info.layout().pieces_of(file).map(PieceIndex);
         let lost: Vec<PieceIndex> = of_file.filter(|piece| pieces.lose(*piece)).collect();
-        self.changes.lost.extend(&lost);
+        let of_file = lost.iter().map(|piece| (*piece, file));
+        self.changes.lost.extend(of_file);
         cx.event(Event::FileChanged {
             torrent: self.key,
             file,
@@ -94,9 +96,7 @@ impl Torrent {
         if !self.life.is_running() || self.check_changed(cx) {
             return;
         }
-        for piece in lost {
-            self.piece_lost(cx, piece);
-        }
+        self.pieces_lost(cx, &lost);
         self.stop_requests(cx);
     }
 

@@ -32,8 +32,10 @@ pub(crate) struct Lifecycle {
     reported: Option<TorrentState>,
     /// [`Event::Completed`] was told since the torrent runs.
     is_completed: bool,
-    /// It is not to run: it was stopped when its check was asked for.
-    only_checks: bool,
+    /// Everything is checked as soon as it is open, whatever storage believes.
+    checks_all: bool,
+    /// It does not run after its check: it was stopped when that was asked for.
+    stops_checked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +53,10 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Rest,
-    Check,
+    /// A check of everything, after which it may run.
+    Check {
+        runs: bool,
+    },
     Start,
     Vanish,
 }
@@ -149,13 +154,16 @@ impl Torrent {
     pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
         match self.life.phase {
             Phase::Stopped => {}
-            Phase::Stopping(Next::Rest | Next::Check) => {
+            Phase::Stopping(Next::Rest) => {
                 self.life.phase = Phase::Stopping(Next::Start);
                 return;
             }
-            Phase::Opening | Phase::Checking if self.life.only_checks => {
-                // It runs when it is checked.
-                self.life.only_checks = false;
+            Phase::Stopping(Next::Check { .. }) => {
+                self.life.phase = Phase::Stopping(Next::Check { runs: true });
+                return;
+            }
+            Phase::Opening | Phase::Checking if self.life.stops_checked => {
+                self.life.stops_checked = false;
                 self.rates.start_session();
                 return;
             }
@@ -238,7 +246,7 @@ impl Torrent {
             &self.file_priorities(meta.info.layout()),
         );
         self.pieces = Some(Pieces::new(have, priorities));
-        let unchecked = if self.life.only_checks {
+        let unchecked = if std::mem::take(&mut self.life.checks_all) {
             Bitfield::full(count)
         } else {
             unchecked
@@ -262,7 +270,10 @@ impl Torrent {
         match self.life.phase {
             Phase::Running => self.check_again(cx),
             Phase::Stopped => self.check_stopped(cx),
-            Phase::Stopping(Next::Rest) => self.life.phase = Phase::Stopping(Next::Check),
+            Phase::Stopping(next @ (Next::Rest | Next::Start)) => {
+                let runs = next == Next::Start;
+                self.life.phase = Phase::Stopping(Next::Check { runs });
+            }
             _ => {}
         }
     }
@@ -270,7 +281,8 @@ impl Torrent {
     /// Checks everything, and stops again.
     fn check_stopped(&mut self, cx: &mut Cx<'_>) {
         if self.meta.is_some() {
-            self.life.only_checks = true;
+            self.life.checks_all = true;
+            self.life.stops_checked = true;
             self.open(cx);
         }
     }
@@ -318,7 +330,7 @@ impl Torrent {
             self.changes.found(piece);
         } else if pieces.lose(piece) {
             cx.store(self.key, StorageJob::Forget(piece));
-            self.piece_lost(cx, piece);
+            self.pieces_lost(cx, &[piece]);
         }
         cx.event(Event::Checked {
             torrent: self.key,
@@ -327,13 +339,15 @@ impl Torrent {
         });
     }
 
-    /// A piece that was there is not: found out by the way, or by a check.
-    pub(super) fn piece_lost(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
-        if !self.life.is_running() {
+    /// Pieces that were there are not: found out by the way, or by a check.
+    pub(super) fn pieces_lost(&mut self, cx: &mut Cx<'_>, pieces: &[PieceIndex]) {
+        if pieces.is_empty() || !self.life.is_running() {
             return;
         }
         for conn in self.peers.conns() {
-            cx.tell(conn, PeerCommand::DontHave(piece));
+            for piece in pieces {
+                cx.tell(conn, PeerCommand::DontHave(*piece));
+            }
         }
         self.reopen_completion();
         self.wants_changed(cx);
@@ -341,7 +355,7 @@ impl Torrent {
 
     pub(super) fn check_ended(&mut self, cx: &mut Cx<'_>) {
         match self.life.phase {
-            Phase::Checking if self.life.only_checks => self.stop(cx),
+            Phase::Checking if self.life.stops_checked => self.stop(cx),
             Phase::Checking => self.go_on(cx),
             _ => {}
         }
@@ -475,13 +489,19 @@ impl Torrent {
         self.pieces = None;
         self.changes.accept();
         self.life.fault = None;
-        self.life.only_checks = false;
+        self.life.checks_all = false;
+        self.life.stops_checked = false;
         self.life.phase = Phase::Stopped;
         self.fetch = super::MetadataFetch::default();
         self.hash_fetch = super::HashFetch::default();
         match next {
             Next::Rest => {}
-            Next::Check => self.check_stopped(cx),
+            Next::Check { runs } => {
+                self.check_stopped(cx);
+                if runs {
+                    self.start(cx);
+                }
+            }
             Next::Start => self.start(cx),
             Next::Vanish => {
                 self.life.reported = Some(TorrentState::Stopped);
@@ -505,6 +525,8 @@ impl Torrent {
         self.changes = super::Changes::default();
         self.choker = super::Choker::default();
         self.reveal = super::Reveal::default();
+        self.serving = super::Serving::default();
+        self.exchanger = super::Exchanger::default();
         self.bans = super::Bans::default();
         self.candidates = super::Candidates::default();
         self.announcer.forget();
