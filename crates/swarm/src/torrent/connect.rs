@@ -152,13 +152,18 @@ impl Torrent {
         if !self.wants_peers(cx) {
             return None;
         }
-        if !self.candidates.has_next(self.is_finished()) {
-            return self.candidates.next_ready();
-        }
-        if cx.shared.conns.half_open() >= cx.config.half_open_max {
-            return Some(cx.now + DIAL_WAIT);
-        }
-        cx.shared.dials.ready_at(cx.now, 1)
+        let ready = if self.candidates.has_next(self.is_finished()) {
+            cx.now
+        } else {
+            self.candidates.next_ready()?
+        };
+        // While no more may be dialled it is of no use to look again at once.
+        let allowed = if cx.shared.conns.half_open() >= cx.config.half_open_max {
+            cx.now + DIAL_WAIT
+        } else {
+            cx.shared.dials.ready_at(cx.now, 1)?
+        };
+        Some(ready.max(allowed))
     }
 
     fn attach(&self, addr: SocketAddr) -> Attach {

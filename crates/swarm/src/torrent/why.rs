@@ -213,14 +213,12 @@ impl Torrent {
     }
 
     fn why_no_peer(&self, now: Time, config: &Config) -> Why {
-        let tried = self.candidates.failed();
-        if self.candidates.len() > 0 {
-            let dialling = self.peers.half_open();
-            return if tried == 0 {
-                Why::Connecting { dialling }
-            } else {
-                Why::PeersUnreachable { tried }
-            };
+        let (dialling, tried) = (self.peers.half_open(), self.candidates.failed());
+        if dialling > 0 || (tried == 0 && self.candidates.any_to_dial()) {
+            return Why::Connecting { dialling };
+        }
+        if tried > 0 {
+            return Why::PeersUnreachable { tried };
         }
         let trackers = self.announcer.stats();
         let is_working = |status: &TrackerStatus| matches!(status, TrackerStatus::Working { .. });
