@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use riverrun_base::Nearness;
 use serde::{Deserialize, Serialize};
 
 /// Witnesses that are remembered in a family; the oldest make room, as addresses change.
@@ -74,7 +75,13 @@ impl ExternalIps {
     /// Takes a vote. Whether [`ExternalIps::winner`] is another now.
     pub(crate) fn vote(&mut self, witness: Witness, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() {
+        // A host of our surroundings sees the address that we have there; anybody else has to see one of the world.
+        let is_seen = match (&witness, Nearness::of(ip)) {
+            (_, Some(Nearness::World)) => true,
+            (Witness::Host(host), Some(Nearness::Network)) => Nearness::is_local(*host),
+            _ => false,
+        };
+        if !is_seen {
             return false;
         }
         let before = self.winner();
@@ -170,8 +177,21 @@ mod tests {
     #[test]
     fn families_are_told_apart_and_nonsense_is_none() {
         let mut ips = ExternalIps::default();
-        for nonsense in ["0.0.0.0", "127.0.0.1", "::", "::1", "ff02::1", "224.0.0.1"] {
+        let nobody = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "::",
+            "::1",
+            "ff02::1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "169.254.1.1",
+            "192.168.1.2",
+        ];
+        for nonsense in nobody {
             assert!(!ips.vote(Witness::Router, ip(nonsense)), "{nonsense}");
+            assert!(!ips.vote(host("192.0.2.1"), ip(nonsense)), "{nonsense}");
         }
         assert!(ips.vote(Witness::Router, ip("2001:db8::1")));
         assert!(ips.vote(Witness::Router, ip("::ffff:198.51.100.1")));

@@ -62,8 +62,10 @@ impl Shared {
     /// Somebody says what our address is.
     pub(crate) fn vote(&mut self, says: Witness, ip: IpAddr) {
         if self.external_ips.vote(says, ip) {
-            self.own.external_ip = self.external_ips.winner();
-            self.has_moved = true;
+            let winner = self.external_ips.winner();
+            // After the network was gone the first vote may name the address that we had.
+            self.has_moved |= winner != self.own.external_ip;
+            self.own.external_ip = winner;
         }
     }
 
