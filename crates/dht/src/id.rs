@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use riverrun_base::{InfoHash, ParseDigestError, Rng};
+use riverrun_base::{InfoHash, Nearness, ParseDigestError, Rng};
 
 /// How many bits a name has.
 pub(crate) const ID_BITS: u32 = 160;
@@ -55,7 +55,7 @@ impl NodeId {
         let ip = ip.to_canonical();
         let prefix = prefix_of(ip, self.0[19]).to_be_bytes();
         let bears = self.0[..2] == prefix[..2] && (self.0[2] ^ prefix[2]) & 0xf8 == 0;
-        bears || is_local(ip)
+        bears || Nearness::is_local(ip)
     }
 
     /// A random name with the first `bits` bits of this one and another bit after them.
@@ -133,14 +133,6 @@ impl FromStr for NodeId {
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         text.parse::<InfoHash>().map(Self::from)
-    }
-}
-
-/// Whether an address belongs to a local network; those are exempt from BEP 42.
-pub fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

@@ -32,7 +32,7 @@ pub use bloom::BloomFilter;
 pub use config::Config;
 pub use contact::{Contact, Family};
 pub use dht::{Dht, NodeStats};
-pub use id::{Distance, NodeId, is_local};
+pub use id::{Distance, NodeId};
 pub use item::{
     InvalidItem, Keypair, SALT_BYTES_MAX, Signed, Stored, VALUE_BYTES_MAX, mutable_target,
     torrent_pointer,

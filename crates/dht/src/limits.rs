@@ -3,11 +3,10 @@
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
-use riverrun_base::{SeededState, Time, TokenBucket};
+use riverrun_base::{Nearness, SeededState, Time, TokenBucket};
 
 use crate::config::Config;
 use crate::contact::network_of;
-use crate::id::is_local;
 
 /// How many allowances there are of each kind. Sources that fall on one share it: with a flood from a thousand
 /// addresses an honest one is hit one time in five.
@@ -93,7 +92,7 @@ impl Gate {
 
     /// Whether a query from there is answered now. One that is not costs no more than this look.
     pub(crate) fn admits(&mut self, now: Time, from: SocketAddr) -> bool {
-        if self.is_local_free && is_local(from.ip()) {
+        if self.is_local_free && Nearness::is_local(from.ip()) {
             return true;
         }
         if self.replies.available(now) == 0 {
@@ -106,7 +105,7 @@ impl Gate {
 
     /// A reply of that many bytes goes out.
     pub(crate) fn spend(&mut self, now: Time, to: SocketAddr, bytes: usize) {
-        if !(self.is_local_free && is_local(to.ip())) {
+        if !(self.is_local_free && Nearness::is_local(to.ip())) {
             self.replies.take(now, bytes as u64);
         }
     }

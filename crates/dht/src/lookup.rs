@@ -11,8 +11,10 @@
 
 use std::net::SocketAddr;
 
+use riverrun_base::Nearness;
+
 use crate::contact::{Contact, is_host, network_of};
-use crate::id::{Distance, NodeId, is_local};
+use crate::id::{Distance, NodeId};
 use crate::table::{BUCKET_NODES, PER_NETWORK_MAX};
 
 /// How many candidates are remembered: the nearest.
@@ -134,8 +136,8 @@ impl Lookup {
     pub(crate) fn offer(&mut self, contact: Contact, from: Option<SocketAddr>) {
         let ip = contact.addr.ip();
         // A stranger outside of our network has no business to send us into it.
-        let leads_inside = is_local(ip)
-            && from.is_some_and(|from| !is_local(from.ip()))
+        let leads_inside = Nearness::is_local(ip)
+            && from.is_some_and(|from| !Nearness::is_local(from.ip()))
             && !self.rules.is_local_network;
         if leads_inside || !is_host(contact.addr) || contact.id == self.rules.own {
             return;
@@ -160,7 +162,7 @@ impl Lookup {
     /// Whether that node, its address or its network is there already as often as it may.
     fn is_crowded(&self, contact: Contact) -> bool {
         let ip = contact.addr.ip();
-        let shares = self.rules.is_local_network && is_local(ip);
+        let shares = self.rules.is_local_network && Nearness::is_local(ip);
         let network = network_of(ip);
         let mut neighbours = 0;
         for known in &self.candidates {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use riverrun_base::{InfoHash, Rng, Time};
+use riverrun_base::{InfoHash, Nearness, Rng, Time};
 
 use crate::bloom::BloomFilter;
 use crate::contact::network_of;
-use crate::id::{NodeId, is_local};
+use crate::id::NodeId;
 
 /// How many torrents are remembered: beside those with ids like ours nobody looks for them here.
 pub(crate) const TORRENTS_MAX: usize = 2000;
@@ -90,7 +90,7 @@ impl PeerStore {
         is_seed: bool,
     ) -> bool {
         let ip = peer.ip().to_canonical();
-        let shares = self.is_local_network && is_local(ip);
+        let shares = self.is_local_network && Nearness::is_local(ip);
         let key = (ip, if shares { peer.port() } else { 0 });
         let entry = Peer {
             port: peer.port(),

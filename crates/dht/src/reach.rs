@@ -1,4 +1,4 @@
-//! How far from a target its nearest nodes stand on average, and so how many nodes there are.
+//! How far from a target its nearest nodes usually stand, and so how many nodes there are.
 //!
 //! One search tells it badly: the distance of the eighth nearest node is off by a third as a rule. So the last searches
 //! count together. A stranger can make nodes stand closer around a target of ours, but then it has to crowd most of the
@@ -29,13 +29,13 @@ impl Reach {
         self.seen.push_back((target, reach));
     }
 
-    /// The average, of that around ourselves too if we know so many nodes; zero if nothing is known.
-    pub(crate) fn average(&self, around_us: Option<u64>) -> u64 {
-        let seen = self.seen.iter().map(|(_, reach)| *reach).chain(around_us);
-        let (sum, count) = seen.fold((0_u128, 0), |(sum, count), reach| {
-            (sum + u128::from(reach), count + 1)
-        });
-        u64::try_from(sum / u128::from(count.max(1_u32))).unwrap_or(u64::MAX)
+    /// The median, of that around ourselves too if we know so many nodes; zero if nothing is known. A search that
+    /// found hardly anybody, because the network went meanwhile, must not spoil it.
+    pub(crate) fn usual(&self, around_us: Option<u64>) -> u64 {
+        let seen = self.seen.iter().map(|(_, reach)| *reach);
+        let mut seen: Vec<u64> = seen.chain(around_us).collect();
+        seen.sort_unstable();
+        seen.get(seen.len() / 2).copied().unwrap_or_default()
     }
 }
 
@@ -55,17 +55,18 @@ mod tests {
     #[test]
     fn the_last_targets_count_once_each() {
         let mut reach = Reach::default();
-        assert_eq!(reach.average(None), 0);
-        assert_eq!(reach.average(Some(7)), 7);
+        assert_eq!(reach.usual(None), 0);
+        assert_eq!(reach.usual(Some(7)), 7);
         for n in 0..20 {
             reach.note(NodeId([n; 20]), 100);
         }
-        assert_eq!(reach.average(None), 100);
-        // One that is crowded moves it once.
+        assert_eq!(reach.usual(None), 100);
+        // One that is crowded, and one that was cut short, hardly move it.
         for _ in 0..20 {
             reach.note(NodeId([99; 20]), 4);
         }
-        assert_eq!(reach.average(None), 94);
+        reach.note(NodeId([98; 20]), 1 << 62);
+        assert_eq!(reach.usual(None), 100);
         assert_eq!(reach.seen.len(), TARGETS_MAX);
     }
 

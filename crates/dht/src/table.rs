@@ -7,10 +7,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use riverrun_base::{Map, SeededState, Time};
+use riverrun_base::{Map, Nearness, SeededState, Time};
 
 use crate::contact::{Contact, network_of};
-use crate::id::{Distance, ID_BITS, NodeId, is_local};
+use crate::id::{Distance, ID_BITS, NodeId};
 
 /// How many nodes a bucket of BEP 5 has, and how many the answer to a query names.
 pub(crate) const BUCKET_NODES: usize = 8;
@@ -271,7 +271,7 @@ impl Table {
 
     /// Whether there is no room for another node from that address or its surroundings.
     fn is_crowded(&self, ip: IpAddr) -> bool {
-        if self.is_local_network && is_local(ip) {
+        if self.is_local_network && Nearness::is_local(ip) {
             return false;
         }
         let count = self.networks.get(&network_of(ip)).copied().unwrap_or(0);

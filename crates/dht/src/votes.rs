@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use riverrun_base::Nearness;
+
 use crate::contact::network_of;
-use crate::id::is_local;
 
 /// How many networks have to name an address before it is ours.
 const VOTES_NEEDED: usize = 5;
@@ -28,7 +29,10 @@ impl Votes {
     /// A node tells the address that it sees. Gives our address if that is news.
     pub(crate) fn cast(&mut self, voter: IpAddr, ip: IpAddr) -> Option<IpAddr> {
         let ip = ip.to_canonical();
-        if is_local(ip) || is_local(voter) || ip.is_ipv4() != voter.to_canonical().is_ipv4() {
+        if Nearness::is_local(ip)
+            || Nearness::is_local(voter)
+            || ip.is_ipv4() != voter.to_canonical().is_ipv4()
+        {
             return None;
         }
         if self.by_network.len() >= VOTES_MAX {

@@ -59,8 +59,7 @@ pub use riverrun_base::{
 };
 pub use riverrun_dht::{
     Announce, BloomFilter, Contact, Family, Finding, InvalidItem, ItemName, Keypair, NodeId,
-    NodeStats, PeersQuestion, Question, Report, Signed, Stored, is_local, mutable_target,
-    torrent_pointer,
+    NodeStats, PeersQuestion, Question, Report, Signed, Stored, mutable_target, torrent_pointer,
 };
 pub use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PublisherLink};
 pub use riverrun_peer::{Encryption, EncryptionPolicy};

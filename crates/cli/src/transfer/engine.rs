@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use riverrun_base::Rate;
+use riverrun_base::{Nearness, Rate};
 use riverrun_engine::{
     Authorities, Bind, DhtConfig, Dscp, EncryptionPolicy, Engine, Limits, NetworkOptions,
-    ParseProxyError, Proxy, StartError, Transports, is_local,
+    ParseProxyError, Proxy, StartError, Transports,
 };
 use riverrun_metainfo::HostPort;
 use thiserror::Error;
@@ -169,8 +169,9 @@ pub(crate) fn dht_config(bootstrap: &[HostPort], listen: &[SocketAddr]) -> DhtCo
     };
     let begins = bootstrap.iter().map(HostPort::socket_addr);
     let begins: Option<Vec<_>> = begins.collect();
-    let are_local =
-        |addrs: &[SocketAddr]| !addrs.is_empty() && addrs.iter().all(|addr| is_local(addr.ip()));
+    let are_local = |addrs: &[SocketAddr]| {
+        !addrs.is_empty() && addrs.iter().all(|addr| Nearness::is_local(addr.ip()))
+    };
     if are_local(listen) || begins.is_some_and(|addrs| are_local(&addrs)) {
         config.local_network()
     } else {

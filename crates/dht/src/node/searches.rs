@@ -32,7 +32,7 @@ impl Node {
 
     /// How far the nearest nodes of a target reach, as far as we know.
     fn reach(&self) -> u64 {
-        self.reach.average(self.table.reach())
+        self.reach.usual(self.table.reach())
     }
 
     /// How many nodes the network has, as far as their spacing tells; zero if it cannot.

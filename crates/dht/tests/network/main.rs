@@ -147,12 +147,15 @@ fn lost_datagrams_do_not_lose_peers() {
         ..Plan::honest(7, 200)
     };
     let mut world = World::grow(plan, MINUTE);
+    let mut stored = 0;
     for _ in 0..30 {
         let hash = NodeId::random(&mut world.rng);
         let (from, to) = (world.someone(), world.someone());
-        assert!(world.announce(from, hash).report.stored >= 6);
+        stored += world.announce(from, hash).report.stored;
         assert_eq!(world.find(to, &peers_of(hash)).peers().len(), 1);
     }
+    // One in ten of the eight answers is lost, on its way there or back.
+    assert!(stored >= 30 * 8 * 85 / 100, "{stored}");
 }
 
 /// Thirty in a hundred nodes, in 64 networks, want to be found instead of the honest.
