@@ -244,7 +244,14 @@ impl Taking {
         let Ok(mut publications) = self.engine.publications(link, self.args.follow.0) else {
             return;
         };
-        while let Ok(magnet) = publications.next().await {
+        loop {
+            let named = tokio::select! {
+                named = publications.next() => named,
+                () = newer.closed() => return,
+            };
+            let Ok(magnet) = named else {
+                return;
+            };
             if magnet
                 .hashes
                 .wire()

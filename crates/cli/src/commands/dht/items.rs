@@ -82,7 +82,11 @@ impl std::str::FromStr for Hex {
 impl Get {
     fn item(&self) -> Outcome<ItemName> {
         let salt = self.salt.clone().map_or_else(Vec::new, |Hex(salt)| salt);
+        let no_salt = |why| Failure::say(ExitCode::Usage, format!("--salt does not go with {why}"));
         if let Ok(link) = self.name.parse::<PublisherLink>() {
+            if self.salt.is_some() {
+                return Err(no_salt("a link to a publisher, which names its own"));
+            }
             return Ok(ItemName::Mutable {
                 key: link.public_key,
                 salt: link.salt,
@@ -92,6 +96,9 @@ impl Get {
         match bytes.as_deref().map(|bytes| (bytes.try_into(), bytes)) {
             Some((Ok(key), _)) => Ok(ItemName::Mutable { key, salt }),
             Some((Err(_), bytes)) if bytes.len() == 20 => {
+                if self.salt.is_some() {
+                    return Err(no_salt("an item that nobody can change"));
+                }
                 let hash: InfoHash = self.name.parse().map_err(|e| bad_name(&self.name, e))?;
                 Ok(ItemName::Immutable(hash.into()))
             }
@@ -135,10 +142,11 @@ async fn find(visit: &VisitFlags, node: &DhtNode, name: ItemName) -> Outcome<Opt
         Ok(())
     };
     let asked = visit.ask(node, Question::Item(name), keep).await;
-    // What was found before the time was up is something.
     match (asked, latest) {
-        (Err(failure), None) => Err(failure),
-        (_, latest) => Ok(latest),
+        // What was found before the time was up is something.
+        (Err(failure), Some(latest)) if failure.code == ExitCode::Network => Ok(Some(latest)),
+        (Err(failure), _) => Err(failure),
+        (Ok(_), latest) => Ok(latest),
     }
 }
 
@@ -177,36 +185,52 @@ pub(crate) async fn put(args: &Put, around: &Surroundings, screen: &mut Screen) 
     let node = args.visit.start(around).await?;
     let item = args.make(&node, value, pair).await?;
     let mut interrupts = Interrupts::listen()?;
+    store(args, &node, (&item, args.cas), screen).await?;
+    if !args.keep {
+        node.shutdown().await;
+        return Ok(());
+    }
     loop {
-        let question = Question::Put {
-            item: item.clone(),
-            cas: args.cas,
-        };
-        let report = args.visit.ask(&node, question, |_| Ok(())).await?;
-        if report.stored == 0 {
-            let why = report
-                .refusal
-                .map_or_else(String::new, |(_, why)| format!(": {why}"));
-            let message = format!("no node has taken it{why}");
-            return Err(Failure::say(ExitCode::Network, message));
-        }
-        screen.event(&item_event("stored", &item))?;
-        screen.event(&done_event(&report))?;
-        if !screen.is_json() {
-            screen.line(&name_of(&item))?;
-            screen.flush()?;
-        }
-        screen.done(format!("stored on {} nodes", report.stored));
-        if !args.keep {
-            node.shutdown().await;
-            return Ok(());
-        }
         tokio::select! {
             biased;
             interrupt = interrupts.next() => return Err(interrupt.into_failure()),
             () = tokio::time::sleep(PUT_INTERVAL) => {}
         }
+        // The version that was there first is ours now. What fails may do in the next hour.
+        match store(args, &node, (&item, None), screen).await {
+            Err(failure) if failure.code == ExitCode::Network => screen.warn(failure.message()),
+            stored => stored?,
+        }
     }
+}
+
+/// Stores an item once, in the place of the version `cas` if one is given.
+async fn store(
+    args: &Put,
+    node: &DhtNode,
+    (item, cas): (&Stored, Option<i64>),
+    screen: &mut Screen,
+) -> Outcome {
+    let question = Question::Put {
+        item: item.clone(),
+        cas,
+    };
+    let report = args.visit.ask(node, question, |_| Ok(())).await?;
+    if report.stored == 0 {
+        let why = report
+            .refusal
+            .map_or_else(String::new, |(_, why)| format!(": {why}"));
+        let message = format!("no node has taken it{why}");
+        return Err(Failure::say(ExitCode::Network, message));
+    }
+    screen.event(&item_event("stored", item))?;
+    screen.event(&done_event(&report))?;
+    if !screen.is_json() {
+        screen.line(&name_of(item))?;
+        screen.flush()?;
+    }
+    screen.done(format!("stored on {} nodes", report.stored));
+    Ok(())
 }
 
 /// By what others get it: a link to the publisher, or the hash.
