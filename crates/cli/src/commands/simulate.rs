@@ -61,6 +61,23 @@ pub(crate) struct Simulate {
     list: bool,
 }
 
+impl Simulate {
+    /// Fails if one of these flags was given, which do nothing with `name`.
+    fn refuse_for(&self, name: &str, flags: &[&str]) -> Outcome {
+        let given = [
+            ("--seed", self.seed.is_some()),
+            ("--seeds", self.seeds.is_some()),
+            ("--report", self.report.is_some()),
+            ("--only", self.only.is_some()),
+        ];
+        let is_wrong = |(flag, is_given): &(&str, bool)| *is_given && flags.contains(flag);
+        let Some((flag, _)) = given.into_iter().find(is_wrong) else {
+            return Ok(());
+        };
+        Err(Failure::say(ExitCode::Usage, format!("{flag} does not go with it")).about(name))
+    }
+}
+
 /// A scenario and the name by which it was asked for.
 struct Named {
     name: String,
@@ -96,16 +113,17 @@ pub(crate) fn run_command(args: &Simulate, around: &Surroundings, screen: &mut S
     }
     let seeds = u64::from(args.seeds.unwrap_or(1));
     if name == science::NAME {
+        args.refuse_for(name, &["--seeds", "--report"])?;
         return science::run(args.only.as_deref(), args.seed.unwrap_or(1), screen);
     }
-    if args.only.is_some() {
-        return Err(Failure::say(ExitCode::Usage, "--only goes with science").about(name));
-    }
+    args.refuse_for(name, &["--only"])?;
     if name == chaos::NAME {
+        args.refuse_for(name, &["--report"])?;
         return chaos::run(args.seed.unwrap_or_default(), seeds, screen);
     }
     let text = read(name, around)?;
     if let Some(plan) = chaos::plan(&text) {
+        args.refuse_for(name, &["--seed", "--seeds", "--report"])?;
         return chaos::run_plan(name, &plan, screen);
     }
     let named = Named {

@@ -173,6 +173,21 @@ fn what_is_no_recording_is_not_replayed() {
     ] {
         let ran = Program::new(args).run_in(dir.path());
         assert_eq!(ran.code, code, "{}", ran.stderr);
-        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+        ran.stderr_has(said);
     }
+}
+
+#[test]
+fn a_flag_that_does_nothing_is_refused() {
+    let dir = dir(SMALL);
+    let check = |args: &[&str], flag: &str| {
+        let ran = Program::new(&[&["simulate"], args].concat()).run_in(dir.path());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        ran.stderr_has(&format!("{}: {flag} does not go with it", args[0]));
+    };
+    check(&["chaos", "--report", "x.html"], "--report");
+    check(&["chaos", "--only", "V1"], "--only");
+    check(&["science", "--seeds", "3"], "--seeds");
+    check(&["science", "--report", "x.html"], "--report");
+    check(&["small.toml", "--only", "V1"], "--only");
 }

@@ -2,10 +2,10 @@
 
 use riverrun_base::{BLOCK_LEN, Rng, Time};
 
-use super::file::{Deed, RunFile, Scenario};
+use super::file::{Deed, Planned, RunFile, Scenario};
 use super::group::{Group, secs};
 use crate::action::Action;
-use crate::config::HostConfig;
+use crate::config::{HostConfig, Start};
 use crate::content::Content;
 use crate::fluid::Crowd;
 use crate::ids::{ContentId, HostId};
@@ -129,18 +129,23 @@ fn named(name: &str, kinds: &[Group], groups: &[usize]) -> Vec<HostId> {
     found
 }
 
-/// The fluid bound, if all begin together and stay.
+/// The fluid bound, if all begin together with everything or nothing, and stay as they are.
 #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^52")]
 fn bound(scenario: &Scenario, kinds: &[Group], hosts: &[(HostConfig, usize)]) -> Option<f64> {
     let at_once = |group: &Group| group.join.is_none_or(super::group::Join::is_at_once);
-    if !kinds.iter().all(at_once) {
+    let changes_rates = |planned: &Planned| matches!(planned.what, Deed::Rates { .. });
+    let has_some = |(host, _): &(HostConfig, usize)| matches!(host.start, Start::Pieces(_));
+    if !kinds.iter().all(at_once)
+        || scenario.actions.iter().any(changes_rates)
+        || hosts.iter().any(has_some)
+    {
         return None;
     }
     let rate = |rate: Option<u64>| rate.map_or(f64::INFINITY, |rate| rate as f64);
     let (seeds, others): (Vec<_>, Vec<_>) = hosts
         .iter()
         .map(|(host, _)| host)
-        .partition(|host| host.start == crate::config::Start::Full);
+        .partition(|host| host.start == Start::Full);
     let wanting: Vec<_> = others
         .into_iter()
         .filter(|host| host.manners.is_honest())

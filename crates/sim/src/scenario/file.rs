@@ -310,6 +310,7 @@ impl Scenario {
             if !(planned.at >= 0.0 && planned.at.is_finite()) {
                 return Err(wrong("actions.at", format!("{} is no time", planned.at)));
             }
+            self.check_place(&planned.what)?;
             let Some(name) = planned.what.host() else {
                 continue;
             };
@@ -321,6 +322,21 @@ impl Scenario {
             }
         }
         Ok(())
+    }
+
+    /// A tracker or piece to which something is done must exist.
+    fn check_place(&self, deed: &Deed) -> Result<(), InvalidScenario> {
+        let trackers = self.world.trackers.iter().flatten().count();
+        let what = match deed {
+            Deed::TrackerDown(place) | Deed::TrackerUp(place) if *place >= trackers => {
+                format!("there is no tracker {place}: the first is 0")
+            }
+            Deed::Spoil { piece, .. } if *piece >= self.content.pieces => {
+                format!("there is no piece {piece}: the first is 0")
+            }
+            _ => return Ok(()),
+        };
+        Err(wrong("actions", what))
     }
 
     /// The groups as they are in a run.

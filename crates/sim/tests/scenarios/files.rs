@@ -72,6 +72,14 @@ fn a_mistake_is_named_with_its_line() {
             "there is no host or group \"Q\"",
         ),
         (
+            with("[[actions]]\nat = 1\ndo = { tracker_down = 7 }"),
+            "there is no tracker 7",
+        ),
+        (
+            with("[[actions]]\nat = 1\ndo = { spoil = { host = \"S\", piece = 4 } }"),
+            "there is no piece 4",
+        ),
+        (
             with("[[actions]]\nat = 1\ndo = { explode = \"S\" }"),
             "unknown variant `explode`",
         ),
