@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 /// Before that a silence is nothing to speak of: trackers and peers take a moment to answer.
 const SAID_AFTER: Duration = Duration::from_secs(5);
 
+/// The reason is looked for this often.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
 /// Since when nothing has come.
 #[derive(Debug)]
 pub(crate) struct Stall {
     received_bytes: u64,
     since: Instant,
+    /// When it was asked for the reason last.
+    asked_at: Option<Instant>,
     /// What was said of it last.
     code: Option<&'static str>,
 }
@@ -19,11 +24,12 @@ impl Stall {
         Self {
             received_bytes: 0,
             since: now,
+            asked_at: None,
             code: None,
         }
     }
 
-    /// How long it has lasted, if that is long enough to say why.
+    /// How long it has lasted, if that is long enough to say why, and it was not told a moment ago.
     pub(crate) fn lasts(&mut self, now: Instant, received_bytes: u64) -> Option<Duration> {
         if received_bytes != self.received_bytes {
             *self = Self {
@@ -32,7 +38,12 @@ impl Stall {
             };
         }
         let lasts = now.duration_since(self.since);
-        (lasts >= SAID_AFTER).then_some(lasts)
+        let asked = self.asked_at.map(|at| now.duration_since(at));
+        let is_due = lasts >= SAID_AFTER && asked.is_none_or(|ago| ago >= ASKED_AGAIN);
+        if is_due {
+            self.asked_at = Some(now);
+        }
+        is_due.then_some(lasts)
     }
 
     /// Whether this reason was not the last one said.
@@ -52,6 +63,7 @@ mod tests {
         let mut stall = Stall::new(start);
         assert_eq!(stall.lasts(at(4), 0), None);
         assert_eq!(stall.lasts(at(6), 0), Some(Duration::from_secs(6)));
+        assert_eq!(stall.lasts(at(6), 0), None, "it was just told");
         assert!(stall.is_news("all_choked") && !stall.is_news("all_choked"));
         assert!(stall.is_news("offline"));
         assert_eq!(stall.lasts(at(7), 16_384), None);

@@ -151,6 +151,8 @@ impl Watched {
 
     fn end(&mut self, outcome: Outcome) {
         self.line.finish();
+        // Nobody is waited for any longer.
+        self.newer = None;
         self.outcome = Some(outcome);
     }
 }
@@ -329,25 +331,39 @@ async fn follow(watched: &mut Watched, ending: Ending, progress: &mut Progress<'
         // What changed before it was watched is told by nobody again.
         refresh(watched).await?;
     }
-    let Some(stats) = watched.stats.clone().filter(|_| !watched.is_over()) else {
+    if watched.is_over() {
+        return Ok(());
+    }
+    let Some(stats) = watched.stats.take() else {
         return Ok(());
     };
+    let followed = follow_stats(watched, &stats, ending, progress).await;
+    watched.stats.get_or_insert(stats);
+    followed
+}
+
+async fn follow_stats(
+    watched: &mut Watched,
+    stats: &TorrentStats,
+    ending: Ending,
+    progress: &mut Progress<'_>,
+) -> Outcome {
     watched.had_peers |= stats.connected > 0;
     if stats.state == TorrentState::Downloading {
         watched.begins();
     }
-    progress.update(&mut watched.line, &watched.torrent, &stats)?;
+    progress.update(&mut watched.line, &watched.torrent, stats)?;
     if watched.completed_at.is_none() {
-        explain(watched, &stats, progress).await?;
+        explain(watched, stats, progress).await?;
     }
     // With nothing selected yet, nothing is wanted, and that would be complete.
     let is_complete = watched.select.is_empty() && watched.torrent.is_completed();
     if watched.completed_at.is_none() && is_complete {
         watched.completed_at = Some(Instant::now());
-        announce_done(watched, &stats, progress)?;
+        announce_done(watched, stats, progress)?;
     }
     let over = match watched.select_now().await {
-        Ok(()) => verdict(watched, &stats, ending),
+        Ok(()) => verdict(watched, stats, ending),
         failed => Some(failed),
     };
     if let Some(outcome) = over {
