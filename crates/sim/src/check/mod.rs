@@ -146,11 +146,6 @@ impl Checker {
         Self::default()
     }
 
-    /// What was found so far.
-    pub fn violations(&self) -> &[Violation] {
-        &self.findings.found
-    }
-
     /// What was found in all, with what shows only when it is over.
     pub fn finish(mut self, world: &World) -> Vec<Violation> {
         self.findings.now = world.now();

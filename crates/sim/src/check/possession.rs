@@ -44,9 +44,13 @@ impl Possession {
                 let holding = self.hosts.of(*host);
                 holding.rotten.remove(piece);
                 holding.verified.insert(*piece, world.now());
-                self.look(world, *host, findings);
+                self.look_at(world, *host, *piece, findings);
             }
-            Happening::Durable { host, .. } => self.look(world, *host, findings),
+            Happening::Durable { host, pieces } => {
+                for piece in pieces {
+                    self.look_at(world, *host, *piece, findings);
+                }
+            }
             Happening::State { host, state } => self.see_state(world, *host, state, findings),
             Happening::Crashed { host, power } => {
                 self.see_crash(world, *host, *power, findings);
@@ -57,34 +61,42 @@ impl Possession {
                 payload,
                 ..
             } if is_sound(world, *from) => {
-                self.look(world, *from, findings);
+                self.look_at(world, *from, span.piece, findings);
                 self.see_serving(*from, span.piece, *payload, findings);
             }
             _ => {}
         }
     }
 
-    /// S1: what is held for right is right.
+    /// Looks at all pieces of a host.
     fn look(&mut self, world: &World, id: HostId, findings: &mut Findings) {
+        let host = world.host(id);
+        let held = [host.have(), host.durable()].into_iter().flatten();
+        let held: BTreeSet<PieceIndex> = held.flat_map(Bitfield::ones).collect();
+        for piece in held {
+            self.look_at(world, id, piece, findings);
+        }
+    }
+
+    /// S1: what is held for right is right.
+    fn look_at(&mut self, world: &World, id: HostId, piece: PieceIndex, findings: &mut Findings) {
         if !is_sound(world, id) {
             return;
         }
         let host = world.host(id);
         let holding = self.hosts.of(id);
-        let have = host.have().into_iter().flat_map(Bitfield::ones);
-        for piece in have {
+        let has = |pieces: Option<&Bitfield>| pieces.is_some_and(|pieces| pieces.has(piece));
+        let is_rotten = holding.rotten.contains(&piece);
+        if has(host.have()) {
             holding.trusted.insert(piece);
-            if !host.is_right(piece) && !holding.rotten.contains(&piece) {
+            if !host.is_right(piece) && !is_rotten {
                 let what = format!("has {piece}, whose bytes are wrong");
                 findings.add(Property::NoFalseHave, id, what);
             }
         }
-        let durable = host.durable().into_iter().flat_map(Bitfield::ones);
-        for piece in durable {
-            if !host.is_on_disk(piece) && !holding.rotten.contains(&piece) {
-                let what = format!("claims {piece} in its journal, whose bytes are not on disk");
-                findings.add(Property::NoFalseHave, id, what);
-            }
+        if has(host.durable()) && !host.is_on_disk(piece) && !is_rotten {
+            let what = format!("claims {piece} in its journal, whose bytes are not on disk");
+            findings.add(Property::NoFalseHave, id, what);
         }
     }
 

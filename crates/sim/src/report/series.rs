@@ -190,13 +190,12 @@ fn spread(bins: &mut [f64], step: f64, span: (f64, f64), bytes: f64) {
 /// Bytes a second that the uplinks of those who are there could carry.
 fn capacity(recording: &Recording, times: &[f64], counts: impl Fn(usize) -> bool) -> Vec<f64> {
     let mut could = vec![0.0; times.len()];
-    for (peer, card) in recording
+    let counted = recording
         .peers
         .iter()
         .enumerate()
-        .filter(|(peer, _)| counts(*peer))
-    {
-        let _ = peer;
+        .filter(|(peer, _)| counts(*peer));
+    for (_, card) in counted {
         let there = |time: f64| card.joined <= time && card.left.is_none_or(|left| time < left);
         for (could, time) in could.iter_mut().zip(times) {
             #[expect(clippy::cast_precision_loss, reason = "rates for people")]

@@ -58,7 +58,11 @@ impl Tally {
             .given
             .iter()
             .filter(|((from, _), _)| seeds.get(*from) == Some(&true));
-        tally.seed_copies = ratio(by_seeds.map(|(_, bytes)| bytes).sum(), tally.content_bytes);
+        // Of a crowd there are sums instead of moments.
+        let sums = recording.seconds.iter();
+        let sums: u64 = sums.map(|second| second.from_seeds_bytes).sum();
+        let by_seeds: u64 = by_seeds.map(|(_, bytes)| bytes).sum();
+        tally.seed_copies = ratio(by_seeds + sums, tally.content_bytes);
         let wanting = recording
             .peers
             .iter()
@@ -79,11 +83,6 @@ impl Tally {
     pub fn slowest(&self) -> Option<f64> {
         self.took.last().copied()
     }
-
-    /// How long the middle one took.
-    pub fn median(&self) -> Option<f64> {
-        self.took.get(self.took.len() / 2).copied()
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares for people")]
@@ -94,6 +93,7 @@ fn ratio(bytes: u64, of: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::Second;
     use crate::report::sample;
 
     #[test]
@@ -109,6 +109,20 @@ mod tests {
             (tally.wrong_bytes, tally.unfinished, tally.took.len()),
             (0, 0, 3)
         );
-        assert!(tally.median() <= tally.slowest());
+        assert_eq!(tally.took.last().copied(), tally.slowest());
+    }
+
+    #[test]
+    fn without_moments_the_sums_of_the_seconds_count() {
+        let mut recording = sample::four_pieces();
+        recording.moments.clear();
+        let second = |from_seeds_bytes| Second {
+            from_seeds_bytes,
+            ..Second::default()
+        };
+        let len = u64::from(recording.pieces) * u64::from(recording.piece_len);
+        recording.seconds = vec![second(len), second(len / 2)];
+        let copies = Tally::of(&recording).seed_copies;
+        assert!((copies - 1.5).abs() < 1e-9, "{copies}");
     }
 }

@@ -171,7 +171,7 @@ impl World {
     }
 
     /// Who is at the other ends of a host's connections, those that are being dialled counted.
-    pub fn neighbours(&self, host: HostId) -> impl Iterator<Item = HostId> + '_ {
+    fn neighbours(&self, host: HostId) -> impl Iterator<Item = HostId> + '_ {
         let conns = self.host(host).conns.iter();
         conns.filter_map(move |(conn, _)| self.other_end(host, conn))
     }
