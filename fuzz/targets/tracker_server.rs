@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use riverrun_base::Time;
@@ -12,13 +13,14 @@ use riverrun_tracker::server::{
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
-    let now = Time::from_secs(1000);
+    let mut now = Time::from_secs(1000);
     let trusted = TrustedSources::new([]);
     let server = UdpServer::new(ConnectionIds::new([5; 32]), trusted.clone());
     let mut swarms = Swarms::new(SwarmsConfig::default(), 1);
     let mut out = Vec::new();
     while !input.is_empty() {
         let kind = input.byte();
+        now = now + Duration::from_secs(input.short().into());
         let from: SocketAddr = if kind & 4 == 0 {
             ([203, 0, 113, kind], 6881).into()
         } else {

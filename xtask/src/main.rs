@@ -40,6 +40,7 @@ fn ci() -> Result<()> {
         ],
         &[],
     )?;
+    fuzz::check()?;
     cargo(&["doc", "--workspace", "--no-deps"], &[deny])?;
     cargo(&["build", "--workspace"], &[])?;
     if !has_nextest() {
