@@ -180,7 +180,9 @@ impl EngineBuilder {
         let disk = self.start_disk(&routes, disk_sender, &room)?;
         let peer_id = draw_peer_id(&mut rng);
         let port = whereabouts.addrs().first().map(SocketAddr::port);
-        let identity = Identity::new(self.wire_config(peer_id, port, &mut rng));
+        // A node that does not answer is nothing to tell peers of.
+        let has_node = self.dht.as_ref().is_some_and(DhtConfig::answers);
+        let identity = Identity::new(self.wire_config(peer_id, port, &mut rng), has_node);
         let (shard, written) = self.decisions(peer_id, port, &mut rng)?;
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let (session, keeping) = self.start_session(&sender, &events)?;
@@ -360,8 +362,6 @@ impl EngineBuilder {
         config.listen_port = port;
         config.holepunch = self.transports.has_utp();
         config.encryption = self.encryption;
-        // A node that does not answer is nothing to tell peers of.
-        config.dht_port = port.filter(|_| self.dht.as_ref().is_some_and(DhtConfig::answers));
         if self.seed.is_some() {
             rng.fill(&mut config.entropy);
         } else {

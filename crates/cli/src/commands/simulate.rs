@@ -103,7 +103,10 @@ pub(crate) fn run_command(args: &Simulate, around: &Surroundings, screen: &mut S
         return list(screen);
     };
     match (name == replay::NAME, &args.recording) {
-        (true, Some(file)) => return replay::run(file, around, screen),
+        (true, Some(file)) => {
+            args.refuse_for(name, &["--seed", "--seeds", "--report", "--only"])?;
+            return replay::run(file, around, screen);
+        }
         (true, None) => return Err(Failure::say(ExitCode::Usage, "needs a recording").about(name)),
         (false, Some(file)) => {
             let text = "only `replay` takes a recording";

@@ -12,12 +12,17 @@ const PEER_ID_PREFIX: &[u8; 8] = b"-RR0100-";
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     config: Arc<RwLock<Arc<PeerConfig>>>,
+    /// Peers are told of a node of the DHT, at our port, once we have one.
+    has_node: bool,
 }
 
 impl Identity {
-    pub(crate) fn new(config: PeerConfig) -> Self {
+    /// What `config` says, at its port if it has one already.
+    pub(crate) fn new(mut config: PeerConfig, has_node: bool) -> Self {
+        config.dht_port = config.listen_port.filter(|_| has_node);
         Self {
             config: Arc::new(RwLock::new(Arc::new(config))),
+            has_node,
         }
     }
 
@@ -35,7 +40,7 @@ impl Identity {
     pub(crate) fn set_port(&self, port: u16) {
         self.change(|config| {
             config.listen_port = Some(port);
-            config.dht_port = config.dht_port.map(|_| port);
+            config.dht_port = self.has_node.then_some(port);
         });
     }
 
@@ -60,4 +65,21 @@ pub(crate) fn draw_peer_id(rng: &mut Rng) -> PeerId {
         *byte = ALPHABET[rng.below(ALPHABET.len())];
     }
     PeerId(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_told_of_once_there_is_a_port() {
+        let told = |has_node| {
+            let identity = Identity::new(PeerConfig::new(PeerId([1; 20])), has_node);
+            let before = identity.config().dht_port;
+            identity.set_port(7001);
+            (before, identity.config().dht_port)
+        };
+        assert_eq!(told(true), (None, Some(7001)));
+        assert_eq!(told(false), (None, None));
+    }
 }
