@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use riverrun_base::InfoHash;
+use riverrun_base::{InfoHash, Time};
 use riverrun_tracker::{
     AnnounceRequest, AnnounceResponse, JobId, ScrapeResponse, TrackerFailure, TrackerUrl,
     UdpTracker, UdpTrackerConfig, UdpTrackerEvent,
@@ -24,6 +24,10 @@ const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a proxy may take to make ready for datagrams. Others wait meanwhile.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After a failure to open a socket none is opened for this long: a proxy that does not answer would hold up each
+/// announce for itself.
+const OPEN_AGAIN: Duration = Duration::from_secs(30);
 
 type Answer<T> = Result<T, TrackerFailure>;
 
@@ -73,6 +77,7 @@ impl UdpTrackers {
             waiting: HashMap::new(),
             v4: None,
             v6: None,
+            failed: None,
             sockets,
         };
         tokio::spawn(task.run());
@@ -128,6 +133,8 @@ struct Task {
     /// Opened when first needed: most torrents' trackers use one family, or none.
     v4: Option<Datagrams>,
     v6: Option<Datagrams>,
+    /// Until when no socket is opened, and why.
+    failed: Option<(Time, String)>,
     sockets: Sockets,
 }
 
@@ -146,7 +153,7 @@ impl Task {
                 },
                 received = receive(self.v4.as_ref(), &mut from_v4) => self.handle(received, &from_v4),
                 received = receive(self.v6.as_ref(), &mut from_v6) => self.handle(received, &from_v6),
-                () = changes.next() => (self.v4, self.v6) = (None, None),
+                () = changes.next() => (self.v4, self.v6, self.failed) = (None, None, None),
                 () = clock.sleep_until(deadline) => self.tracker.handle_timeout(clock.now()),
             }
             self.answer();
@@ -160,7 +167,7 @@ impl Task {
             asker,
         } = job;
         if let Err(error) = self.open(endpoint).await {
-            asker.fail(TrackerFailure::Unreachable(error.to_string()));
+            asker.fail(TrackerFailure::Unreachable(error));
             return;
         }
         let now = self.clock.now();
@@ -180,15 +187,28 @@ impl Task {
     }
 
     /// Opens the socket that reaches `endpoint`, unless it is open.
-    async fn open(&mut self, endpoint: SocketAddr) -> io::Result<()> {
+    async fn open(&mut self, endpoint: SocketAddr) -> Result<(), String> {
         let family = Family::of(&endpoint);
         let socket = match family {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
         };
-        if socket.is_none() {
-            let opening = self.sockets.datagrams_to(family);
-            *socket = Some(within(opening).await?);
+        if socket.is_some() {
+            return Ok(());
+        }
+        let failed = self.failed.take();
+        if let Some((until, why)) = failed.filter(|(until, _)| *until > self.clock.now()) {
+            let told = why.clone();
+            self.failed = Some((until, why));
+            return Err(told);
+        }
+        match within(self.sockets.datagrams_to(family)).await {
+            Ok(opened) => *socket = Some(opened),
+            Err(error) => {
+                let why = error.to_string();
+                self.failed = Some((self.clock.now() + OPEN_AGAIN, why.clone()));
+                return Err(why);
+            }
         }
         Ok(())
     }

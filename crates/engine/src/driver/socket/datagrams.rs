@@ -1,6 +1,6 @@
 //! Datagrams to and from many, straight or through the relay of a SOCKS5 proxy (RFC 1928 §7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
@@ -141,9 +141,19 @@ pub(super) struct Names {
 #[derive(Debug, Default)]
 struct Table {
     next: u32,
-    by_ip: BTreeMap<Ipv4Addr, String>,
+    by_ip: BTreeMap<Ipv4Addr, Named>,
     by_name: BTreeMap<String, Ipv4Addr>,
 }
+
+#[derive(Debug)]
+struct Named {
+    name: String,
+    /// Where something was sent, the last first: answers come from nowhere else.
+    ports: VecDeque<u16>,
+}
+
+/// How many ports of a name are remembered; the oldest make room.
+const PORTS_MAX: usize = 8;
 
 /// 198.18.0.0/15, without its first address.
 const FIRST: u32 = 0xc612_0001;
@@ -166,34 +176,46 @@ impl Names {
         }
         let ip = Ipv4Addr::from(FIRST + table.next);
         table.next = (table.next + 1) % NAMES_MAX;
-        if let Some(old) = table.by_ip.insert(ip, name.to_owned()) {
-            table.by_name.remove(&old);
+        let named = Named {
+            name: name.to_owned(),
+            ports: VecDeque::new(),
+        };
+        if let Some(old) = table.by_ip.insert(ip, named) {
+            table.by_name.remove(&old.name);
         }
         table.by_name.insert(name.to_owned(), ip);
         Ok(IpAddr::V4(ip))
     }
 
-    /// What an address stands for: itself, as a rule.
+    /// What an address stands for, to which something is sent: itself, as a rule.
     pub(super) fn target(&self, addr: SocketAddr) -> Target {
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = match addr.ip() {
-            IpAddr::V4(ip) => table.by_ip.get(&ip),
-            IpAddr::V6(_) => None,
+        let (IpAddr::V4(ip), port) = (addr.ip(), addr.port()) else {
+            return Target::Addr(addr);
         };
-        match name {
-            Some(name) => Target::Name(name.clone(), addr.port()),
-            None => Target::Addr(addr),
+        if !(FIRST..FIRST + NAMES_MAX).contains(&u32::from(ip)) {
+            return Target::Addr(addr);
         }
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(named) = table.by_ip.get_mut(&ip) else {
+            return Target::Addr(addr);
+        };
+        if named.ports.front() != Some(&port) {
+            named.ports.retain(|known| *known != port);
+            named.ports.push_front(port);
+            named.ports.truncate(PORTS_MAX);
+        }
+        Target::Name(named.name.clone(), port)
     }
 
-    /// The addresses as which a datagram's sender may be known here: its own, and those of names with its port. Whose
-    /// answer it is the protocol has to tell.
+    /// The addresses as which a datagram's sender may be known here: its own, and those of names to which something was
+    /// sent at its port. Whose answer it is the protocol has to tell.
     pub(super) fn aliases(&self, from: SocketAddr) -> Vec<SocketAddr> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let stand_in = |ip: &Ipv4Addr| SocketAddr::new(IpAddr::V4(*ip), from.port());
         // An answer over IPv6 has peers of IPv6, which nobody expects of an address that looks like IPv4.
-        let named = table.by_ip.keys().filter(|_| from.is_ipv4()).map(stand_in);
-        std::iter::once(from).chain(named).collect()
+        let named = table.by_ip.iter().filter(|_| from.is_ipv4());
+        let asked = named.filter(|(_, named)| named.ports.contains(&from.port()));
+        let asked = asked.map(|(ip, _)| SocketAddr::new(IpAddr::V4(*ip), from.port()));
+        std::iter::once(from).chain(asked).collect()
     }
 }
 
@@ -235,7 +257,8 @@ mod tests {
         assert_eq!(names.target(SocketAddr::new(b, 6969)), target);
         let plain = "192.0.2.1:6969".parse().unwrap();
         assert_eq!(names.target(plain), Target::Addr(plain));
-        assert_eq!(names.aliases(plain).len(), 3);
+        let own = SocketAddr::new(b, 6969);
+        assert_eq!(names.aliases(plain), [plain, own], "nobody was asked there");
         assert!(names.stand_in(&"x".repeat(256)).is_err());
     }
 
