@@ -10,6 +10,7 @@ mod upnp;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const LIFETIME_MIN: Duration = Duration::from_mins(2);
 
 /// After a failure the router is left alone this long: it has no such service, as a rule.
 const RETRY: Duration = Duration::from_mins(15);
+
+/// While we listen nowhere: until we are back.
+const ABSENCE: Duration = Duration::from_secs(10);
 
 /// Giving back is not waited for longer than this.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(600);
@@ -149,10 +153,8 @@ impl Task {
         let mut network = self.whereabouts.state();
         let mut held: Option<Held> = None;
         loop {
-            let step = self.step(&mut held);
-            let wait = tokio::select! {
-                () = stop.cancelled() => break,
-                wait = step => wait,
+            let Some(wait) = unless_stopped(self.step(&mut held), &stop).await else {
+                break;
             };
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -177,7 +179,7 @@ impl Task {
     /// Asks for a mapping, or for more of the one that there is; how long that holds.
     async fn step(&self, held: &mut Option<Held>) -> Duration {
         let Some(listening) = self.whereabouts.addrs().into_iter().find_map(forwardable) else {
-            return RETRY;
+            return ABSENCE;
         };
         if let Some(old) = held {
             let (router, port) = (&old.router, old.mapping.external_port);
@@ -202,6 +204,7 @@ impl Task {
                 tracing::info!(%error, "no router forwards our port");
                 *held = None;
                 self.mapping.send_replace(None);
+                self.tell_port(listening.port(), Vec::new()).await;
                 RETRY
             }
         }
@@ -217,15 +220,32 @@ impl Task {
             return;
         }
         tracing::info!(?mapping, "the router forwards our port");
-        self.identity.set_port(mapping.external_port);
-        // Peers and trackers are told the port at which we are reached.
-        let mut inputs = vec![Input::ListenPort(mapping.external_port)];
-        if let Some(ip) = mapping.external_ip {
-            let says = Witness::Router;
-            inputs.push(Input::ExternalIp { ip, says });
+        let says = Witness::Router;
+        let seen = mapping.external_ip.map(|ip| Input::ExternalIp { ip, says });
+        self.tell_port(mapping.external_port, seen.into_iter().collect())
+            .await;
+    }
+
+    /// Peers and trackers are told the port at which we are reached.
+    async fn tell_port(&self, port: u16, mut inputs: Vec<Input>) {
+        if self.identity.config().listen_port != Some(port) {
+            self.identity.set_port(port);
+            inputs.push(Input::ListenPort(port));
         }
         let _ = self.shard.send(ShardMessage::Inputs(inputs)).await;
     }
+}
+
+/// What a step comes to; `None` if we are to stop. Then it has a moment to end: what a router is granting has to be
+/// known to be given back.
+async fn unless_stopped<T>(step: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+    let mut step = pin!(step);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        done = &mut step => return Some(done),
+    }
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT / 2, step).await;
+    None
 }
 
 fn mapping(port: u16, router: &Router, granted: &Grant) -> PortMapping {

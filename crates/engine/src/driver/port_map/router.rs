@@ -30,6 +30,9 @@ const PORTS_TRIED: usize = 4;
 /// The hops of a search: it must not leave the local network (UPnP Device Architecture 1.1 §1.3.2).
 const SEARCH_HOPS: u32 = 2;
 
+/// An address to which the way is that to everybody (RFC 5737): nothing is sent there.
+const ANYWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 /// A router that forwards ports.
 #[derive(Debug)]
 pub(super) struct Router {
@@ -62,6 +65,8 @@ pub(super) enum RouterError {
     Refused(u16),
     #[error("the router is not understood")]
     Strange,
+    #[error("the router forwards two ports for one")]
+    TwoPorts,
     #[error("the router cannot be asked")]
     Io(#[from] io::Error),
     #[error("the router cannot be asked")]
@@ -80,6 +85,10 @@ impl Router {
         let device = sockets.device(Family::V4);
         let addr = gateway::default_gateway(device.as_deref()).ok_or(RouterError::None)?;
         let client = client_of(sockets, addr).await?;
+        // Routes that are more special than the default one, as those of a VPN, may lead another way.
+        if client_of(sockets, ANYWHERE).await.ok() != Some(client) {
+            return Err(RouterError::None);
+        }
         let port = listening.port();
         let nonce = rand::random();
         for version in [Version::Pcp, Version::NatPmp] {
@@ -144,7 +153,12 @@ impl Router {
                 let mut granted = self.ask(*addr, *version, asked).await?;
                 // One port for both, as far as the router will: peers are told one.
                 let asked = wish(Protocol::Udp, granted.external_port);
-                self.ask(*addr, *version, asked).await?;
+                let also = self.ask(*addr, *version, asked).await;
+                let is_one = |also: &Grant| also.external_port == granted.external_port;
+                if !also.as_ref().is_ok_and(is_one) {
+                    self.unmap(port, granted.external_port).await;
+                    return also.and(Err(RouterError::TwoPorts));
+                }
                 if *version == Version::NatPmp {
                     granted.external_ip = self.ask_address(*addr).await;
                 }
@@ -295,9 +309,28 @@ impl Router {
                 client: self.client,
                 lifetime,
             };
-            self.call(service, call).await?;
+            if let Err(error) = self.call(service, call).await {
+                self.take_back(service, protocol, external_port).await;
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    /// Gives back what was granted before `failed` was refused: nobody uses half of a mapping.
+    async fn take_back(&self, service: &Service, failed: Protocol, external_port: u16) {
+        for protocol in Protocol::ALL {
+            if protocol == failed {
+                return;
+            }
+            let call = Call::Delete {
+                protocol,
+                external_port,
+            };
+            if let Err(error) = self.call(service, call).await {
+                tracing::debug!(%error, "giving the port back failed");
+            }
+        }
     }
 
     async fn call(&self, service: &Service, call: Call) -> Result<Vec<u8>, RouterError> {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 use url::{Host, Url};
 
@@ -73,7 +74,7 @@ impl Service {
         // Other encodings than UTF-8 matter to nobody here: all that is looked at is ASCII.
         let description = String::from_utf8_lossy(description);
         let mut reader = Reader::from_str(&description);
-        let (mut element, mut base) = (String::new(), None::<String>);
+        let (mut element, mut base) = (String::new(), String::new());
         let (mut kind, mut control) = (String::new(), String::new());
         loop {
             match reader.read_event().ok()? {
@@ -83,27 +84,28 @@ impl Service {
                         (kind, control) = (String::new(), String::new());
                     }
                 }
-                Event::Text(text) => {
-                    let text: &str = &text;
-                    match element.as_str() {
-                        "URLBase" => base = Some(text.trim().to_owned()),
-                        "serviceType" => text.trim().clone_into(&mut kind),
-                        "controlURL" => text.trim().clone_into(&mut control),
-                        _ => {}
-                    }
-                }
                 Event::End(end) => {
                     element.clear();
-                    let is_ours = SERVICES.contains(&kind.as_str()) && !control.is_empty();
+                    let is_ours = SERVICES.contains(&kind.trim()) && !control.trim().is_empty();
                     if end.local_name().as_ref() == "service" && is_ours {
-                        let base = base.and_then(|base| Url::parse(&base).ok());
-                        let control = base.as_ref().unwrap_or(location).join(&control).ok()?;
+                        let base = Url::parse(base.trim()).ok();
+                        let kind = kind.trim().to_owned();
+                        let base = base.as_ref().unwrap_or(location);
+                        let control = base.join(control.trim()).ok()?;
                         let control = on_router(control, router)?;
                         return Some(Self { kind, control });
                     }
                 }
                 Event::Eof => return None,
-                _ => {}
+                event => {
+                    let content = match element.as_str() {
+                        "URLBase" => &mut base,
+                        "serviceType" => &mut kind,
+                        "controlURL" => &mut control,
+                        _ => continue,
+                    };
+                    push_text(&event, content);
+                }
             }
         }
     }
@@ -181,18 +183,33 @@ impl Call {
     }
 }
 
+/// Adds what an event has of the text of an element: a reference such as `&amp;` comes as one of its own.
+fn push_text(event: &Event<'_>, text: &mut String) {
+    match event {
+        Event::Text(part) => text.push_str(part),
+        Event::CData(part) => text.push_str(part),
+        Event::GeneralRef(name) => match name.resolve_char_ref() {
+            Ok(Some(c)) => text.push(c),
+            _ => text.push_str(resolve_predefined_entity(name).unwrap_or_default()),
+        },
+        _ => {}
+    }
+}
+
 /// The text of the first element with this name, whatever its prefix.
 fn element(body: &[u8], name: &str) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     let mut reader = Reader::from_str(&body);
-    let mut is_open = false;
+    let mut text = None;
     loop {
-        match reader.read_event().ok()? {
-            Event::Start(start) => is_open = start.local_name().as_ref() == name,
-            Event::Text(text) if is_open => return Some(text.trim().to_owned()),
-            Event::End(_) => is_open = false,
-            Event::Eof => return None,
-            _ => {}
+        match (reader.read_event().ok()?, &mut text) {
+            (Event::Start(start), _) => {
+                text = (start.local_name().as_ref() == name).then(String::new);
+            }
+            (Event::End(_), Some(text)) => return Some(text.trim().to_owned()),
+            (Event::Eof, _) => return None,
+            (event, Some(text)) => push_text(&event, text),
+            (_, None) => {}
         }
     }
 }
@@ -263,6 +280,16 @@ mod tests {
             action,
             "\"urn:schemas-upnp-org:service:WANIPConnection:1#GetExternalIPAddress\""
         );
+    }
+
+    #[test]
+    fn references_are_part_of_the_text() {
+        let text = String::from_utf8(DESCRIPTION.to_vec()).unwrap();
+        let with = text.replace("/ctl/IPConn", "/ctl?a=1&amp;b=2&#x26;c=&#51;");
+        let location = at("http://192.168.1.1:5000/root.xml");
+        let service = Service::find(with.as_bytes(), &location, ROUTER).unwrap();
+        let control = "http://192.168.1.1:5000/ctl?a=1&b=2&c=3";
+        assert_eq!(service.control, at(control));
     }
 
     #[test]
