@@ -180,9 +180,7 @@ impl EngineBuilder {
         let disk = self.start_disk(&routes, disk_sender, &room)?;
         let peer_id = draw_peer_id(&mut rng);
         let port = whereabouts.addrs().first().map(SocketAddr::port);
-        // A node that does not answer is nothing to tell peers of.
-        let has_node = self.dht.as_ref().is_some_and(DhtConfig::answers);
-        let identity = Identity::new(self.wire_config(peer_id, port, &mut rng), has_node);
+        let identity = self.identity(peer_id, port, &mut rng);
         let (shard, written) = self.decisions(peer_id, port, &mut rng)?;
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let (session, keeping) = self.start_session(&sender, &events)?;
@@ -356,7 +354,7 @@ impl EngineBuilder {
         config
     }
 
-    fn wire_config(&self, peer_id: PeerId, port: Option<u16>, rng: &mut Rng) -> PeerConfig {
+    fn identity(&self, peer_id: PeerId, port: Option<u16>, rng: &mut Rng) -> Identity {
         let mut config = PeerConfig::new(peer_id);
         config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
         config.listen_port = port;
@@ -367,7 +365,9 @@ impl EngineBuilder {
         } else {
             config.entropy = rand::random();
         }
-        config
+        // A node that does not answer is nothing to tell peers of.
+        let has_node = self.dht.as_ref().is_some_and(DhtConfig::answers);
+        Identity::new(config, has_node)
     }
 }
 

@@ -62,6 +62,19 @@ pub(crate) struct Simulate {
 }
 
 impl Simulate {
+    /// Makes the decisions of a recording again.
+    fn replay(&self, name: &str, around: &Surroundings, screen: &mut Screen) -> Outcome {
+        self.refuse_for(name, &["--seed", "--seeds", "--report", "--only"])?;
+        match &self.recording {
+            Some(file) if name == replay::NAME => replay::run(file, around, screen),
+            Some(file) => {
+                let text = "only `replay` takes a recording";
+                Err(Failure::say(ExitCode::Usage, text).about(file.display()))
+            }
+            None => Err(Failure::say(ExitCode::Usage, "needs a recording").about(name)),
+        }
+    }
+
     /// Fails if one of these flags was given, which do nothing with `name`.
     fn refuse_for(&self, name: &str, flags: &[&str]) -> Outcome {
         let given = [
@@ -102,17 +115,8 @@ pub(crate) fn run_command(args: &Simulate, around: &Surroundings, screen: &mut S
     let Some(name) = args.scenario.as_ref().filter(|_| !args.list) else {
         return list(screen);
     };
-    match (name == replay::NAME, &args.recording) {
-        (true, Some(file)) => {
-            args.refuse_for(name, &["--seed", "--seeds", "--report", "--only"])?;
-            return replay::run(file, around, screen);
-        }
-        (true, None) => return Err(Failure::say(ExitCode::Usage, "needs a recording").about(name)),
-        (false, Some(file)) => {
-            let text = "only `replay` takes a recording";
-            return Err(Failure::say(ExitCode::Usage, text).about(file.display()));
-        }
-        (false, None) => {}
+    if name == replay::NAME || args.recording.is_some() {
+        return args.replay(name, around, screen);
     }
     let seeds = u64::from(args.seeds.unwrap_or(1));
     if name == science::NAME {
