@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .add(AddTorrent::from_file(path)?.dir("downloads"))
         .await?;
     // Seeking works too (`AsyncSeek`); what is read next is asked of peers first.
-    let mut reader = torrent.reader(FileIndex(file))?;
+    let mut reader = torrent.reader(FileIndex(file)).await?;
     tokio::io::copy(&mut reader, &mut tokio::io::stdout()).await?;
     engine.shutdown().await;
     Ok(())

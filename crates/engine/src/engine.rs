@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use riverrun_base::{InfoHash, PeerId, Rng};
-use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
+use riverrun_metainfo::PublisherLink;
 use riverrun_peer::{EncryptionPolicy, PeerConfig};
 use riverrun_storage::{Disk, StorageConfig};
-use riverrun_swarm::{Config, Discovery, Event, Input, Limits, Revision};
+use riverrun_swarm::{Config, Event, Input, Limits, Revision};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
-use crate::add::{AddTorrent, Source};
 use crate::changes::{Changes, changes_since};
 use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
 use crate::driver::clock::Clock;
@@ -29,21 +28,19 @@ use crate::driver::port_map::{PortMapper, PortMapping};
 use crate::driver::presence::{Presence, Whereabouts};
 use crate::driver::routes::Routes;
 use crate::driver::shard::{
-    self, DiskMessage, NewTorrent, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
+    self, DiskMessage, Outside, SHARD_INBOX_MESSAGES, ShardMessage, ShardTask,
 };
-use crate::driver::socket::{Family, Sockets};
+use crate::driver::socket::Sockets;
 use crate::driver::tracker::{TrackerClient, Trackers};
 use crate::driver::udp::{DATAGRAMS_WAITING, Datagrams, Received};
 use crate::driver::utp::UtpPorts;
-use crate::driver::web::{Author, Web, read_body};
 use crate::error::{AddError, EngineStopped, StartError};
-use crate::known::{Known, decided_by};
 use crate::network::{NetworkOptions, NetworkState};
 use crate::publications::Publications;
 use crate::recording::{RecordWriter, Written};
 use crate::restore::Keeping;
-use crate::session::{Addition, Session, Standing, Unreadable};
-use crate::torrent::{Times, TorrentHandle, ask};
+use crate::session::{Session, Unreadable};
+use crate::torrent::ask;
 use crate::transports::Transports;
 
 /// Events that wait for a slow listener; older ones are skipped, and the listener is told how many.
@@ -51,6 +48,10 @@ const EVENTS_WAITING: usize = 4096;
 
 /// Goodbyes to trackers are not waited for longer than this.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// How long a complete torrent that nobody uses stays in memory: two rounds of optimistic unchoking, and some of the
+/// retries of peers that were not reached.
+const DOZE_AFTER: Duration = Duration::from_mins(2);
 
 /// Sets up an [`Engine`].
 #[derive(Clone, Debug)]
@@ -348,6 +349,8 @@ impl EngineBuilder {
         config.uses_dht = self.dht.is_some();
         config.is_local_network = self.dht.as_ref().is_some_and(DhtConfig::is_local);
         config.local_discovery = self.has_lsd();
+        // Of other engines' torrents nobody keeps the metadata.
+        config.doze_after = self.keeps_torrents.then_some(DOZE_AFTER);
         if let Some(connections) = self.connections_max {
             config.connections_max = connections;
         }
@@ -388,10 +391,10 @@ pub(crate) struct Inner {
     whereabouts: Whereabouts,
     disk: Disk,
     tasks: Vec<AbortHandle>,
-    session: Session,
+    pub(crate) session: Session,
     pub(crate) keeping: Option<Keeping>,
-    sockets: Sockets,
-    dht: Option<DhtHandle>,
+    pub(crate) sockets: Sockets,
+    pub(crate) dht: Option<DhtHandle>,
     written: Option<Written>,
 }
 
@@ -459,120 +462,6 @@ impl Engine {
         Ok(Publications::new(dht, link, interval))
     }
 
-    /// Takes a torrent in. One that is there already gives its handle, with more trackers and peers.
-    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, AddError> {
-        let AddTorrent {
-            source,
-            dir,
-            peers,
-            trackers,
-            options,
-            storage,
-            transports,
-        } = add;
-        let mut known = self.look_up(source).await?;
-        self.meet_nodes(&known);
-        known.trackers.extend(trackers);
-        known.peers.extend(peers);
-        let times = Times::now();
-        let kept = self.inner.keeping.as_ref().map(|keeping| {
-            let addition = Addition {
-                hashes: known.hashes,
-                dir: std::path::absolute(&dir).unwrap_or_else(|_| dir.clone()),
-                trackers: known.trackers.clone(),
-                storage,
-                transports,
-                added_at: times.added,
-            };
-            (&keeping.keeper, addition, Standing::new(options.clone()))
-        });
-        let torrent = riverrun_swarm::AddTorrent {
-            request: 0,
-            hashes: known.hashes,
-            metadata: known.metainfo.as_deref().map(decided_by),
-            trackers: known.trackers,
-            peers: known.peers,
-            options,
-            uploaded_bytes: 0,
-            downloaded_bytes: 0,
-        };
-        let (reply, answer) = oneshot::channel();
-        let new = NewTorrent {
-            torrent,
-            root: dir,
-            storage,
-            transports,
-            times,
-            reply,
-        };
-        self.send(ShardMessage::Add(Box::new(new))).await?;
-        let torrent = answer.await.map_err(|_| EngineStopped)?;
-        if let Some((keeper, addition, standing)) = kept {
-            let metainfo = known.metainfo;
-            keeper.keep(&torrent, addition, standing, metainfo).await?;
-        }
-        Ok(torrent)
-    }
-
-    /// A torrent names nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
-    fn meet_nodes(&self, known: &Known) {
-        if let Some(dht) = &self.inner.dht
-            && !known.nodes.is_empty()
-            && Discovery::Dht.allowed(known.info())
-        {
-            let meet = dht
-                .clone()
-                .meet(self.inner.sockets.clone(), known.nodes.clone());
-            tokio::spawn(meet);
-        }
-    }
-
-    async fn look_up(&self, source: Source) -> Result<Known, AddError> {
-        match source {
-            Source::Metainfo(metainfo) => Ok(Known::from_metainfo(metainfo)),
-            Source::Magnet(magnet) => Ok(self.look_up_magnet(&magnet).await),
-            Source::Publisher(link) => {
-                let magnet = self.look_up_publisher(*link).await?;
-                Ok(self.look_up_magnet(&magnet).await)
-            }
-            Source::Url(url) => {
-                let bytes = self.fetch(&url).await?;
-                let metainfo = Metainfo::from_bytes(&bytes)?;
-                Ok(Known::from_metainfo(Box::new(metainfo)))
-            }
-        }
-    }
-
-    /// The torrent that a publisher names now.
-    async fn look_up_publisher(&self, link: PublisherLink) -> Result<Magnet, AddError> {
-        let found = self.publications(link, Duration::MAX)?.look().await?;
-        found.ok_or(AddError::NotPublished)
-    }
-
-    /// Fetches a torrent file from the web; over IPv6 if it does not come over IPv4.
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>, AddError> {
-        let mut failure = "no address in a family that we use".to_owned();
-        for family in Family::ALL {
-            match Web::new(&self.inner.sockets)
-                .get(family, url, Author::User)
-                .await
-            {
-                Some(Ok(response)) => return read_torrent(url, response).await,
-                Some(Err(error)) => failure = error.to_string(),
-                None => {}
-            }
-        }
-        Err(fetch_error(url, failure))
-    }
-
-    async fn look_up_magnet(&self, magnet: &Magnet) -> Known {
-        let mut known = Known::from_magnet(magnet, &self.inner.sockets).await;
-        if let Some(metainfo) = self.inner.session.metadata(magnet.hashes).await {
-            known.complete_with(metainfo);
-        }
-        known
-    }
-
     /// The addresses of a host, looked up as the engine's network allows.
     pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         self.inner.sockets.resolve(host, port).await
@@ -613,9 +502,10 @@ impl Engine {
     /// Stops all torrents: trackers and peers are told, everything written is made durable. Returns when that is
     /// done; trackers that do not answer are not waited for.
     pub async fn shutdown(self) {
-        if let Some(keeping) = &self.inner.keeping {
-            keeping.keeper.finish().await;
-        }
+        let _kept = match &self.inner.keeping {
+            Some(keeping) => Some(keeping.keeper.finish().await),
+            None => None,
+        };
         let (done, stopped) = oneshot::channel();
         let goodbyes = async {
             if self.send(ShardMessage::Shutdown(done)).await.is_ok() {
@@ -644,24 +534,7 @@ impl Engine {
         }
     }
 
-    async fn send(&self, message: ShardMessage) -> Result<(), EngineStopped> {
+    pub(crate) async fn send(&self, message: ShardMessage) -> Result<(), EngineStopped> {
         self.shard.send(message).await.map_err(|_| EngineStopped)
-    }
-}
-
-async fn read_torrent(url: &str, response: reqwest::Response) -> Result<Vec<u8>, AddError> {
-    if !response.status().is_success() {
-        let message = format!("HTTP status {}", response.status());
-        return Err(fetch_error(url, message));
-    }
-    read_body(response, riverrun_bencode::Limits::TORRENT.bytes)
-        .await
-        .map_err(|error| fetch_error(url, error.to_string()))
-}
-
-fn fetch_error(url: &str, message: String) -> AddError {
-    AddError::Fetch {
-        url: url.to_owned(),
-        message,
     }
 }

@@ -57,8 +57,9 @@ impl Known {
         self.metainfo = Some(Box::new(metainfo));
     }
 
-    pub(crate) fn info(&self) -> Option<&Info> {
-        self.metainfo.as_ref().map(|metainfo| &*metainfo.info)
+    pub(crate) fn is_private(&self) -> bool {
+        let metainfo = self.metainfo.as_ref();
+        metainfo.is_some_and(|metainfo| metainfo.info.is_private())
     }
 }
 

@@ -25,6 +25,7 @@ mod dht;
 mod driver;
 mod engine;
 mod error;
+mod intake;
 mod known;
 mod network;
 mod publications;

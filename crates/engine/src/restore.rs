@@ -101,10 +101,15 @@ impl Engine {
             standing,
             metainfo,
         } = kept;
+        // Metadata that is in memory says more.
+        let digest = standing.digest.filter(|_| metainfo.is_none());
         let torrent = riverrun_swarm::AddTorrent {
             request: 0,
-            hashes: addition.hashes,
+            hashes: digest
+                .as_ref()
+                .map_or(addition.hashes, |digest| digest.hashes),
             metadata: metainfo.as_ref().map(decided_by),
+            summary: digest.as_ref().map(|digest| digest.summary),
             trackers: addition.trackers,
             peers: Vec::new(),
             options: standing.options,
@@ -121,6 +126,7 @@ impl Engine {
                 added: addition.added_at,
                 completed: standing.completed_at,
             },
+            name: digest.map(|digest| digest.name.into()),
             reply,
         };
         // Without the shard's task there is no answer.

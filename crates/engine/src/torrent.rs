@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use riverrun_base::{Bitfield, FileIndex, InfoHashes, PieceIndex, Time};
 use riverrun_metainfo::Info;
+use riverrun_storage::StorageOptions;
 use riverrun_swarm::{
     Event, Input, Limits, PeerSource, PeerStats, Priority, Shard, StorageFault, TorrentCommand,
     TorrentKey, TorrentState, TorrentStats, Why,
@@ -15,7 +16,7 @@ use riverrun_swarm::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::driver::routes::Routes;
-use crate::driver::shard::ShardMessage;
+use crate::driver::shard::{Adding, ShardMessage};
 use crate::error::{EngineStopped, FileError, WaitError};
 use crate::reader::FileReader;
 use crate::session::{Keeper, unix_seconds};
@@ -26,6 +27,7 @@ use crate::transports::Transports;
 pub(crate) struct TorrentShared {
     pub(crate) key: TorrentKey,
     pub(crate) root: PathBuf,
+    pub(crate) storage: StorageOptions,
     /// What carries the connections that are dialled for it, if not as the engine has it.
     pub(crate) transports: Option<Transports>,
     view: RwLock<View>,
@@ -55,13 +57,56 @@ impl Times {
 #[derive(Debug)]
 pub(crate) struct View {
     hashes: InfoHashes,
+    /// The metadata, once it is known, while it is in memory.
     info: Option<Arc<Info>>,
+    /// Its name, while it is not.
+    name: Option<Box<str>>,
     state: TorrentState,
-    pieces: Bitfield,
+    pieces: Held,
     /// Everything wanted is durable.
     is_completed: bool,
     is_removed: bool,
     times: Times,
+}
+
+/// The pieces that are verified. Those who have all need no list.
+#[derive(Debug)]
+enum Held {
+    Some(Bitfield),
+    All(u32),
+}
+
+impl Held {
+    fn new(pieces: Bitfield) -> Self {
+        if pieces.all() && !pieces.is_empty() {
+            Self::All(pieces.len())
+        } else {
+            Self::Some(pieces)
+        }
+    }
+
+    fn set(&mut self, piece: PieceIndex) {
+        if let Self::Some(pieces) = self {
+            pieces.set(piece);
+            if pieces.all() {
+                *self = Self::All(pieces.len());
+            }
+        }
+    }
+
+    fn has(&self, piece: PieceIndex) -> bool {
+        match self {
+            Self::Some(pieces) => pieces.has(piece),
+            Self::All(count) => piece.0 < *count,
+        }
+    }
+
+    fn to_bitfield(&self) -> Bitfield {
+        match self {
+            Self::Some(pieces) => pieces.clone(),
+            Self::All(count) => Bitfield::full(*count),
+        }
+    }
 }
 
 impl View {
@@ -70,7 +115,7 @@ impl View {
             Event::State { state, .. } => {
                 // What was believed from the journal is reported by no event of its own.
                 if let Some(pieces) = verified {
-                    self.pieces.clone_from(pieces);
+                    self.pieces = Held::new(pieces.clone());
                 }
                 if matches!(state, TorrentState::Downloading | TorrentState::Checking) {
                     self.is_completed = false;
@@ -79,7 +124,15 @@ impl View {
             }
             Event::Metadata { info, .. } => {
                 self.hashes = info.hashes();
-                self.pieces = Bitfield::new(info.layout().piece_count());
+                self.pieces = Held::new(Bitfield::new(info.layout().piece_count()));
+                self.info = Some(info.clone());
+            }
+            Event::Dozing { .. } => {
+                let info = self.info.take();
+                self.name = info.map(|info| info.name().into());
+            }
+            Event::Loaded { info, .. } => {
+                self.name = None;
                 self.info = Some(info.clone());
             }
             Event::PieceVerified { piece, .. }
@@ -99,27 +152,28 @@ impl View {
 }
 
 impl TorrentShared {
-    pub(crate) fn new(
-        key: TorrentKey,
-        hashes: InfoHashes,
-        info: Option<Arc<Info>>,
-        root: PathBuf,
-        times: Times,
-    ) -> Self {
-        let count = info.as_ref().map_or(0, |info| info.layout().piece_count());
+    pub(crate) fn new(key: TorrentKey, adding: Adding) -> Self {
+        let count = adding.info.as_ref().map(|info| info.layout().piece_count());
+        let pieces = match adding.summary {
+            Some(said) if said.is_complete => Held::All(said.pieces),
+            Some(said) => Held::new(Bitfield::new(said.pieces)),
+            None => Held::new(Bitfield::new(count.unwrap_or(0))),
+        };
         let view = View {
-            hashes,
-            info,
+            hashes: adding.hashes,
+            info: adding.info,
+            name: adding.name,
             state: TorrentState::Opening,
-            pieces: Bitfield::new(count),
+            pieces,
             is_completed: false,
             is_removed: false,
-            times,
+            times: adding.times,
         };
         Self {
             key,
-            root,
-            transports: None,
+            root: adding.root,
+            storage: adding.storage,
+            transports: adding.transports,
             view: RwLock::new(view),
             changed: Notify::new(),
         }
@@ -139,6 +193,11 @@ impl TorrentShared {
         view.handle_event(event, verified);
         drop(view);
         self.changed.notify_waiters();
+    }
+
+    /// Its info-hashes, as far as they are known.
+    pub(crate) fn hashes(&self) -> InfoHashes {
+        self.view().hashes
     }
 
     fn view(&self) -> RwLockReadGuard<'_, View> {
@@ -184,18 +243,21 @@ impl TorrentHandle {
     /// Its info-hashes, as far as they are known: a magnet link of a hybrid may know one until the metadata
     /// has come.
     pub fn info_hashes(&self) -> InfoHashes {
-        self.shared.view().hashes
+        self.shared.hashes()
     }
 
-    /// Its metadata, if that is known.
+    /// Its metadata, if that is known and in memory. An engine that keeps its torrents has it of those that are in
+    /// use; [`TorrentHandle::wait_info`] reads it again.
     pub fn info(&self) -> Option<Arc<Info>> {
         self.shared.view().info.clone()
     }
 
     /// Its name: from the metadata, else the info-hash.
     pub fn name(&self) -> String {
-        let named = self.info().map(|info| info.name().to_owned());
-        named.unwrap_or_else(|| self.info_hashes().primary().to_string())
+        let view = self.shared.view();
+        let named = view.info.as_ref().map(|info| info.name());
+        let named = named.or(view.name.as_deref()).map(str::to_owned);
+        named.unwrap_or_else(|| view.hashes.primary().to_string())
     }
 
     /// The directory into which its name goes.
@@ -210,7 +272,7 @@ impl TorrentHandle {
 
     /// The pieces that are verified.
     pub fn pieces(&self) -> Bitfield {
-        self.shared.view().pieces.clone()
+        self.shared.view().pieces.to_bitfield()
     }
 
     /// Whether everything wanted is there, verified and durable.
@@ -241,7 +303,22 @@ impl TorrentHandle {
 
     /// Waits for the metadata.
     pub async fn wait_info(&self) -> Result<Arc<Info>, WaitError> {
+        if let Some(info) = self.kept_info().await {
+            return Ok(info);
+        }
         self.wait_for(|view| view.info.clone()).await
+    }
+
+    /// Its metadata, if that is known, read again if it is not in memory.
+    async fn kept_info(&self) -> Option<Arc<Info>> {
+        let (info, is_kept) = {
+            let view = self.shared.view();
+            (view.info.clone(), view.name.is_some())
+        };
+        match &self.keeper {
+            Some(keeper) if is_kept => keeper.info(self.info_hashes()).await,
+            _ => info,
+        }
     }
 
     /// Waits until everything wanted is there, verified and durable.
@@ -366,8 +443,8 @@ impl TorrentHandle {
     }
 
     /// Reads a file of the torrent while it downloads: pieces that the reader waits for come first.
-    pub fn reader(&self, file: FileIndex) -> Result<FileReader, FileError> {
-        let info = self.info().ok_or(FileError::NoMetadata)?;
+    pub async fn reader(&self, file: FileIndex) -> Result<FileReader, FileError> {
+        let info = self.kept_info().await.ok_or(FileError::NoMetadata)?;
         FileReader::new(self.clone(), info, file)
     }
 

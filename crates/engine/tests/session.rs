@@ -1,6 +1,5 @@
 //! Engines that keep their torrents from run to run.
 
-#[expect(dead_code, reason = "nothing is copied from engine to engine here")]
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,12 +7,13 @@ use std::path::Path;
 
 use riverrun_base::{InfoHashes, Sha1Digest};
 use riverrun_engine::{
-    AddTorrent, Engine, EngineBuilder, Limits, Priority, Rate, Revision, StartError, TorrentHandle,
-    TorrentState, TorrentStats,
+    AddTorrent, Engine, EngineBuilder, FileIndex, Limits, Priority, Rate, Revision, StartError,
+    TorrentHandle, TorrentState, TorrentStats,
 };
 use riverrun_metainfo::MetaVersion;
 use support::{Published, soon};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 
 fn keeping(state: &Path) -> EngineBuilder {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -209,4 +209,92 @@ async fn a_state_directory_has_one_engine_that_keeps_torrents_and_any_number_tha
     let third = keeping(state.path()).start().await.unwrap();
     assert_eq!(torrents(&third).await.len(), 1);
     third.shutdown().await;
+}
+
+/// The engine's next run, in which a torrent that was complete is seeded and not in memory.
+async fn restarted(state: &Path, published: &Published) -> (Engine, TorrentHandle) {
+    let engine = keeping(state).start().await.unwrap();
+    let add = AddTorrent::from_metainfo(published.metainfo.clone()).dir(published.dir.path());
+    wait_seeding(&engine.add(add).await.unwrap()).await;
+    engine.shutdown().await;
+    let engine = keeping(state).start().await.unwrap();
+    let mut all = torrents(&engine).await;
+    let (torrent, stats) = all.remove(0);
+    let layout = published.metainfo.info.layout();
+    assert_eq!(stats.state, TorrentState::Seeding);
+    assert_eq!((stats.verified, stats.left_bytes), (stats.pieces, 0));
+    assert_eq!(stats.total_bytes, layout.payload_len());
+    assert_eq!(torrent.name(), "payload");
+    assert!(torrent.is_completed() && torrent.pieces().all());
+    assert!(torrent.info().is_none(), "it is not in memory");
+    (engine, torrent)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_complete_serves_the_first_peer_that_dials() {
+    for version in [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid] {
+        let state = TempDir::new().unwrap();
+        let published = Published::new(&[40_000, 90_000], version, 4);
+        let (seeder, torrent) = restarted(state.path(), &published).await;
+        let home = TempDir::new().unwrap();
+        let leecher = support::engine(home.path()).await;
+        let add = AddTorrent::from_metainfo(published.metainfo.clone())
+            .dir(home.path().join("data"))
+            .peers(seeder.listen_addrs());
+        let download = leecher.add(add).await.unwrap();
+        soon(download.wait_completed()).await.unwrap();
+        published.assert_copied_to(&home.path().join("data"));
+        assert!(torrent.info().is_some(), "it was read for the peer");
+        leecher.shutdown().await;
+        seeder.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_wakes_what_was_complete() {
+    let state = TempDir::new().unwrap();
+    let published = Published::new(&[10, 300_003], MetaVersion::V1, 5);
+    let (engine, torrent) = restarted(state.path(), &published).await;
+    let info = torrent.wait_info().await.unwrap();
+    assert_eq!(info.hashes(), torrent.info_hashes());
+    assert!(torrent.info().is_none(), "to know it wakes nothing");
+    let mut reader = torrent.reader(FileIndex(1)).await.unwrap();
+    let mut bytes = Vec::new();
+    soon(reader.read_to_end(&mut bytes)).await.unwrap();
+    let expected = std::fs::read(published.dir.path().join("payload/01")).unwrap();
+    assert!(bytes == expected);
+    assert!(torrent.info().is_some());
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_is_damaged_is_told_when_it_is_needed() {
+    let state = TempDir::new().unwrap();
+    let published = Published::new(&[40_000], MetaVersion::V1, 6);
+    let (engine, torrent) = restarted(state.path(), &published).await;
+    let db = rusqlite::Connection::open(session_file(state.path())).unwrap();
+    db.execute("UPDATE metainfo SET bytes = zeroblob(80)", [])
+        .unwrap();
+    drop(db);
+    assert!(torrent.reader(FileIndex(0)).await.is_err());
+    torrent.recheck().await.unwrap();
+    let is_invalid = |state: &TorrentState| matches!(state, TorrentState::Invalid(_));
+    soon(torrent.wait_state(is_invalid)).await.unwrap();
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn torrents_that_are_added_together_are_all_kept_in_their_order() {
+    let state = TempDir::new().unwrap();
+    let engine = keeping(state.path()).start().await.unwrap();
+    let added = engine.add_all((0..200).map(|n| magnet(n).paused())).await;
+    let added: Vec<_> = added.into_iter().map(|one| one.unwrap().key()).collect();
+    assert!(added.is_sorted());
+    let again = engine.add_all([magnet(7), magnet(201), magnet(201)]).await;
+    let again: Vec<_> = again.into_iter().map(|one| one.unwrap().key()).collect();
+    assert_eq!((again[0], again[1]), (added[7], again[2]));
+    engine.shutdown().await;
+    let engine = keeping(state.path()).start().await.unwrap();
+    assert_eq!(torrents(&engine).await.len(), 201);
+    engine.shutdown().await;
 }

@@ -169,7 +169,7 @@ async fn a_file_is_read_and_sought_while_it_downloads() {
     let torrent = pair.leecher.add(pair.add(&published)).await.unwrap();
     let expected = std::fs::read(published.dir.path().join("payload/01")).unwrap();
 
-    let mut reader = torrent.reader(FileIndex(1)).unwrap();
+    let mut reader = torrent.reader(FileIndex(1)).await.unwrap();
     assert_eq!(reader.len(), 1_000_003);
     soon(reader.seek(SeekFrom::End(-70_000))).await.unwrap();
     let mut tail = reader.clone();
@@ -195,7 +195,7 @@ async fn a_stopped_download_goes_on_without_checking() {
         .add(leeching(&published, &other, &seeder))
         .await
         .unwrap();
-    let mut reader = torrent.reader(FileIndex(0)).unwrap();
+    let mut reader = torrent.reader(FileIndex(0)).await.unwrap();
     let mut some = vec![0; 300_000];
     soon(reader.read_exact(&mut some)).await.unwrap();
     leecher.shutdown().await;

@@ -209,6 +209,8 @@ pub struct HostConfig {
     pub slots: Option<u32>,
     /// How many connections its torrent has.
     pub connections_max: u32,
+    /// After how many seconds without a peer a complete torrent lets its metadata and its files go; by default never.
+    pub doze_after: Option<u32>,
     /// Reveals its pieces one by one (BEP 16).
     pub super_seed: bool,
     /// Prefers pieces in order to rare ones.
@@ -238,6 +240,7 @@ impl Default for HostConfig {
             disk: DiskConfig::default(),
             slots: None,
             connections_max: TorrentOptions::default().connections_max,
+            doze_after: None,
             super_seed: false,
             sequential: false,
             upload_limit: None,
@@ -284,6 +287,8 @@ impl HostConfig {
         config.listen_port = port;
         config.unchoke_slots = self.slots.map_or(UnchokeSlots::Auto, UnchokeSlots::Fixed);
         config.contain_panics = false;
+        let doze_after = self.doze_after.map(u64::from);
+        config.doze_after = doze_after.map(Duration::from_secs);
         config
     }
 

@@ -19,6 +19,10 @@ use crate::planted::Planted;
 use crate::socket::Sockets;
 
 /// A host.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that is so or not, whatever the others are"
+)]
 pub struct Host {
     /// What it was made from. Rates, latency and manners can change as the world goes on.
     pub config: HostConfig,
@@ -61,6 +65,8 @@ pub struct Host {
     pub(crate) planted: Option<Planted>,
     /// Bytes have rotted on its disk: it may have sent them, unknowingly.
     pub(crate) has_rotted: bool,
+    /// What was kept of metadata cannot be read.
+    pub(crate) has_lost_metadata: bool,
 }
 
 /// A torrent of a host.
@@ -196,6 +202,7 @@ impl Host {
             sockets: Sockets::default(),
             planted: None,
             has_rotted: false,
+            has_lost_metadata: false,
             config,
         }
     }
@@ -247,9 +254,13 @@ impl Host {
         self.shard()?.pieces(self.torrent()?)
     }
 
-    /// Whether all of its torrent is verified.
+    /// Whether all of its torrent is verified, or was when it was let go.
     pub fn has_all(&self) -> bool {
-        self.have().is_some_and(Bitfield::all)
+        let rests = self
+            .shard()
+            .zip(self.torrent())
+            .is_some_and(|(shard, torrent)| shard.is_resting(torrent));
+        rests || self.have().is_some_and(Bitfield::all)
     }
 
     /// The pieces of its torrent that a power cut would leave, as its journal says.

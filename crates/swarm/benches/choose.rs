@@ -61,6 +61,7 @@ impl Download {
             request: 0,
             hashes: info.hashes(),
             metadata: Some((info.clone(), hashes)),
+            summary: None,
             trackers: Vec::new(),
             peers: (0..PEERS).map(peer).collect(),
             options: TorrentOptions::default(),

@@ -98,6 +98,11 @@ impl Bans {
         })
     }
 
+    /// Whether nothing is held against anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.banned.is_empty() && self.failed.is_empty() && self.suspects.is_empty()
+    }
+
     /// Whether anybody is under suspicion: mostly nobody is, and then nobody needs to be looked for.
     pub(crate) fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()

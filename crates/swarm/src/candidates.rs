@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use riverrun_base::{Nearness, Rng, Time};
-use riverrun_metainfo::Info;
 
 use crate::input::PeerSource;
 use crate::priority::peer_priority;
@@ -349,6 +348,17 @@ impl Candidates {
     /// The best address to dial now; it counts as being dialled from here on. `skip_seeds` while we have
     /// everything ourselves.
     pub(crate) fn next(&mut self, now: Time, skip_seeds: bool) -> Option<(SocketAddr, PeerSource)> {
+        let addr = self.find(now, skip_seeds)?;
+        self.turn = 1 - trust(self.known[&addr].source);
+        self.set_state(addr, State::Busy);
+        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
+            record.busy += 1;
+        }
+        Some((addr, self.known[&addr].source))
+    }
+
+    /// The best address to dial now, which counts as before.
+    pub(crate) fn find(&mut self, now: Time, skip_seeds: bool) -> Option<SocketAddr> {
         while let Some((until, addr)) = self.waiting.first().copied()
             && until <= now
         {
@@ -372,18 +382,12 @@ impl Candidates {
                 .find(usable)
         };
         let found = best(self.turn).or_else(|| best(1 - self.turn));
-        let Some(addr) = found else {
+        if found.is_none() {
             let until = self.next_unblocked(now);
             let skips_seeds = skip_seeds;
             self.dry = Some(Dry { skips_seeds, until });
-            return None;
-        };
-        self.turn = 1 - trust(self.known[&addr].source);
-        self.set_state(addr, State::Busy);
-        if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
-            record.busy += 1;
         }
-        Some((addr, self.known[&addr].source))
+        found
     }
 
     /// Takes this address to be dialled now, out of its turn, if it is known and may be. It counts as being dialled from
@@ -514,11 +518,11 @@ impl Candidates {
     }
 
     /// The metadata has come: forgets what a torrent with it must not have learnt.
-    pub(crate) fn forget_forbidden(&mut self, info: &Info) {
+    pub(crate) fn forget_forbidden(&mut self, is_private: bool) {
         let public = self
             .known
             .iter()
-            .filter(|(_, known)| !known.source.may_serve(Some(info)));
+            .filter(|(_, known)| !known.source.may_serve(is_private));
         for addr in public.map(|(addr, _)| *addr).collect::<Vec<_>>() {
             self.remove(addr);
         }

@@ -53,6 +53,9 @@ pub struct Config {
     pub num_want: u32,
     /// Which piece comes next where nobody asked for an order.
     pub picking: Picking,
+    /// How long a complete torrent that nobody uses keeps its metadata and its files open. `None` if metadata that is
+    /// given up cannot be [loaded](crate::Outbox::loads) again.
+    pub doze_after: Option<Duration>,
     /// What the decisions weigh.
     pub tuning: Tuning,
     /// The limits of all torrents together at first.
@@ -106,6 +109,7 @@ impl Config {
             is_local_network: false,
             num_want: 100,
             picking: Picking::RarestFirst,
+            doze_after: None,
             tuning: Tuning::DEFAULT,
             limits: Limits {
                 upload: None,

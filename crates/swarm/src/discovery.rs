@@ -1,7 +1,5 @@
 //! Ways to find peers beside a torrent's trackers, and which torrents may use them (BEP 27).
 
-use riverrun_metainfo::Info;
-
 use crate::input::PeerSource;
 
 /// A way to find peers that no tracker oversees.
@@ -20,11 +18,11 @@ impl Discovery {
     pub const ALL: [Self; 3] = [Self::Dht, Self::Exchange, Self::Local];
 
     /// Whether a torrent may be looked for, named and joined in this way: the only place that decides it. Private
-    /// torrents live from their trackers alone. `info` is `None` while the metadata of a magnet link is still to be
-    /// fetched; nobody can know then that it is private, and without peers it would never be known.
-    pub fn allowed(self, info: Option<&Info>) -> bool {
+    /// torrents live from their trackers alone. While the metadata of a magnet link is still to be fetched nobody can
+    /// know that it is private, and without peers it would never be known: until then it is taken for public.
+    pub const fn allowed(self, is_private: bool) -> bool {
         match self {
-            Self::Dht | Self::Exchange | Self::Local => !info.is_some_and(Info::is_private),
+            Self::Dht | Self::Exchange | Self::Local => !is_private,
         }
     }
 }
@@ -41,20 +39,21 @@ impl PeerSource {
     }
 
     /// Whether a torrent may learn peers from this source.
-    pub(crate) fn may_serve(self, info: Option<&Info>) -> bool {
-        self.discovery().is_none_or(|way| way.allowed(info))
+    pub(crate) fn may_serve(self, is_private: bool) -> bool {
+        self.discovery().is_none_or(|way| way.allowed(is_private))
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use riverrun_bencode::Writer;
+    use riverrun_metainfo::Info;
 
     use super::*;
 
     /// The metadata of a one-byte torrent, with this value of `private`.
-    pub(crate) fn info(private: Option<i64>) -> Info {
+    fn info(private: Option<i64>) -> Info {
         let mut writer = Writer::new();
         writer.dict().key(b"length").uint(1);
         writer.key(b"name").bytes(b"a");
@@ -70,16 +69,16 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn exactly_torrents_that_are_not_private_are_found_without_trackers(flag in any::<Option<i64>>()) {
-            let (info, private) = (info(flag), flag.is_some_and(|flag| flag != 0));
+            let private = flag.is_some_and(|flag| flag != 0);
+            let said = info(flag).is_private();
             for way in Discovery::ALL {
-                prop_assert_eq!(way.allowed(Some(&info)), !private);
-                prop_assert_eq!(way.allowed(None), true);
+                prop_assert_eq!(way.allowed(said), !private);
             }
             for source in [PeerSource::User, PeerSource::Tracker, PeerSource::Incoming] {
-                prop_assert_eq!(source.may_serve(Some(&info)), true);
+                prop_assert_eq!(source.may_serve(said), true);
             }
             for source in [PeerSource::Dht, PeerSource::Exchange, PeerSource::Local] {
-                prop_assert_eq!(source.may_serve(Some(&info)), !private);
+                prop_assert_eq!(source.may_serve(said), !private);
             }
         }
     }

@@ -64,6 +64,14 @@ pub enum Input {
         /// What.
         done: StorageDone,
     },
+    /// The metadata of a torrent was [loaded](crate::Outbox::loads).
+    Loaded {
+        /// Of which torrent.
+        torrent: TorrentKey,
+        /// The metadata and what pieces must hash to; `None` if it is not kept any more, or cannot be read.
+        #[serde(with = "crate::record::metadata")]
+        metadata: Option<(Arc<Info>, PieceHashes)>,
+    },
     /// A tracker has answered, or failed to.
     Announced {
         /// For which torrent.
@@ -115,6 +123,8 @@ pub struct AddTorrent {
     /// Its metadata and what its pieces must hash to; without it, it is fetched from peers.
     #[serde(with = "crate::record::metadata")]
     pub metadata: Option<(Arc<Info>, PieceHashes)>,
+    /// What is known of it from an earlier run, if its metadata can be [loaded](crate::Outbox::loads) when it is needed.
+    pub summary: Option<Summary>,
     /// Trackers, tier by tier (BEP 12).
     #[serde(serialize_with = "crate::record::masked_tiers")]
     pub trackers: Vec<Vec<String>>,
@@ -126,6 +136,24 @@ pub struct AddTorrent {
     pub uploaded_bytes: u64,
     /// Payload that was received in earlier runs.
     pub downloaded_bytes: u64,
+}
+
+/// What stands for a torrent's metadata and pieces while they are not in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// All pieces were there, verified and durable, when they were seen last: nothing is opened before somebody wants
+    /// something of it.
+    pub is_complete: bool,
+    /// Only peers from its trackers may be used (BEP 27).
+    pub is_private: bool,
+    /// How many pieces there are.
+    pub pieces: u32,
+    /// How many of them are wanted.
+    pub wanted: u32,
+    /// How many bytes all pieces have, padding not counted.
+    pub total_bytes: u64,
+    /// How many bytes wanted pieces have, padding not counted.
+    pub wanted_bytes: u64,
 }
 
 /// How to treat a torrent; all of it can change later.
@@ -224,6 +252,8 @@ pub enum TorrentCommand {
     Limits(Limits),
     /// More trackers, as a tier of their own each; known ones are left where they are.
     AddTrackers(#[serde(serialize_with = "crate::record::masked")] Vec<String>),
+    /// Somebody is about to read: have storage open, for a while at least.
+    Wake,
     /// Announce now, as far as trackers' minimum intervals allow.
     Announce,
     /// Stop downloading but go on giving (a partial seed, BEP 21), or take it back.

@@ -33,7 +33,8 @@ pub use config::{Config, Picking, UnchokeSlots};
 pub use discovery::Discovery;
 pub use external_ip::Witness;
 pub use input::{
-    AddTorrent, Input, Limits, PeerSource, Priority, TorrentCommand, TorrentOptions, Transport,
+    AddTorrent, Input, Limits, PeerSource, Priority, Summary, TorrentCommand, TorrentOptions,
+    Transport,
 };
 pub use key::{ConnKey, TorrentKey};
 pub use local::LocalSearch;

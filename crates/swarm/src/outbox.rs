@@ -24,6 +24,9 @@ pub struct Outbox {
     pub storage: Vec<(TorrentKey, StorageJob)>,
     /// For the network.
     pub net: Vec<NetAction>,
+    /// Torrents whose metadata is needed and not in memory. Each is answered by
+    /// [`Input::Loaded`](crate::Input::Loaded).
+    pub loads: Vec<TorrentKey>,
     /// For whoever watches.
     pub events: Vec<Event>,
 }
@@ -446,6 +449,18 @@ pub enum Event {
         /// Why.
         message: String,
     },
+    /// Nobody uses a torrent: its metadata and its files are let go, until [`Event::Loaded`].
+    Dozing {
+        /// Which torrent.
+        torrent: TorrentKey,
+    },
+    /// The metadata of a torrent is in memory again.
+    Loaded {
+        /// Of which torrent.
+        torrent: TorrentKey,
+        /// The metadata.
+        info: Arc<Info>,
+    },
     /// A torrent is gone.
     Removed {
         /// Which.
@@ -499,6 +514,8 @@ impl Event {
             | Self::PeerBanned { torrent, .. }
             | Self::Announced { torrent, .. }
             | Self::TrackerFailed { torrent, .. }
+            | Self::Dozing { torrent }
+            | Self::Loaded { torrent, .. }
             | Self::Removed { torrent }
             | Self::Picked { torrent, .. }
             | Self::Slot { torrent, .. }

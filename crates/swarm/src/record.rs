@@ -28,7 +28,7 @@ use crate::shard::Shard;
 pub(crate) use self::fields::{masked, masked_tiers, metadata};
 
 /// The layout of records. To be raised whenever an input, or the configuration, is told in another way than before.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a shard is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,6 +116,7 @@ struct Mark {
     peers: usize,
     storage: usize,
     net: usize,
+    loads: usize,
     events: usize,
 }
 
@@ -124,6 +125,7 @@ impl Mark {
         peers: 0,
         storage: 0,
         net: 0,
+        loads: 0,
         events: 0,
     };
 
@@ -132,6 +134,7 @@ impl Mark {
             peers: out.peers.len(),
             storage: out.storage.len(),
             net: out.net.len(),
+            loads: out.loads.len(),
             events: out.events.len(),
         }
     }
@@ -149,12 +152,14 @@ impl Digests {
         let peers = &out.peers[before.peers..];
         let storage = &out.storage[before.storage..];
         let (net, events) = (&out.net[before.net..], &out.events[before.events..]);
-        if peers.is_empty() && storage.is_empty() && net.is_empty() && events.is_empty() {
+        let loads = &out.loads[before.loads..];
+        let is_empty = peers.is_empty() && storage.is_empty() && net.is_empty();
+        if is_empty && loads.is_empty() && events.is_empty() {
             return None;
         }
         self.scratch.clear();
         let scratch = std::mem::take(&mut self.scratch);
-        self.scratch = extended(scratch, &(peers, storage, net, events));
+        self.scratch = extended(scratch, &(peers, storage, net, loads, events));
         let digest = riverrun_hash::sha1(&self.scratch);
         digest.as_bytes().first_chunk().copied()
     }
@@ -269,6 +274,7 @@ impl Replay {
         self.out.peers.clear();
         self.out.storage.clear();
         self.out.net.clear();
+        self.out.loads.clear();
         self.out.events.clear();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use riverrun_base::{Bitfield, InfoHash, Rate, Rng, Time};
+use riverrun_base::{Bitfield, InfoHash, InfoHashes, Rate, Rng, Time};
 
 use crate::config::Config;
 use crate::input::{AddTorrent, Input, TorrentCommand};
@@ -14,7 +14,7 @@ use crate::limits::QUANTUM;
 use crate::outbox::{Event, NetAction, Outbox};
 use crate::recency::{Recency, Revision};
 use crate::shared::Shared;
-use crate::torrent::{Cx, PeerStats, Torrent, TorrentStats, Why};
+use crate::torrent::{Cx, PeerStats, Stub, Torrent, TorrentStats, Why};
 use crate::wheel::{Alarm, Wheel};
 
 /// Torrents, and what they share. Everything that happens comes in by [`Shard::handle`]; everything it wants done goes
@@ -48,8 +48,38 @@ pub struct Changes {
 #[derive(Default)]
 struct Slot {
     generation: u32,
-    torrent: Option<Box<Torrent>>,
+    torrent: Option<Kept>,
     alarm: Alarm,
+}
+
+/// A torrent, in the form in which it takes the least room.
+enum Kept {
+    Whole(Box<Torrent>),
+    PutAway(Box<Stub>),
+}
+
+impl Kept {
+    fn new(torrent: Box<Torrent>) -> Self {
+        if torrent.can_be_put_away() {
+            Self::PutAway(Box::new(torrent.put_away()))
+        } else {
+            Self::Whole(torrent)
+        }
+    }
+
+    fn hashes(&self) -> InfoHashes {
+        match self {
+            Self::Whole(torrent) => torrent.hashes(),
+            Self::PutAway(stub) => stub.hashes(),
+        }
+    }
+
+    fn into_torrent(self, now: Time) -> Box<Torrent> {
+        match self {
+            Self::Whole(torrent) => torrent,
+            Self::PutAway(stub) => Box::new(stub.take_out(now)),
+        }
+    }
 }
 
 impl Shard {
@@ -95,6 +125,11 @@ impl Shard {
             Input::PeerClosed { conn, why } => self.peer_closed(now, conn, &why, out),
             Input::Storage { torrent, done } => {
                 self.with(now, torrent, out, |torrent, cx| torrent.storage(cx, done));
+            }
+            Input::Loaded { torrent, metadata } => {
+                self.with(now, torrent, out, |torrent, cx| {
+                    torrent.loaded(cx, metadata);
+                });
             }
             Input::Announced {
                 torrent,
@@ -198,7 +233,7 @@ impl Shard {
 
     /// A torrent in numbers.
     pub fn stats(&self, now: Time, torrent: TorrentKey) -> Option<TorrentStats> {
-        Some(self.torrent(torrent)?.stats(now))
+        self.look(torrent, now, |torrent| torrent.stats(now))
     }
 
     /// Why a torrent does not download, or does no faster; `None` if it does, or has nothing to download.
@@ -242,6 +277,15 @@ impl Shard {
         self.torrent(torrent)?.have()
     }
 
+    /// Whether nothing can be read of a torrent before it was [woken](TorrentCommand::Wake) and is awake.
+    pub fn is_resting(&self, torrent: TorrentKey) -> bool {
+        match self.kept(torrent) {
+            Some(Kept::Whole(torrent)) => torrent.is_resting(),
+            Some(Kept::PutAway(_)) => true,
+            None => false,
+        }
+    }
+
     /// How many connected peers have each piece; `None` without peers.
     pub fn availability(&self, torrent: TorrentKey) -> Option<Vec<u32>> {
         self.torrent(torrent)?.availability()
@@ -254,18 +298,33 @@ impl Shard {
     /// If something in a torrent does not agree with something else.
     pub fn check_invariants(&self) {
         for slot in &self.slots {
-            if let Some(torrent) = &slot.torrent {
+            if let Some(Kept::Whole(torrent)) = &slot.torrent {
                 torrent.check_invariants(&self.config);
             }
         }
         assert!(self.shared.conns.half_open() <= self.shared.conns.open());
     }
 
-    fn torrent(&self, key: TorrentKey) -> Option<&Torrent> {
+    fn kept(&self, key: TorrentKey) -> Option<&Kept> {
         let slot = self.slots.get(key.index() as usize)?;
         slot.torrent
-            .as_deref()
+            .as_ref()
             .filter(|_| slot.generation == key.generation())
+    }
+
+    /// A torrent that is not put away: one that is has neither peers nor pieces, and lacks nothing.
+    fn torrent(&self, key: TorrentKey) -> Option<&Torrent> {
+        match self.kept(key)? {
+            Kept::Whole(torrent) => Some(torrent),
+            Kept::PutAway(_) => None,
+        }
+    }
+
+    fn look<T>(&self, key: TorrentKey, now: Time, look: impl FnOnce(&Torrent) -> T) -> Option<T> {
+        Some(match self.kept(key)? {
+            Kept::Whole(torrent) => look(torrent),
+            Kept::PutAway(stub) => look(&stub.clone().take_out(now)),
+        })
     }
 
     fn slot_mut(&mut self, key: TorrentKey) -> Option<&mut Slot> {
@@ -307,7 +366,7 @@ impl Shard {
             out,
         };
         let made = Torrent::new(&mut cx, torrent, add, rng);
-        self.slots[index as usize].torrent = Some(Box::new(made));
+        self.slots[index as usize].torrent = Some(Kept::Whole(Box::new(made)));
         hashes.wire().for_each(|hash| {
             self.by_hash.insert(hash, torrent);
         });
@@ -373,14 +432,14 @@ impl Shard {
         let Some(slot) = self.slots.get_mut(key.index() as usize) else {
             return false;
         };
-        let Some(torrent) = slot
+        let Some(kept) = slot
             .torrent
-            .as_mut()
-            .filter(|_| slot.generation == key.generation())
+            .take_if(|_| slot.generation == key.generation())
         else {
             return false;
         };
-        let before = torrent.hashes();
+        let before = kept.hashes();
+        let mut torrent = kept.into_torrent(now);
         let mut cx = Cx {
             now,
             config: &self.config,
@@ -388,15 +447,16 @@ impl Shard {
             out,
         };
         if self.config.contain_panics {
-            let caught = catch_unwind(AssertUnwindSafe(|| handle(torrent, &mut cx)));
+            let caught = catch_unwind(AssertUnwindSafe(|| handle(&mut torrent, &mut cx)));
             if let Err(panic) = caught {
                 torrent.break_down(&mut cx, message_of(panic.as_ref()));
             }
         } else {
-            handle(torrent, &mut cx);
+            handle(&mut torrent, &mut cx);
         }
         let next = torrent.next_timeout(&mut cx);
         let after = torrent.hashes();
+        slot.torrent = Some(Kept::new(torrent));
         self.wheel.set(key, &mut slot.alarm, next);
         self.recency.touch(key);
         if after != before {
@@ -466,7 +526,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use riverrun_base::{InfoHashes, PeerId, Sha1Digest};
+    use riverrun_base::{PeerId, Sha1Digest};
 
     use super::*;
     use crate::input::TorrentOptions;
@@ -482,6 +542,7 @@ mod tests {
             request: n.into(),
             hashes: InfoHashes::v1_only(Sha1Digest(hash)),
             metadata: None,
+            summary: None,
             trackers: Vec::new(),
             peers: Vec::new(),
             options,

@@ -10,8 +10,8 @@ use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
 use riverrun_storage::{Completion, Disk, StorageOptions};
 use riverrun_swarm::{
-    ConnKey, Event, Input, NetAction, Outbox, Revision, Shard, StorageDone, StorageJob, TorrentKey,
-    Transport,
+    ConnKey, Event, Input, NetAction, Outbox, Revision, Shard, StorageDone, StorageJob, Summary,
+    TorrentCommand, TorrentKey, Transport,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -23,6 +23,7 @@ use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
 use crate::changes::Changes;
 use crate::dht::DhtHandle;
+use crate::known::decided_by;
 use crate::session::{Keeper, Session};
 use crate::torrent::{Times, TorrentHandle, TorrentShared};
 use crate::transports::Transports;
@@ -94,18 +95,21 @@ pub(crate) struct NewTorrent {
     pub(crate) storage: StorageOptions,
     pub(crate) transports: Option<Transports>,
     pub(crate) times: Times,
+    /// Its name, if its metadata is kept and not in memory.
+    pub(crate) name: Option<Box<str>>,
     pub(crate) reply: oneshot::Sender<TorrentHandle>,
 }
 
 /// A torrent that the shard has been asked to take in.
-struct Adding {
-    root: PathBuf,
-    storage: StorageOptions,
-    transports: Option<Transports>,
-    times: Times,
-    hashes: riverrun_base::InfoHashes,
-    info: Option<Arc<Info>>,
-    reply: oneshot::Sender<TorrentHandle>,
+pub(crate) struct Adding {
+    pub(crate) root: PathBuf,
+    pub(crate) storage: StorageOptions,
+    pub(crate) transports: Option<Transports>,
+    pub(crate) times: Times,
+    pub(crate) hashes: riverrun_base::InfoHashes,
+    pub(crate) info: Option<Arc<Info>>,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) summary: Option<Summary>,
 }
 
 /// What the task acts through.
@@ -132,13 +136,15 @@ pub(crate) struct ShardTask {
     inbox: mpsc::Receiver<ShardMessage>,
     disk: mpsc::UnboundedReceiver<DiskMessage>,
     rng: Rng,
-    adding: HashMap<u64, Adding>,
+    adding: HashMap<u64, (Adding, oneshot::Sender<TorrentHandle>)>,
     next_request: u64,
     incoming: HashMap<u64, (mpsc::Sender<ConnMessage>, Transport)>,
     next_token: u64,
     torrents: HashMap<TorrentKey, Arc<TorrentShared>>,
     /// Commands of this turn, by connection; emptied by each flush, its memory kept.
     commands: HashMap<ConnKey, Vec<PeerCommand>>,
+    /// Reads of torrents that are waking up. Each reader waits for the answer to one.
+    held_reads: Vec<(TorrentKey, StorageJob)>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -163,6 +169,7 @@ impl ShardTask {
             next_token: 0,
             torrents: HashMap::new(),
             commands: HashMap::new(),
+            held_reads: Vec::new(),
             stopping: None,
         }
     }
@@ -187,6 +194,7 @@ impl ShardTask {
                 self.handle(now, message);
             }
             self.shard.handle_timeout(now, &mut self.out);
+            self.release_reads();
             self.flush().await;
             self.shard.end_turn();
             if self.stopping.is_some() && self.torrents.values().all(|torrent| torrent.is_at_rest())
@@ -238,7 +246,7 @@ impl ShardTask {
                 );
             }
             ShardMessage::Add(new) => self.add(now, *new),
-            ShardMessage::Read { torrent, job } => self.out.storage.push((torrent, job)),
+            ShardMessage::Read { torrent, job } => self.read(now, torrent, job),
             ShardMessage::Query(question) => question(&self.shard, now),
             ShardMessage::Changes { since, reply } => {
                 let changes = self.shard.changes(now, since);
@@ -250,6 +258,39 @@ impl ShardTask {
                 self.shard.handle(now, Input::Shutdown, &mut self.out);
             }
         }
+    }
+
+    /// Has something read of a torrent, which is not let go for a while then.
+    fn read(&mut self, now: Time, torrent: TorrentKey, job: StorageJob) {
+        let command = TorrentCommand::Wake;
+        let wake = Input::Torrent { torrent, command };
+        self.shard.handle(now, wake, &mut self.out);
+        self.held_reads.push((torrent, job));
+    }
+
+    /// Has read what was waiting for torrents that are awake now, or will not be.
+    fn release_reads(&mut self) {
+        let shard = &self.shard;
+        let free = self
+            .held_reads
+            .extract_if(.., |(torrent, _)| !shard.is_resting(*torrent));
+        self.out.storage.extend(free);
+    }
+
+    /// Has the metadata of a torrent read that is kept and not in memory.
+    fn load(&self, torrent: TorrentKey) {
+        let Some(shared) = self.torrents.get(&torrent) else {
+            return;
+        };
+        let (session, hashes) = (self.outside.session.clone(), shared.hashes());
+        let shard = self.outside.conns.shard.clone();
+        tokio::spawn(async move {
+            let kept = session.metadata(hashes).await;
+            let metadata = kept.as_ref().map(decided_by);
+            let loaded = Input::Loaded { torrent, metadata };
+            // Without the shard's task there is nobody to tell.
+            let _ = shard.send(ShardMessage::Inputs(vec![loaded])).await;
+        });
     }
 
     /// What a user holds of a torrent.
@@ -281,25 +322,24 @@ impl ShardTask {
             storage,
             transports,
             times,
+            name,
             reply,
         } = new;
         let request = self.next_request;
         self.next_request += 1;
         torrent.request = request;
         let info = torrent.metadata.as_ref().map(|(info, _)| info.clone());
-        let hashes = torrent.hashes;
-        self.adding.insert(
-            request,
-            Adding {
-                root,
-                storage,
-                transports,
-                times,
-                hashes,
-                info,
-                reply,
-            },
-        );
+        let adding = Adding {
+            root,
+            storage,
+            transports,
+            times,
+            hashes: torrent.hashes,
+            info,
+            name,
+            summary: torrent.summary,
+        };
+        self.adding.insert(request, (adding, reply));
         self.shard
             .handle(now, Input::Add(Box::new(torrent)), &mut self.out);
     }
@@ -313,6 +353,9 @@ impl ShardTask {
         }
         self.out.events = events;
         self.outside.disk.submit(&mut self.out.storage);
+        for torrent in std::mem::take(&mut self.out.loads) {
+            self.load(torrent);
+        }
         let mut actions = std::mem::take(&mut self.out.net);
         for action in actions.drain(..) {
             self.act(action).await;
@@ -465,6 +508,13 @@ impl ShardTask {
             Event::Removed { torrent } => {
                 self.outside.conns.directory.remove(*torrent);
             }
+            Event::Dozing { torrent } => self.outside.disk.detach(*torrent),
+            Event::Loaded { torrent, .. } => {
+                if let Some(shared) = self.torrents.get(torrent) {
+                    let root = shared.root.clone();
+                    self.outside.disk.attach(*torrent, root, shared.storage);
+                }
+            }
             _ => {}
         }
         if let Some(shared) = self.torrents.get(&event.torrent()) {
@@ -479,29 +529,23 @@ impl ShardTask {
     }
 
     fn added(&mut self, request: u64, torrent: TorrentKey, existed: bool) {
-        let Some(adding) = self.adding.remove(&request) else {
+        let Some((adding, reply)) = self.adding.remove(&request) else {
             return;
         };
         if !existed {
-            self.outside
-                .disk
-                .attach(torrent, adding.root.clone(), adding.storage);
-            let mut shared = TorrentShared::new(
-                torrent,
-                adding.hashes,
-                adding.info,
-                adding.root,
-                adding.times,
-            );
-            shared.transports = adding.transports;
-            self.torrents.insert(torrent, Arc::new(shared));
+            if adding.summary.is_none() {
+                let root = adding.root.clone();
+                self.outside.disk.attach(torrent, root, adding.storage);
+            }
             for info_hash in adding.hashes.wire() {
                 self.outside.conns.directory.insert(info_hash, torrent);
             }
+            let shared = TorrentShared::new(torrent, adding);
+            self.torrents.insert(torrent, Arc::new(shared));
         }
         if let Some(handle) = self.handle_of(torrent) {
             // Whoever asked may be gone; the torrent stays.
-            let _ = adding.reply.send(handle);
+            let _ = reply.send(handle);
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use riverrun_metainfo::Metainfo;
-use riverrun_swarm::{Event, Revision, TorrentKey, TorrentStats};
-use tokio::sync::{broadcast, mpsc};
+use riverrun_base::InfoHashes;
+use riverrun_metainfo::{Info, Metainfo};
+use riverrun_swarm::{Event, Revision, Summary, TorrentKey, TorrentState, TorrentStats};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::record::{Addition, Seal, Standing};
+use super::record::{Addition, Digest, Seal, Standing};
 use super::{KeptId, Session};
 use crate::changes::changes_since;
 use crate::driver::shard::ShardMessage;
@@ -59,26 +60,36 @@ impl Keeper {
                     }
                 }
             }
-            self.catch_up().await;
+            let mut revision = self.revision.lock().await;
+            self.catch_up(&mut revision).await;
         }
     }
 
-    /// Keeps a torrent that was added, unless it was there before. When this returns it is durable.
+    /// Keeps a torrent that was added, unless it was there before. What is given has to be
+    /// [noted](Self::note_kept).
     pub(crate) async fn keep(
         &self,
         torrent: &TorrentHandle,
         addition: Addition,
         standing: Standing,
         metainfo: Option<Box<Metainfo>>,
+    ) -> Option<oneshot::Receiver<KeptId>> {
+        if self.lock().contains_key(&torrent.key()) {
+            return None;
+        }
+        let name = torrent.name();
+        let kept = self.session.keep(name, addition, standing, metainfo);
+        Some(kept.await)
+    }
+
+    /// Waits until a torrent is durable.
+    pub(crate) async fn note_kept(
+        &self,
+        torrent: &TorrentHandle,
+        written: oneshot::Receiver<KeptId>,
     ) -> Result<(), AddError> {
         let key = torrent.key();
-        if self.lock().contains_key(&key) {
-            return Ok(());
-        }
-        let kept = self
-            .session
-            .keep(torrent.name(), addition, standing, metainfo);
-        let Some(id) = kept.await else {
+        let Ok(id) = written.await else {
             torrent.clone().remove().await?;
             return Err(AddError::NotKept);
         };
@@ -102,10 +113,17 @@ impl Keeper {
         }
     }
 
-    /// Keeps everything as it is now, durably.
-    pub(crate) async fn finish(&self) {
-        self.catch_up().await;
+    /// Keeps everything as it is now, durably, and nothing that comes of the end until the guard is dropped.
+    pub(crate) async fn finish(&self) -> tokio::sync::MutexGuard<'_, Revision> {
+        let mut revision = self.revision.lock().await;
+        self.catch_up(&mut revision).await;
         self.session.flush().await;
+        revision
+    }
+
+    /// Reads the metadata of a torrent.
+    pub(crate) async fn info(&self, hashes: InfoHashes) -> Option<Arc<Info>> {
+        Some(self.session.metadata(hashes).await?.info)
     }
 
     /// Keeps nothing until the guard is dropped.
@@ -113,8 +131,7 @@ impl Keeper {
         self.revision.lock().await
     }
 
-    async fn catch_up(&self) {
-        let mut revision = self.revision.lock().await;
+    async fn catch_up(&self, revision: &mut Revision) {
         // From before the question: what is added meanwhile is not missing from the answer.
         let known: Vec<TorrentKey> = self.lock().keys().copied().collect();
         let Ok(changes) = changes_since(&self.shard, *revision).await else {
@@ -141,6 +158,7 @@ impl Keeper {
             uploaded_bytes: stats.uploaded_bytes,
             downloaded_bytes: stats.downloaded_bytes,
             completed_at: torrent.completed_seconds(),
+            digest: digest_of(torrent, stats),
         };
         let (record, seal) = (standing.encode(), standing.seal());
         let stale = |entry: &&mut Entry| entry.written != Some(seal);
@@ -167,6 +185,27 @@ impl Keeper {
     fn lock(&self) -> MutexGuard<'_, HashMap<TorrentKey, Entry>> {
         self.torrents.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What can be said of a torrent without its metadata; `None` before that is known.
+fn digest_of(torrent: &TorrentHandle, stats: &TorrentStats) -> Option<Digest> {
+    let is_complete = stats.state == TorrentState::Seeding
+        && stats.durable == stats.pieces
+        // What is revealed piece by piece has to be looked at.
+        && !stats.options.super_seed;
+    let digest = || Digest {
+        hashes: torrent.info_hashes(),
+        name: torrent.name(),
+        summary: Summary {
+            is_complete,
+            is_private: stats.is_private,
+            pieces: stats.pieces,
+            wanted: stats.wanted,
+            total_bytes: stats.total_bytes,
+            wanted_bytes: stats.wanted_bytes,
+        },
+    };
+    (stats.pieces > 0).then(digest)
 }
 
 /// The time of day, in seconds since 1970.

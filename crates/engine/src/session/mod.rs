@@ -105,14 +105,14 @@ impl Session {
         StartError::Session { path, message }
     }
 
-    /// Keeps a torrent; when this returns it is durable. `None` if that failed.
+    /// Keeps a torrent. The answer comes when it is durable, and not if that failed.
     pub(crate) async fn keep(
         &self,
         name: String,
         addition: Addition,
         standing: Standing,
         metainfo: Option<Box<Metainfo>>,
-    ) -> Option<KeptId> {
+    ) -> oneshot::Receiver<KeptId> {
         let (reply, answer) = oneshot::channel();
         self.tell(Ask::Keep {
             name,
@@ -122,7 +122,7 @@ impl Session {
             reply,
         })
         .await;
-        answer.await.ok()
+        answer
     }
 
     pub(crate) async fn keep_standing(&self, id: KeptId, standing: Vec<u8>) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use riverrun_base::{InfoHashes, Rate, Sha1Digest, Sha256Digest};
 use riverrun_bencode::{Dict, Document, Limits as ParseLimits, Value, Writer};
 use riverrun_storage::{Preallocation, StorageOptions};
-use riverrun_swarm::{Limits, Priority, TorrentOptions};
+use riverrun_swarm::{Limits, Priority, Summary, TorrentOptions};
 
 use crate::transports::Transports;
 
@@ -35,6 +35,16 @@ pub(crate) struct Standing {
     pub(crate) downloaded_bytes: u64,
     /// When all that was wanted was there for the first time, in seconds since 1970.
     pub(crate) completed_at: Option<u64>,
+    /// What stands for its metadata while that is not in memory; `None` before it is known.
+    pub(crate) digest: Option<Digest>,
+}
+
+/// What stands for a torrent's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    pub(crate) hashes: InfoHashes,
+    pub(crate) name: String,
+    pub(crate) summary: Summary,
 }
 
 /// The check of a record.
@@ -92,14 +102,9 @@ impl Addition {
     pub(crate) fn decode(record: &[u8]) -> Option<Self> {
         let document = Document::parse(opened(record)?, ParseLimits::TORRENT).ok()?;
         let dict = document.root().as_dict()?;
-        let v1 = dict.get(b"v1").and_then(|hash| hash.as_bytes());
-        let v2 = dict.get(b"v2").and_then(|hash| hash.as_bytes());
         let tiers = dict.get(b"trackers")?.as_list()?.iter();
         Some(Self {
-            hashes: InfoHashes::new(
-                v1.and_then(Sha1Digest::from_slice),
-                v2.and_then(Sha256Digest::from_slice),
-            )?,
+            hashes: info_hashes(dict)?,
             dir: path(dict.get(b"dir")?.as_bytes()?)?,
             trackers: tiers.map(tier).collect::<Option<_>>()?,
             storage: StorageOptions {
@@ -127,7 +132,14 @@ impl Standing {
             uploaded_bytes: 0,
             downloaded_bytes: 0,
             completed_at: None,
+            digest: None,
         }
+    }
+
+    /// Whether the digest is not enough to go on with.
+    pub(crate) fn needs_metadata(&self) -> bool {
+        let is_enough = |digest: &Digest| digest.summary.is_complete || !self.options.start;
+        !self.digest.as_ref().is_some_and(is_enough)
     }
 
     /// The check of its record: two that are equal have the same.
@@ -157,6 +169,9 @@ impl Standing {
             writer.key(b"completed").uint(at);
         }
         writer.key(b"connections").uint((*connections_max).into());
+        if let Some(digest) = &self.digest {
+            digest.write(writer.key(b"digest"));
+        }
         if let Some(limit) = limits.download {
             writer.key(b"down limit").uint(limit.bytes_per_second());
         }
@@ -209,8 +224,65 @@ impl Standing {
             uploaded_bytes: dict.get(b"uploaded")?.as_u64()?,
             downloaded_bytes: dict.get(b"downloaded")?.as_u64()?,
             completed_at: dict.get(b"completed").and_then(|at| at.as_u64()),
+            digest: match dict.get(b"digest") {
+                Some(digest) => Some(Digest::read(digest.as_dict()?)?),
+                None => None,
+            },
         })
     }
+}
+
+impl Digest {
+    fn write(&self, writer: &mut Writer) {
+        let Summary {
+            is_complete,
+            is_private,
+            pieces,
+            wanted,
+            total_bytes,
+            wanted_bytes,
+        } = self.summary;
+        writer.dict();
+        writer.key(b"bytes").uint(total_bytes);
+        writer.key(b"complete").uint(is_complete.into());
+        writer.key(b"name").bytes(self.name.as_bytes());
+        writer.key(b"pieces").uint(pieces.into());
+        writer.key(b"private").uint(is_private.into());
+        if let Some(hash) = self.hashes.v1() {
+            writer.key(b"v1").bytes(&hash.0);
+        }
+        if let Some(hash) = self.hashes.v2() {
+            writer.key(b"v2").bytes(&hash.0);
+        }
+        writer.key(b"wanted").uint(wanted.into());
+        writer.key(b"wanted bytes").uint(wanted_bytes);
+        writer.end();
+    }
+
+    fn read(dict: Dict<'_, '_>) -> Option<Self> {
+        let number = |key: &[u8]| dict.get(key)?.as_u64();
+        Some(Self {
+            hashes: info_hashes(dict)?,
+            name: dict.get(b"name")?.as_str()?.to_owned(),
+            summary: Summary {
+                is_complete: flag(dict, b"complete")?,
+                is_private: flag(dict, b"private")?,
+                pieces: number(b"pieces")?.try_into().ok()?,
+                wanted: number(b"wanted")?.try_into().ok()?,
+                total_bytes: number(b"bytes")?,
+                wanted_bytes: number(b"wanted bytes")?,
+            },
+        })
+    }
+}
+
+fn info_hashes(dict: Dict<'_, '_>) -> Option<InfoHashes> {
+    let v1 = dict.get(b"v1").and_then(|hash| hash.as_bytes());
+    let v2 = dict.get(b"v2").and_then(|hash| hash.as_bytes());
+    InfoHashes::new(
+        v1.and_then(Sha1Digest::from_slice),
+        v2.and_then(Sha256Digest::from_slice),
+    )
 }
 
 fn flag(dict: Dict<'_, '_>, key: &[u8]) -> Option<bool> {
@@ -281,12 +353,31 @@ mod tests {
         proptest::collection::vec((b'0'..=b'3').prop_filter_map("a digit", priority), 0..9)
     }
 
+    fn digests() -> impl Strategy<Value = Option<Digest>> {
+        let said = (any::<[bool; 2]>(), any::<[u32; 4]>());
+        let digest = (said, "[a-zé ]{1,9}", any::<[u8; 32]>());
+        let digest = digest.prop_map(|((flags, numbers), name, hash)| Digest {
+            hashes: InfoHashes::v2_only(Sha256Digest(hash)),
+            name,
+            summary: Summary {
+                is_complete: flags[0],
+                is_private: flags[1],
+                pieces: numbers[0],
+                wanted: numbers[1],
+                total_bytes: numbers[2].into(),
+                wanted_bytes: numbers[3].into(),
+            },
+        });
+        proptest::option::of(digest)
+    }
+
     fn standings() -> impl Strategy<Value = Standing> {
         let flags = any::<[bool; 4]>();
         let limits = any::<[Option<u64>; 2]>();
         let totals = any::<[u32; 2]>();
-        (flags, limits, totals, priorities(), any::<Option<u32>>()).prop_map(
-            |(flags, limits, totals, priorities, completed)| {
+        let times = any::<Option<u32>>();
+        (flags, limits, totals, priorities(), times, digests()).prop_map(
+            |(flags, limits, totals, priorities, completed, digest)| {
                 let [upload, download] = limits
                     .map(|limit| limit.map(|rate| Rate::from_bytes_per_second(rate % (1 << 40))));
                 let mut options = TorrentOptions::default();
@@ -303,6 +394,7 @@ mod tests {
                     uploaded_bytes: totals[0].into(),
                     downloaded_bytes: totals[1].into(),
                     completed_at: completed.map(u64::from),
+                    digest,
                 }
             },
         )

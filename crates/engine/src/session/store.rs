@@ -28,7 +28,8 @@ pub(crate) struct Kept {
     pub(crate) id: KeptId,
     pub(crate) addition: Addition,
     pub(crate) standing: Standing,
-    /// `None` if it was a magnet link whose metadata had not come.
+    /// `None` if it is not needed yet, as the digest in `standing` says enough; or if it was a magnet link whose metadata
+    /// had not come, and there is no digest either.
     pub(crate) metainfo: Option<Metainfo>,
 }
 
@@ -141,7 +142,7 @@ impl Store {
             let mut query = self.db.prepare_cached(&select("id > ?1 ORDER BY id"))?;
             let mut rows = query.query(params![after])?;
             while let Some(row) = rows.next()? {
-                let (id, found) = kept(row)?;
+                let (id, found) = kept(&self.db, row)?;
                 last = id;
                 give(found);
             }
@@ -167,7 +168,8 @@ impl Store {
             .optional()?;
         for id in (last + 1..=end.unwrap_or(0)).take(STEPS_MAX) {
             let mut query = self.db.prepare_cached(&select("id = ?1"))?;
-            match query.query_row(params![id], kept).optional() {
+            let read = |row: &Row<'_>| kept(&self.db, row);
+            match query.query_row(params![id], read).optional() {
                 Ok(None) => {}
                 Ok(Some((_, found))) => {
                     give(found);
@@ -276,7 +278,7 @@ fn version(db: &Connection) -> rusqlite::Result<i32> {
 fn select(which: &str) -> String {
     format!(
         "SELECT torrent.id, name, addition, standing, \
-             (SELECT bytes FROM metainfo WHERE v1 = info_hash OR v2 = info_hash), \
+             (SELECT id FROM metainfo WHERE v1 = info_hash OR v2 = info_hash), \
              info_hash \
          FROM torrent WHERE {which}"
     )
@@ -299,8 +301,16 @@ fn metainfo_of(hashes: InfoHashes, bytes: &[u8]) -> Option<Metainfo> {
         .then_some(metainfo)
 }
 
+/// The metadata in a row of its table, if it is right.
+fn metainfo_at(db: &Connection, id: i64, hashes: InfoHashes) -> Option<Metainfo> {
+    let query = db.prepare_cached("SELECT bytes FROM metainfo WHERE id = ?1");
+    let bytes: rusqlite::Result<Vec<u8>> =
+        query.and_then(|mut query| query.query_row(params![id], |row| row.get(0)));
+    metainfo_of(hashes, &bytes.ok()?)
+}
+
 /// A row as [`select`] asks for it, with its id.
-fn kept(row: &Row<'_>) -> rusqlite::Result<(i64, Result<Kept, Unreadable>)> {
+fn kept(db: &Connection, row: &Row<'_>) -> rusqlite::Result<(i64, Result<Kept, Unreadable>)> {
     let id: i64 = row.get(0)?;
     let name = row.get_ref(1)?.as_str().unwrap_or_default();
     let unreadable = |why: &str| Unreadable {
@@ -311,16 +321,22 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<(i64, Result<Kept, Unreadable>)> {
     let read = || {
         let addition = blob(2).and_then(Addition::decode);
         let standing = blob(3).and_then(Standing::decode);
-        let (Some(addition), Some(standing)) = (addition, standing) else {
+        let (Some(addition), Some(mut standing)) = (addition, standing) else {
             return Err(unreadable("its record is damaged"));
         };
         if blob(5) != Some(&addition.hashes.primary().0) {
             return Err(unreadable("its info-hash is damaged"));
         }
-        let metainfo = match blob(4) {
+        let metainfo: Option<i64> = row
+            .get(4)
+            .map_err(|_| unreadable("its metadata is damaged"))?;
+        if metainfo.is_none() {
+            standing.digest = None;
+        }
+        let metainfo = match metainfo.filter(|_| standing.needs_metadata()) {
             None => None,
-            Some(bytes) => Some(
-                metainfo_of(addition.hashes, bytes)
+            Some(at) => Some(
+                metainfo_at(db, at, addition.hashes)
                     .ok_or_else(|| unreadable("its metadata is damaged"))?,
             ),
         };

@@ -18,6 +18,8 @@ const HOSTILE_MAX: u64 = 3;
 
 /// Keeps what is drawn of disks apart, so that a seed's world is else what it was without them.
 const DISKS: u64 = 0x6469_736b;
+/// The same for who dozes.
+const DOZERS: u64 = 0x646f_7a65;
 
 /// What can befall a host that is not there for the others alone.
 const ACCIDENTS: [Accident; 14] = [
@@ -62,7 +64,20 @@ pub fn draw(seed: u64) -> Plan {
     draw_hosts(&mut rng, &mut plan);
     draw_faults(&mut rng, &mut plan);
     draw_disks(&mut Rng::new(mix(seed ^ DISKS)), &mut plan);
+    draw_dozers(&mut Rng::new(mix(seed ^ DOZERS)), &mut plan);
     plan
+}
+
+/// Some hosts let go of what nobody uses, and of that soon: there is not much time.
+fn draw_dozers(rng: &mut Rng, plan: &mut Plan) {
+    if !happens(rng, 0.3) {
+        return;
+    }
+    for host in &mut plan.hosts {
+        if happens(rng, 0.7) {
+            host.doze_after = Some(between(rng, 0, 20));
+        }
+    }
 }
 
 /// Some disks write where they should not. The first host's does not: what it loses may be lost to all.

@@ -182,6 +182,16 @@ impl World {
     }
 
     fn carry_out(&mut self, host: HostId, out: &mut Outbox) {
+        let is_stopped = |event: &Event| {
+            matches!(
+                event,
+                Event::State {
+                    state: TorrentState::Stopped,
+                    ..
+                }
+            )
+        };
+        let has_stopped = out.events.iter().any(is_stopped);
         for event in out.events.drain(..) {
             self.event(host, event);
         }
@@ -191,8 +201,15 @@ impl World {
         for (torrent, job) in out.storage.drain(..) {
             self.storage(host, torrent, job);
         }
+        for torrent in out.loads.drain(..) {
+            self.load(host, torrent);
+        }
         for action in out.net.drain(..) {
             self.net(host, action);
+        }
+        // Goodbyes are said by then.
+        if has_stopped {
+            self.go_if_stopped(host);
         }
     }
 
@@ -277,9 +294,6 @@ impl World {
                     host,
                     state: state.clone(),
                 });
-                if *state == TorrentState::Stopped {
-                    self.go_if_stopped(host);
-                }
             }
             Event::Completed { .. } => self.leave_after_completion(host),
             Event::PeerBanned { ip, .. } => {
@@ -355,5 +369,9 @@ impl World {
 
 /// Most of what happens leads to nothing.
 fn is_empty(out: &Outbox) -> bool {
-    out.events.is_empty() && out.peers.is_empty() && out.storage.is_empty() && out.net.is_empty()
+    out.events.is_empty()
+        && out.peers.is_empty()
+        && out.storage.is_empty()
+        && out.loads.is_empty()
+        && out.net.is_empty()
 }

@@ -1,10 +1,11 @@
 //! Hosts come, go, crash, sleep; and what operators do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use riverrun_base::PieceIndex;
-use riverrun_metainfo::{PieceHashes, PieceLayers};
-use riverrun_swarm::{AddTorrent, Config, Input, TorrentCommand};
+use riverrun_metainfo::{Info, PieceHashes, PieceLayers};
+use riverrun_swarm::{AddTorrent, Config, Input, Summary, TorrentCommand, TorrentKey};
 
 use super::{Pending, World};
 use crate::action::Action;
@@ -16,6 +17,9 @@ use crate::schedule::What;
 use crate::socket::Sockets;
 use crate::streams::{happens, mix};
 use crate::wire::Message;
+
+/// How long it takes to read metadata from a disk that is not busy.
+const LOAD_TIME: Duration = Duration::from_millis(5);
 
 impl World {
     /// Does something to the world, now.
@@ -106,17 +110,25 @@ impl World {
     /// Has a host's shard take in a torrent, if the host is up.
     pub(super) fn add_torrent(&mut self, host: HostId, at: usize) {
         let trackers = self.tiers();
-        let torrent = &self.host(host).torrents[at];
+        let own = self.host(host);
+        let torrent = &own.torrents[at];
         let content = self.content(torrent.content);
-        let hashes = if torrent.bare {
-            PieceHashes::new(content.info(), &PieceLayers::new())
-        } else {
-            content.hashes().clone()
-        };
+        let layout = content.info().layout();
+        let dozes = own.config.doze_after.is_some() && own.incarnation > 1;
+        let summary = (dozes && torrent.store.durable.all()).then(|| Summary {
+            is_complete: true,
+            is_private: content.info().is_private(),
+            pieces: layout.piece_count(),
+            wanted: layout.piece_count(),
+            total_bytes: layout.payload_len(),
+            wanted_bytes: layout.payload_len(),
+        });
+        let is_known = summary.is_none() && !torrent.is_magnet;
         let add = AddTorrent {
             request: at as u64,
             hashes: content.info().hashes(),
-            metadata: (!torrent.is_magnet).then(|| (content.info().clone(), hashes)),
+            metadata: is_known.then(|| self.metadata(host, at)),
+            summary,
             trackers,
             peers: Vec::new(),
             options: torrent.options.clone(),
@@ -124,6 +136,29 @@ impl World {
             downloaded_bytes: 0,
         };
         self.input(host, Input::Add(Box::new(add)));
+    }
+
+    /// What is kept of a torrent's metadata where its decisions do not have it.
+    fn metadata(&self, host: HostId, at: usize) -> (Arc<Info>, PieceHashes) {
+        let torrent = &self.host(host).torrents[at];
+        let content = self.content(torrent.content);
+        let hashes = if torrent.bare {
+            PieceHashes::new(content.info(), &PieceLayers::new())
+        } else {
+            content.hashes().clone()
+        };
+        (content.info().clone(), hashes)
+    }
+
+    /// Loads metadata for a host's shard.
+    pub(super) fn load(&mut self, host: HostId, torrent: TorrentKey) {
+        let own = self.host(host);
+        let Some(at) = own.torrent_at(torrent) else {
+            return;
+        };
+        let metadata = (!own.has_lost_metadata).then(|| self.metadata(host, at));
+        let loaded = Input::Loaded { torrent, metadata };
+        self.input_later(host, LOAD_TIME, loaded);
     }
 
     /// A host says goodbye and goes.

@@ -519,6 +519,12 @@ impl Setup<'_> {
         self
     }
 
+    /// Metadata that was let go cannot be read again.
+    pub const fn without_metadata(self) -> Self {
+        self.host.has_lost_metadata = true;
+        self
+    }
+
     /// Its torrent files lack the piece layers (BEP 52).
     pub fn without_layers(self) -> Self {
         for torrent in &mut self.host.torrents {

@@ -173,6 +173,7 @@ fn a_torrent_that_breaks_leaves_the_others_alone() {
         request: 1,
         hashes: bad.info().hashes(),
         metadata: Some((bad.info().clone(), bad.hashes().clone())),
+        summary: None,
         trackers: Vec::new(),
         peers: Vec::new(),
         options: TorrentOptions::default(),

@@ -5,6 +5,7 @@ mod chaos;
 mod connections;
 mod datagrams;
 mod determinism;
+mod doze;
 mod exchange;
 mod faults;
 mod flash_crowd;

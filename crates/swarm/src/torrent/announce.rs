@@ -464,7 +464,7 @@ impl Torrent {
     pub(super) fn announce_soon(&mut self, cx: &mut Cx<'_>) {
         self.announcer.hasten(cx.now);
         self.announce_due(cx);
-        if self.life.is_open_to_peers() {
+        if self.life.is_in_swarm() {
             self.start_dht(cx);
         }
     }

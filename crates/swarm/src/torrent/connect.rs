@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, InfoHash, Nearness, Time};
-use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, EncryptionPolicy, PeerCommand, PeerHello};
 
 use super::peers::Peer;
@@ -27,7 +26,7 @@ const DIAL_WAIT: Duration = Duration::from_secs(1);
 impl Torrent {
     /// Takes in addresses of peers.
     pub(crate) fn found(&mut self, cx: &mut Cx<'_>, source: PeerSource, addrs: &[SocketAddr]) {
-        if !source.may_serve(self.info()) {
+        if !source.may_serve(self.is_private()) {
             return;
         }
         let near = cx.config.is_local_network
@@ -61,6 +60,7 @@ impl Torrent {
 
     /// There is no network any more.
     pub(crate) fn network_gone(&mut self, cx: &mut Cx<'_>) {
+        self.refuse_callers(cx, &CloseReason::Offline);
         self.close_peers(cx, &CloseReason::Offline);
         self.announcer.interrupt();
     }
@@ -78,7 +78,7 @@ impl Torrent {
         let own = (all * u64::from(cx.config.tuning.dialled_percent)).div_ceil(100);
         let max = usize::try_from(own).unwrap_or(usize::MAX);
         cx.shared.is_online
-            && self.life.is_open_to_peers()
+            && (self.life.is_open_to_peers() || self.life.is_dozing())
             && self.peers.len() < max
             && cx.shared.conns.open() < cx.config.connections_max
             && self.peers.half_open() < self.half_open_max(cx)
@@ -103,6 +103,10 @@ impl Torrent {
 
     /// Dials as many peers as are wanted and allowed.
     pub(super) fn dial(&mut self, cx: &mut Cx<'_>) {
+        if self.life.is_dozing() {
+            // Whoever is worth dialling wakes it first.
+            return self.wake_to_dial(cx);
+        }
         while self.may_dial(cx) {
             let Some((addr, source)) = self.candidates.next(cx.now, self.is_finished()) else {
                 return;
@@ -185,6 +189,9 @@ impl Torrent {
 
     /// A peer has dialled us.
     pub(crate) fn incoming(&mut self, cx: &mut Cx<'_>, token: u64, addr: SocketAddr) {
+        if self.life.is_resting() && cx.shared.is_online {
+            return self.keep_waiting(cx, token, addr);
+        }
         if let Err(why) = self.admit(cx, addr) {
             cx.net(NetAction::Refuse { token, why });
             return;
@@ -452,9 +459,10 @@ impl Torrent {
     }
 
     /// The metadata has come: peers whose way of being found it forbids have to go (BEP 27).
-    pub(super) fn drop_forbidden_peers(&mut self, cx: &mut Cx<'_>, info: &Info) {
-        self.candidates.forget_forbidden(info);
-        let forbidden = |peer: &&Peer| !peer.source.may_serve(Some(info));
+    pub(super) fn drop_forbidden_peers(&mut self, cx: &mut Cx<'_>) {
+        let is_private = self.is_private();
+        self.candidates.forget_forbidden(is_private);
+        let forbidden = |peer: &&Peer| !peer.source.may_serve(is_private);
         let conns = self.peers.iter().filter(forbidden).map(|peer| peer.conn);
         for conn in conns.collect::<Vec<_>>() {
             self.close(cx, conn, &CloseReason::TorrentStopped);

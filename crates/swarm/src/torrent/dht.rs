@@ -51,7 +51,7 @@ impl DhtSchedule {
 impl Torrent {
     /// The torrent talks to peers from now on, or knows more of itself than before.
     pub(super) fn start_dht(&mut self, cx: &mut Cx<'_>) {
-        if cx.config.uses_dht && Discovery::Dht.allowed(self.info()) {
+        if cx.config.uses_dht && Discovery::Dht.allowed(self.is_private()) {
             self.dht.start(cx.now);
         } else {
             self.stop_dht();
@@ -66,14 +66,14 @@ impl Torrent {
 
     pub(super) fn dht_due(&mut self, cx: &mut Cx<'_>) {
         let due = self.dht.next_due(self.is_short_of_peers());
-        let is_allowed = Discovery::Dht.allowed(self.info());
+        let is_allowed = Discovery::Dht.allowed(self.is_private());
         let is_due = due.is_some_and(|due| due <= cx.now) && cx.shared.is_online;
-        if !is_due || !is_allowed || !self.life.is_open_to_peers() {
+        if !is_due || !is_allowed || !self.life.is_in_swarm() {
             return;
         }
         self.dht.looked_up(cx.now);
         let port = cx.shared.own.listen_port;
-        let is_announced = self.meta.is_some() && port != 0;
+        let is_announced = self.knows_metadata() && port != 0;
         let announce = is_announced.then(|| DhtAnnounce {
             port,
             is_seed: self.is_complete(),
@@ -90,7 +90,7 @@ impl Torrent {
 
     /// A peer says where its node is (BEP 5, "port").
     pub(super) fn dht_port(&self, cx: &mut Cx<'_>, peer: SocketAddr, port: u16) {
-        if cx.config.uses_dht && Discovery::Dht.allowed(self.info()) && port != 0 {
+        if cx.config.uses_dht && Discovery::Dht.allowed(self.is_private()) && port != 0 {
             let addr = SocketAddr::new(peer.ip(), port);
             cx.out.net.push(NetAction::MeetNode(addr));
         }

@@ -22,7 +22,7 @@ impl Torrent {
             .get(conn)
             .and_then(|peer| peer.hello.as_ref())
             .is_some_and(|hello| hello.features.exchange);
-        if wants && Discovery::Exchange.allowed(self.info()) {
+        if wants && Discovery::Exchange.allowed(self.is_private()) {
             self.exchanger.begin(cx.now, conn);
         }
     }
@@ -32,7 +32,7 @@ impl Torrent {
         let mut known = None;
         while let Some(conn) = self.exchanger.take_due(cx.now) {
             // Until the metadata says that it is not private nobody is told of anybody.
-            if self.info().is_none() || !Discovery::Exchange.allowed(self.info()) {
+            if !self.knows_metadata() || !Discovery::Exchange.allowed(self.is_private()) {
                 continue;
             }
             let known = known.get_or_insert_with(|| self.contacts());
@@ -66,7 +66,7 @@ impl Torrent {
     /// A peer tells of others.
     pub(super) fn exchange_came(&mut self, cx: &Cx<'_>, conn: ConnKey, heard: PeerExchange) {
         let source = PeerSource::Exchange;
-        if !source.may_serve(self.info()) {
+        if !source.may_serve(self.is_private()) {
             return;
         }
         let Some(teller) = self.peers.get(conn).map(|peer| peer.addr.ip()) else {

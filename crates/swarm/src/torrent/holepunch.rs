@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 impl Torrent {
     /// A peer says something about a meeting.
     pub(super) fn holepunch_came(&mut self, cx: &mut Cx<'_>, conn: ConnKey, message: Holepunch) {
-        let is_welcome = PeerSource::Exchange.may_serve(self.info());
+        let is_welcome = PeerSource::Exchange.may_serve(self.is_private());
         let Some(peer) = self
             .peers
             .get_mut(conn)

@@ -7,6 +7,7 @@
 //!    └── Stopping ←─stop, remove── any of them
 //! ```
 //! A torrent that is checked while it is stopped goes the way to Checking, and from there to Stopping.
+//! What can be [loaded](super::doze) is not always in memory: then Loading comes before Opening.
 //! A fault of storage is beside that, and goes by itself; so is a file that another program has changed, which goes by
 //! a check.
 
@@ -24,34 +25,49 @@ use crate::outbox::{Event, StorageFault, StorageJob, TorrentState};
 /// What a torrent is doing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lifecycle {
-    phase: Phase,
+    pub(super) phase: Phase,
     fault: Option<StorageFault>,
     /// The metadata that came is right, and cannot be used.
     invalid: Option<String>,
     /// What was told last.
     reported: Option<TorrentState>,
     /// [`Event::Completed`] was told since the torrent runs.
-    is_completed: bool,
+    pub(super) is_completed: bool,
     /// Everything is checked as soon as it is open, whatever storage believes.
     checks_all: bool,
     /// It does not run after its check: it was stopped when that was asked for.
     stops_checked: bool,
+    pub(super) waking: Waking,
+}
+
+/// Whether it has dozed, and is in its swarm while it wakes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Waking {
+    #[default]
+    No,
+    Yes,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Stopped,
+    /// The metadata, which is known, is being loaded.
+    Loading,
     Opening,
     Metadata,
     Checking,
     Running,
+    /// Storage is being closed, to doze.
+    Lulling,
+    /// Nothing is in memory, and nothing open.
+    Dozing,
     Stopping(Next),
 }
 
 /// What comes after stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Rest,
     /// A check of everything, after which it may run.
     Check {
@@ -69,6 +85,45 @@ impl Lifecycle {
     /// Whether peers are talked to.
     pub(super) const fn is_open_to_peers(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Metadata)
+    }
+
+    /// Of a torrent that dozes; whether its completion was told.
+    pub(super) fn dozing(is_completed: bool) -> Self {
+        Self {
+            phase: Phase::Dozing,
+            reported: Some(TorrentState::Seeding),
+            is_completed,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it takes part in its swarm, as far as trackers and others know that do not speak to it.
+    pub(super) const fn is_in_swarm(&self) -> bool {
+        self.is_open_to_peers() || self.is_resting()
+    }
+
+    /// Whether it was complete when it was seen last, and somebody who dials us has to wait until it is awake.
+    pub(super) const fn is_resting(&self) -> bool {
+        let wakes = !matches!(self.waking, Waking::No);
+        matches!(self.phase, Phase::Lulling | Phase::Dozing) || wakes
+    }
+
+    /// Whether metadata and files are let go.
+    pub(super) const fn is_dozing(&self) -> bool {
+        matches!(self.phase, Phase::Dozing)
+    }
+
+    /// Whether storage has files of it open, or will have when it is through with what it was asked for.
+    const fn has_storage(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Opening | Phase::Checking | Phase::Running
+        )
+    }
+
+    /// Whether metadata is waited for that is kept.
+    pub(super) const fn is_loading(&self) -> bool {
+        matches!(self.phase, Phase::Loading)
     }
 
     /// Whether it does anything by itself.
@@ -90,12 +145,14 @@ impl Torrent {
                 Some(why) => TorrentState::Invalid(why.clone()),
                 None => TorrentState::Stopped,
             },
-            Phase::Opening => TorrentState::Opening,
+            Phase::Loading | Phase::Opening if self.life.is_resting() => TorrentState::Seeding,
+            Phase::Loading | Phase::Opening => TorrentState::Opening,
             Phase::Metadata => TorrentState::Metadata,
             Phase::Checking => TorrentState::Checking,
             Phase::Running if self.is_complete() => TorrentState::Seeding,
             Phase::Running if self.is_finished() => TorrentState::Finished,
             Phase::Running => TorrentState::Downloading,
+            Phase::Lulling | Phase::Dozing => TorrentState::Seeding,
             Phase::Stopping(_) => TorrentState::Stopping,
         }
     }
@@ -119,17 +176,18 @@ impl Torrent {
 
     /// Whether everything is there.
     pub(super) fn is_complete(&self) -> bool {
-        self.pieces
-            .as_ref()
-            .is_some_and(|pieces| pieces.have().all())
+        match &self.pieces {
+            Some(pieces) => pieces.have().all(),
+            None => self.life.is_resting(),
+        }
     }
 
     /// Whether there is nothing (more) to download.
     pub(super) fn is_finished(&self) -> bool {
-        let done = self
-            .pieces
-            .as_ref()
-            .is_some_and(|pieces| pieces.left() == 0);
+        let done = match &self.pieces {
+            Some(pieces) => pieces.left() == 0,
+            None => self.life.is_resting(),
+        };
         done || self.options.upload_only
     }
 
@@ -162,7 +220,7 @@ impl Torrent {
                 self.life.phase = Phase::Stopping(Next::Check { runs: true });
                 return;
             }
-            Phase::Opening | Phase::Checking if self.life.stops_checked => {
+            Phase::Loading | Phase::Opening | Phase::Checking if self.life.stops_checked => {
                 self.life.stops_checked = false;
                 self.rates.start_session();
                 return;
@@ -170,7 +228,9 @@ impl Torrent {
             _ => return,
         }
         self.rates.start_session();
-        if self.meta.is_some() {
+        if self.meta.is_none() && self.rest.was_complete() {
+            self.begin_dozing(cx);
+        } else if self.knows_metadata() {
             self.open(cx);
         } else {
             self.life.phase = Phase::Metadata;
@@ -179,8 +239,13 @@ impl Torrent {
         }
     }
 
-    fn open(&mut self, cx: &mut Cx<'_>) {
-        let Some(meta) = &self.meta else { return };
+    pub(super) fn open(&mut self, cx: &mut Cx<'_>) {
+        let Some(meta) = &self.meta else {
+            self.life.invalid = None;
+            self.life.phase = Phase::Loading;
+            cx.out.loads.push(self.key);
+            return;
+        };
         self.life.phase = Phase::Opening;
         let job = StorageJob::Open {
             info: meta.info.clone(),
@@ -195,7 +260,7 @@ impl Torrent {
         self.hashes = info.hashes();
         self.announcer.set_hashes(cx.now, self.hashes);
         self.meta = Some(meta);
-        self.drop_forbidden_peers(cx, &info);
+        self.drop_forbidden_peers(cx);
         for conn in self.peers.conns() {
             cx.tell(conn, PeerCommand::Metadata(info.clone()));
         }
@@ -241,12 +306,19 @@ impl Torrent {
             "storage opened another torrent"
         );
         self.life.fault = None;
+        let is_intact = have.all() && unchecked.none();
+        let hashes = meta.hashes.clone();
         let priorities = piece_priorities(
             meta.info.layout(),
             &self.file_priorities(meta.info.layout()),
         );
         self.pieces = Some(Pieces::new(have, priorities));
-        let unchecked = if std::mem::take(&mut self.life.checks_all) {
+        let checks_all = std::mem::take(&mut self.life.checks_all);
+        if self.life.is_resting() && is_intact && !checks_all {
+            return self.go_on_awake(cx);
+        }
+        self.doze_no_more(cx);
+        let unchecked = if checks_all {
             Bitfield::full(count)
         } else {
             unchecked
@@ -255,7 +327,6 @@ impl Torrent {
             self.run(cx);
         } else {
             self.life.phase = Phase::Checking;
-            let hashes = meta.hashes.clone();
             cx.store(
                 self.key,
                 StorageJob::Check {
@@ -267,6 +338,10 @@ impl Torrent {
     }
 
     pub(super) fn recheck(&mut self, cx: &mut Cx<'_>) {
+        if self.life.is_resting() {
+            self.life.checks_all = true;
+            return self.wake(cx);
+        }
         match self.life.phase {
             Phase::Running => self.check_again(cx),
             Phase::Stopped => self.check_stopped(cx),
@@ -280,14 +355,14 @@ impl Torrent {
 
     /// Checks everything, and stops again.
     fn check_stopped(&mut self, cx: &mut Cx<'_>) {
-        if self.meta.is_some() {
+        if self.knows_metadata() {
             self.life.checks_all = true;
             self.life.stops_checked = true;
             self.open(cx);
         }
     }
 
-    fn check_again(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn check_again(&mut self, cx: &mut Cx<'_>) {
         self.changes.accept();
         if let Some(meta) = &self.meta {
             let pieces = Bitfield::full(meta.info.layout().piece_count());
@@ -370,6 +445,7 @@ impl Torrent {
 
     fn run(&mut self, cx: &mut Cx<'_>) {
         self.life.phase = Phase::Running;
+        self.begin_use(cx);
         self.life.is_completed = false;
         self.begin_reveal();
         self.verify_padding(cx);
@@ -422,6 +498,7 @@ impl Torrent {
 
     pub(super) fn faulted(&mut self, cx: &mut Cx<'_>, fault: StorageFault) {
         let was_well = self.life.fault.replace(fault).is_none();
+        self.refuse_callers(cx, &CloseReason::TorrentStopped);
         if was_well && self.life.is_running() {
             self.stop_requests(cx);
         }
@@ -462,23 +539,27 @@ impl Torrent {
                 self.rest(cx);
                 return;
             }
-            Phase::Metadata | Phase::Opening | Phase::Checking | Phase::Running => {}
+            _ => {}
         }
-        let has_storage = self.life.phase != Phase::Metadata;
+        self.doze_no_more(cx);
+        let has_storage = self.life.has_storage();
+        let is_closing = self.life.phase == Phase::Lulling;
         self.stop_announces(cx);
         self.stop_dht();
         self.close_peers(cx, why);
         self.life.phase = Phase::Stopping(next);
         if has_storage {
             cx.store(self.key, StorageJob::Close);
-        } else {
+        } else if !is_closing {
             self.rest(cx);
         }
     }
 
     pub(super) fn closed(&mut self, cx: &mut Cx<'_>) {
-        if matches!(self.life.phase, Phase::Stopping(_)) {
-            self.rest(cx);
+        match self.life.phase {
+            Phase::Stopping(_) => self.rest(cx),
+            Phase::Lulling => self.lulled(cx),
+            _ => {}
         }
     }
 
@@ -495,7 +576,7 @@ impl Torrent {
         self.fetch = super::MetadataFetch::default();
         self.hash_fetch = super::HashFetch::default();
         match next {
-            Next::Rest => {}
+            Next::Rest => self.let_metadata_go(cx, false),
             Next::Check { runs } => {
                 self.check_stopped(cx);
                 if runs {
@@ -513,10 +594,9 @@ impl Torrent {
 
     /// A decision has panicked: whatever is left is closed, and nothing is decided any more until it is started.
     pub(crate) fn break_down(&mut self, cx: &mut Cx<'_>, message: String) {
-        let had_storage = matches!(
-            self.life.phase,
-            Phase::Opening | Phase::Checking | Phase::Running
-        );
+        let had_storage = self.life.has_storage();
+        let is_closing = self.life.phase == Phase::Lulling;
+        self.refuse_callers(cx, &CloseReason::TorrentStopped);
         for conn in cx.shared.conns.of(self.key) {
             cx.tell(conn, PeerCommand::Close(CloseReason::TorrentStopped));
         }
@@ -535,8 +615,10 @@ impl Torrent {
             torrent: self.key,
             message,
         });
-        if had_storage {
+        if had_storage || is_closing {
             self.life.phase = Phase::Stopping(Next::Rest);
+        }
+        if had_storage {
             cx.store(self.key, StorageJob::Close);
         }
         self.report(cx);
@@ -550,7 +632,8 @@ impl Torrent {
                 // It was asked to open with other wishes.
                 cx.store(self.key, StorageJob::Wanted(self.wanted_files()));
             }
-            return;
+            // So that it is known what is wanted now.
+            return self.wake(cx);
         };
         let priorities = piece_priorities(meta.info.layout(), &self.options.priorities);
         let given_up = pieces.want(priorities);

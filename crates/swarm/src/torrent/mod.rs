@@ -9,6 +9,7 @@ mod changes;
 mod connect;
 mod dht;
 mod download;
+mod doze;
 mod exchange;
 mod hashes;
 mod holepunch;
@@ -20,6 +21,7 @@ mod rates;
 mod reveal;
 mod serve;
 mod stats;
+mod stub;
 mod upload;
 mod why;
 
@@ -32,6 +34,7 @@ use riverrun_peer::{PeerCommand, PeerEvent};
 use self::announce::Announcer;
 use self::changes::Changes;
 use self::dht::DhtSchedule;
+use self::doze::Rest;
 use self::hashes::HashFetch;
 use self::lifecycle::Lifecycle;
 use self::metadata::MetadataFetch;
@@ -51,6 +54,8 @@ use crate::key::{ConnKey, TorrentKey};
 use crate::local::LocalAnnouncer;
 use crate::outbox::{Event, NetAction, Outbox, StorageDone, StorageJob};
 use crate::shared::Shared;
+
+pub(crate) use self::stub::Stub;
 
 pub use self::stats::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};
 pub use self::why::Why;
@@ -87,8 +92,10 @@ pub(crate) struct Torrent {
     hashes: InfoHashes,
     options: TorrentOptions,
     life: Lifecycle,
-    /// Once it is known.
+    /// Once it is known, while it is in memory.
     meta: Option<Meta>,
+    /// What stands for it otherwise.
+    rest: Rest,
     /// While it is not.
     fetch: MetadataFetch,
     /// Once storage is open.
@@ -126,6 +133,7 @@ impl Torrent {
             key,
             hashes,
             life: Lifecycle::default(),
+            rest: Rest::new(meta.is_some(), add.summary),
             meta,
             fetch: MetadataFetch::default(),
             pieces: None,
@@ -180,6 +188,7 @@ impl Torrent {
                 self.limit_peers(cx);
                 self.fill_slots(cx);
             }
+            TorrentCommand::Wake => self.wake(cx),
             TorrentCommand::AddTrackers(urls) => self.add_trackers(cx, urls),
             TorrentCommand::Announce => self.announce_soon(cx),
             TorrentCommand::UploadOnly(upload_only) => self.set_upload_only(cx, upload_only),
@@ -272,13 +281,14 @@ impl Torrent {
         self.exchange_due(cx);
         self.local_due(cx);
         self.changes_due(cx);
+        self.doze_due(cx);
         self.settle(cx);
     }
 
     /// Whether the local network is asked for peers.
     fn is_shown_locally(&self, cx: &Cx<'_>) -> bool {
-        let is_open = self.life.is_open_to_peers() && cx.shared.is_online;
-        cx.config.local_discovery && is_open && Discovery::Local.allowed(self.info())
+        let is_shown = self.life.is_in_swarm() && cx.shared.is_online;
+        cx.config.local_discovery && is_shown && Discovery::Local.allowed(self.is_private())
     }
 
     fn local_due(&mut self, cx: &mut Cx<'_>) {
@@ -310,6 +320,7 @@ impl Torrent {
             self.exchanger.next_due(),
             self.is_shown_locally(cx).then(|| self.local.next_due()),
             self.changes.next_due().filter(|_| self.life.is_running()),
+            self.next_doze(cx),
         ]
         .into_iter()
         .flatten()
@@ -321,15 +332,20 @@ impl Torrent {
     fn settle(&mut self, cx: &mut Cx<'_>) {
         self.feed_hungry(cx);
         self.dial(cx);
+        self.note_use(cx);
         self.report(cx);
     }
 
-    fn info(&self) -> Option<&Info> {
-        self.meta.as_ref().map(|meta| &*meta.info)
+    fn is_private(&self) -> bool {
+        match &self.meta {
+            Some(meta) => meta.info.is_private(),
+            None => self.rest.summary().is_some_and(|said| said.is_private),
+        }
     }
 
-    fn is_private(&self) -> bool {
-        self.info().is_some_and(Info::is_private)
+    /// Whether the metadata is known, in memory or not.
+    fn knows_metadata(&self) -> bool {
+        self.meta.is_some() || self.rest.summary().is_some()
     }
 
     /// Panics if something does not agree with something else.

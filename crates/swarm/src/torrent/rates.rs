@@ -22,17 +22,38 @@ pub(super) struct Rates {
     down: Throttle,
     up_meter: Meter,
     down_meter: Meter,
+    totals: Totals,
+    /// With whom the next round of credit begins.
+    turn: usize,
+}
+
+/// What was moved in all, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
     up_bytes: u64,
     down_bytes: u64,
     wasted_bytes: u64,
     failed_bytes: u64,
     /// Where `up_bytes` and `down_bytes` stood when the torrent was started.
     session: [u64; 2],
-    /// With whom the next round of credit begins.
-    turn: usize,
 }
 
 impl Rates {
+    /// Of a torrent that has moved this much, and nothing lately.
+    pub(super) fn of(now: Time, totals: Totals, limits: Limits) -> Self {
+        let mut rates = Self {
+            totals,
+            ..Self::default()
+        };
+        rates.set_limits(now, limits);
+        rates
+    }
+
+    /// What was moved in all.
+    pub(super) const fn all(&self) -> Totals {
+        self.totals
+    }
+
     pub(super) fn set_limits(&mut self, now: Time, limits: Limits) {
         self.up.set(now, limits.upload);
         self.down.set(now, limits.download);
@@ -40,43 +61,43 @@ impl Rates {
 
     /// What was moved in earlier runs.
     pub(super) const fn set_totals(&mut self, up_bytes: u64, down_bytes: u64) {
-        (self.up_bytes, self.down_bytes) = (up_bytes, down_bytes);
+        (self.totals.up_bytes, self.totals.down_bytes) = (up_bytes, down_bytes);
     }
 
     pub(super) const fn start_session(&mut self) {
-        self.session = [self.up_bytes, self.down_bytes];
+        self.totals.session = [self.totals.up_bytes, self.totals.down_bytes];
     }
 
     pub(super) const fn session_up(&self) -> u64 {
-        self.up_bytes - self.session[0]
+        self.totals.up_bytes - self.totals.session[0]
     }
 
     pub(super) const fn session_down(&self) -> u64 {
-        self.down_bytes - self.session[1]
+        self.totals.down_bytes - self.totals.session[1]
     }
 
     /// Bytes came that were not needed.
     pub(super) const fn wasted(&mut self, bytes: u64) {
-        self.wasted_bytes += bytes;
+        self.totals.wasted_bytes += bytes;
     }
 
     /// Bytes came that were wrong.
     pub(super) const fn failed(&mut self, bytes: u64) {
-        self.failed_bytes += bytes;
+        self.totals.failed_bytes += bytes;
     }
 
     pub(super) const fn totals(&self) -> [u64; 4] {
         [
-            self.up_bytes,
-            self.down_bytes,
-            self.wasted_bytes,
-            self.failed_bytes,
+            self.totals.up_bytes,
+            self.totals.down_bytes,
+            self.totals.wasted_bytes,
+            self.totals.failed_bytes,
         ]
     }
 
     /// All that has come, in bytes.
     pub(super) const fn received(&self) -> u64 {
-        self.down_bytes
+        self.totals.down_bytes
     }
 
     /// What comes, in bytes per second, from the first bytes on.
@@ -105,14 +126,14 @@ enum Direction {
 impl Torrent {
     /// A block has left.
     pub(super) fn pay_served(&mut self, cx: &mut Cx<'_>, conn: ConnKey, bytes: u64) {
-        self.rates.up_bytes += bytes;
+        self.rates.totals.up_bytes += bytes;
         self.rates.up_meter.add(cx.now, bytes);
         self.use_credit(cx, conn, bytes, Direction::Up);
     }
 
     /// A block has come.
     pub(super) fn pay_received(&mut self, cx: &mut Cx<'_>, conn: ConnKey, bytes: u64) {
-        self.rates.down_bytes += bytes;
+        self.rates.totals.down_bytes += bytes;
         self.rates.down_meter.add(cx.now, bytes);
         self.use_credit(cx, conn, bytes, Direction::Down);
     }

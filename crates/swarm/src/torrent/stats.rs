@@ -9,7 +9,7 @@ use riverrun_tracker::TrackerUrl;
 use super::Torrent;
 use super::peers::Peer;
 use super::pieces::Pieces;
-use crate::input::{PeerSource, TorrentOptions, Transport};
+use crate::input::{PeerSource, Summary, TorrentOptions, Transport};
 use crate::key::ConnKey;
 use crate::outbox::TorrentState;
 
@@ -19,6 +19,8 @@ use crate::outbox::TorrentState;
 pub struct TorrentStats {
     /// What it is doing.
     pub state: TorrentState,
+    /// Only peers from its trackers may be used (BEP 27); not known before the metadata.
+    pub is_private: bool,
     /// How many pieces there are; 0 before the metadata.
     pub pieces: u32,
     /// How many are verified.
@@ -159,27 +161,25 @@ pub struct PeerStats {
 impl Torrent {
     /// The torrent in numbers. Costs a step a peer, and one a piece while there are peers.
     pub(crate) fn stats(&self, now: Time) -> TorrentStats {
-        let pieces = self.pieces.as_ref();
+        let said = self.summary();
         let [uploaded_bytes, downloaded_bytes, wasted_bytes, failed_bytes] = self.rates.totals();
         let [up, down] = self.rates.rates(now).map(Rate::from_bytes_per_second);
         let count =
             |test: fn(&Peer) -> bool| bounded(self.peers.ready().filter(|p| test(p)).count());
         TorrentStats {
             state: self.state(),
-            pieces: self
-                .meta
-                .as_ref()
-                .map_or(0, |meta| meta.info.layout().piece_count()),
-            verified: pieces.map_or(0, |pieces| pieces.have().count_ones()),
-            durable: pieces.map_or(0, |pieces| pieces.durable().count_ones()),
-            wanted: pieces.map_or(0, Pieces::wanted_count),
-            total_bytes: self
-                .meta
-                .as_ref()
-                .map_or(0, |meta| meta.info.layout().payload_len()),
+            is_private: said.is_private,
+            pieces: said.pieces,
+            verified: self.count_of(Pieces::have),
+            durable: self.count_of(Pieces::durable),
+            wanted: said.wanted,
+            total_bytes: said.total_bytes,
             left_bytes: self.left_bytes().unwrap_or(0),
-            wanted_bytes: pieces.map_or(0, |pieces| self.payload_of(pieces.wanted())),
-            wanted_left_bytes: pieces.map_or(0, |pieces| self.payload_of(pieces.needed())),
+            wanted_bytes: said.wanted_bytes,
+            wanted_left_bytes: self
+                .pieces
+                .as_ref()
+                .map_or(0, |pieces| self.payload_of(pieces.needed())),
             uploaded_bytes,
             downloaded_bytes,
             wasted_bytes,
@@ -204,12 +204,40 @@ impl Torrent {
 
     /// How many bytes of all pieces are not there; `None` before the metadata.
     pub(super) fn left_bytes(&self) -> Option<u64> {
-        let total = self.meta.as_ref()?.info.layout().payload_len();
-        Some(
-            self.pieces
-                .as_ref()
-                .map_or(total, |pieces| self.payload_of(pieces.have().zeros())),
-        )
+        if !self.knows_metadata() {
+            return None;
+        }
+        Some(match &self.pieces {
+            Some(pieces) => self.payload_of(pieces.have().zeros()),
+            None if self.is_complete() => 0,
+            None => self.summary().total_bytes,
+        })
+    }
+
+    /// What can be said of metadata and pieces, in memory or not; nothing before the metadata.
+    pub(super) fn summary(&self) -> Summary {
+        let Some(meta) = &self.meta else {
+            return self.rest.summary().unwrap_or_default();
+        };
+        let layout = meta.info.layout();
+        let pieces = self.pieces.as_ref();
+        Summary {
+            is_complete: self.is_complete(),
+            is_private: meta.info.is_private(),
+            pieces: layout.piece_count(),
+            wanted: pieces.map_or(0, Pieces::wanted_count),
+            total_bytes: layout.payload_len(),
+            wanted_bytes: pieces.map_or(0, |pieces| self.payload_of(pieces.wanted())),
+        }
+    }
+
+    /// How many pieces there are of those that a field says.
+    fn count_of(&self, field: fn(&Pieces) -> &Bitfield) -> u32 {
+        match &self.pieces {
+            Some(pieces) => field(pieces).count_ones(),
+            None if self.is_complete() => self.summary().pieces,
+            None => 0,
+        }
     }
 
     fn payload_of(&self, pieces: impl Iterator<Item = PieceIndex>) -> u64 {

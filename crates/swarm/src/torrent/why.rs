@@ -226,7 +226,7 @@ impl Torrent {
             .iter()
             .filter(|tracker| is_working(&tracker.status));
         let working = u32::try_from(working.count()).unwrap_or(u32::MAX);
-        let dht = config.uses_dht && Discovery::Dht.allowed(self.info());
+        let dht = config.uses_dht && Discovery::Dht.allowed(self.is_private());
         if working > 0 {
             return Why::NoPeersKnown {
                 trackers: working,

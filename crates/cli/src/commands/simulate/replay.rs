@@ -123,9 +123,20 @@ fn tell(step: &Step<'_>, number: usize, screen: &mut Screen) -> Outcome {
             peers,
             storage,
             net,
+            loads,
             events,
         } = did;
-        let all = [lines(peers), lines(storage), lines(net), lines(events)];
+        let loads: Vec<_> = loads
+            .iter()
+            .map(|torrent| json!({ "Load": torrent }))
+            .collect();
+        let all = [
+            lines(peers),
+            lines(storage),
+            lines(net),
+            lines(&loads),
+            lines(events),
+        ];
         for action in all.iter().flatten() {
             screen.detail(format!("    {action}"));
         }
