@@ -1,7 +1,7 @@
 //! A torrent of an engine, as its user holds it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::transports::Transports;
 #[derive(Debug)]
 pub(crate) struct TorrentShared {
     pub(crate) key: TorrentKey,
-    pub(crate) root: PathBuf,
+    pub(crate) root: Arc<Path>,
     pub(crate) storage: StorageOptions,
     /// What carries the connections that are dialled for it, if not as the engine has it.
     pub(crate) transports: Option<Transports>,
@@ -152,7 +152,8 @@ impl View {
 }
 
 impl TorrentShared {
-    pub(crate) fn new(key: TorrentKey, adding: Adding) -> Self {
+    /// In this directory, which many may share.
+    pub(crate) fn new(key: TorrentKey, adding: Adding, root: Arc<Path>) -> Self {
         let count = adding.info.as_ref().map(|info| info.layout().piece_count());
         let pieces = match adding.summary {
             Some(said) if said.is_complete => Held::All(said.pieces),
@@ -171,7 +172,7 @@ impl TorrentShared {
         };
         Self {
             key,
-            root: adding.root,
+            root,
             storage: adding.storage,
             transports: adding.transports,
             view: RwLock::new(view),

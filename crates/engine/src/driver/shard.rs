@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use riverrun_base::{InfoHash, Rng, Time};
@@ -141,6 +141,8 @@ pub(crate) struct ShardTask {
     incoming: HashMap<u64, (mpsc::Sender<ConnMessage>, Transport)>,
     next_token: u64,
     torrents: HashMap<TorrentKey, Arc<TorrentShared>>,
+    /// The directory of the torrent that came last: most lie in few.
+    last_root: Arc<Path>,
     /// Commands of this turn, by connection; emptied by each flush, its memory kept.
     commands: HashMap<ConnKey, Vec<PeerCommand>>,
     /// Reads of torrents that are waking up. Each reader waits for the answer to one.
@@ -168,6 +170,7 @@ impl ShardTask {
             incoming: HashMap::new(),
             next_token: 0,
             torrents: HashMap::new(),
+            last_root: Path::new("").into(),
             commands: HashMap::new(),
             held_reads: Vec::new(),
             stopping: None,
@@ -511,7 +514,7 @@ impl ShardTask {
             Event::Dozing { torrent } => self.outside.disk.detach(*torrent),
             Event::Loaded { torrent, .. } => {
                 if let Some(shared) = self.torrents.get(torrent) {
-                    let root = shared.root.clone();
+                    let root = shared.root.to_path_buf();
                     self.outside.disk.attach(*torrent, root, shared.storage);
                 }
             }
@@ -540,7 +543,10 @@ impl ShardTask {
             for info_hash in adding.hashes.wire() {
                 self.outside.conns.directory.insert(info_hash, torrent);
             }
-            let shared = TorrentShared::new(torrent, adding);
+            if *self.last_root != *adding.root {
+                self.last_root = adding.root.as_path().into();
+            }
+            let shared = TorrentShared::new(torrent, adding, self.last_root.clone());
             self.torrents.insert(torrent, Arc::new(shared));
         }
         if let Some(handle) = self.handle_of(torrent) {

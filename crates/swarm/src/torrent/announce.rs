@@ -167,6 +167,14 @@ impl Announcer {
         self.regroup();
     }
 
+    /// Takes no more room than it needs.
+    pub(super) fn shrink(&mut self) {
+        self.urls.shrink_to_fit();
+        self.hashes.shrink_to_fit();
+        self.entries.shrink_to_fit();
+        self.groups.shrink_to_fit();
+    }
+
     /// Begins; everything that was known about trackers' wishes still holds.
     fn start(&mut self, now: Time, is_private: bool) {
         self.is_private = is_private;

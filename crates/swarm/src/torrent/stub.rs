@@ -40,7 +40,8 @@ impl Torrent {
     }
 
     /// Puts it away.
-    pub(crate) fn put_away(self) -> Stub {
+    pub(crate) fn put_away(mut self) -> Stub {
+        self.announcer.shrink();
         let knows = self.candidates.len() > 0 || !self.bans.is_empty();
         Stub {
             key: self.key,
