@@ -244,6 +244,11 @@ impl Host {
             .map(|torrent| (torrent.content, torrent.key))
     }
 
+    /// Whether its uplink is in use.
+    pub const fn is_sending(&self) -> bool {
+        self.up.sending.is_some()
+    }
+
     /// How many connections it has, those that are being dialled counted.
     pub const fn connections(&self) -> usize {
         self.conns.len()
