@@ -453,6 +453,9 @@ impl Torrent {
         }
         peer.down.is_snubbed = true;
         self.take_back_requests(cx, conn);
+        // Others come first, or it would be given the same block again and again.
+        self.peers.hungry.remove(&conn);
+        self.feed_hungry(cx);
         self.fill(cx, conn);
     }
 
