@@ -117,6 +117,27 @@ pub struct Tally {
 pub(crate) struct Clock {
     pub(crate) ahead: Duration,
     pub(crate) asleep_until: Option<Time>,
+    /// Since when it has been asleep, the last time.
+    asleep_since: Time,
+    /// How long it has been asleep before that.
+    slept: Duration,
+}
+
+impl Clock {
+    /// Stands still until then.
+    pub(crate) fn sleep(&mut self, now: Time, until: Time) {
+        self.slept = now.since(Time::ZERO).saturating_sub(self.awake(now));
+        self.asleep_since = now;
+        self.asleep_until = Some(until);
+    }
+
+    /// For how long it has not been asleep.
+    pub(crate) fn awake(&self, now: Time) -> Duration {
+        let last = self.asleep_until.map_or(Duration::ZERO, |until| {
+            until.min(now).since(self.asleep_since)
+        });
+        now.since(Time::ZERO).saturating_sub(self.slept + last)
+    }
 }
 
 /// An uplink: sends one block at a time, in turn for each connection that has some.

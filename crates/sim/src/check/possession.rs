@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use riverrun_base::{Bitfield, PieceIndex, Time};
+use riverrun_base::{Bitfield, PieceIndex};
 use riverrun_swarm::TorrentState;
 
 use super::{Findings, PerHost, Property, is_sound};
@@ -27,8 +27,9 @@ struct Holding {
     rotten: BTreeSet<PieceIndex>,
     /// Pieces that were held for right at some time since the process began.
     trusted: BTreeSet<PieceIndex>,
-    /// When pieces were verified; those found at the start are not here.
-    verified: BTreeMap<PieceIndex, Time>,
+    /// When pieces were verified, in the time that the host was awake: a disk syncs nothing while its machine is
+    /// suspended. Those found at the start are not here.
+    verified: BTreeMap<PieceIndex, Duration>,
     /// Storage has reported a fault since the pieces were verified, or the disk has no room.
     was_faulted: bool,
     is_checking: bool,
@@ -43,7 +44,7 @@ impl Possession {
             Happening::Verified { host, piece } => {
                 let holding = self.hosts.of(*host);
                 holding.rotten.remove(piece);
-                holding.verified.insert(*piece, world.now());
+                holding.verified.insert(*piece, world.awake(*host));
                 self.look_at(world, *host, *piece, findings);
             }
             Happening::Durable { host, pieces } => {
@@ -160,7 +161,7 @@ impl Possession {
             return;
         }
         let patience = host.config.disk.sync + LOSS_MAX;
-        let old = |at: &Time| power && *at + patience <= world.now();
+        let old = |at: &Duration| power && *at + patience <= world.awake(id);
         let claimed = |piece: PieceIndex| host.durable().is_some_and(|have| have.has(piece));
         for (piece, _) in verified.iter().filter(|(_, at)| old(at)) {
             if !claimed(*piece) && !holding.rotten.contains(piece) {

@@ -44,6 +44,11 @@ impl World {
         self.now + self.hosts[host.as_usize()].clock.ahead
     }
 
+    /// For how long a host was not suspended since the world began.
+    pub fn awake(&self, host: HostId) -> Duration {
+        self.host(host).clock.awake(self.now)
+    }
+
     /// Whether a host is suspended.
     pub fn is_asleep(&self, host: HostId) -> bool {
         self.asleep(host).is_some()

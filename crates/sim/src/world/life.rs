@@ -290,10 +290,10 @@ impl World {
     }
 
     fn sleep(&mut self, host: HostId, time: Duration) {
-        let until = self.now + time;
+        let (now, until) = (self.now, self.now + time);
         self.awake_from = self.awake_from.max(until);
         let own = self.host_mut(host);
-        own.clock.asleep_until = Some(until);
+        own.clock.sleep(now, until);
         // What stood still while others went on is behind them; its clock is not.
         let conns: Vec<EndId> = own.conns.iter().map(|(_, end)| end).collect();
         self.schedule.add(until, What::Wake(host));

@@ -64,6 +64,18 @@ fn what_failed_once_does_not_fail_again() {
             "a-lone-magnet-at-a-super-seed",
             include_str!("../regressions/a-lone-magnet-at-a-super-seed.toml"),
         ),
+        (
+            "a-power-cut-during-a-sleep",
+            include_str!("../regressions/a-power-cut-during-a-sleep.toml"),
+        ),
+        (
+            "a-check-at-the-end",
+            include_str!("../regressions/a-check-at-the-end.toml"),
+        ),
+        (
+            "a-snubbed-peer-asked-first",
+            include_str!("../regressions/a-snubbed-peer-asked-first.toml"),
+        ),
     ];
     for (name, text) in plans {
         let plan: Plan = toml::from_str(text).expect("a plan");
