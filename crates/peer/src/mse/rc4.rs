@@ -5,10 +5,15 @@ use std::fmt;
 /// What is thrown away of each key stream: its first bytes tell of the key.
 const DISCARDED_LEN: usize = 1024;
 
+/// So much of the key stream is made before it is used: to write a byte of the payload between two steps of the cipher
+/// costs as much as the step.
+const STRIDE: usize = 16;
+
 /// A key stream, at some place.
 #[derive(Clone)]
 pub(super) struct Rc4 {
-    state: [u8; 256],
+    /// Bytes, in words: what was just written is read again at once, which processors do sooner with words.
+    state: [u32; 256],
     i: u8,
     j: u8,
 }
@@ -22,29 +27,52 @@ impl Rc4 {
     }
 
     fn fresh(key: &[u8]) -> Self {
-        let mut state = [0; 256];
-        (0..=255).zip(&mut state).for_each(|(n, slot)| *slot = n);
+        let mut cipher = Self {
+            state: [0; 256],
+            i: 0,
+            j: 0,
+        };
+        (0..).zip(&mut cipher.state).for_each(|(n, slot)| *slot = n);
         let mut j = 0_u8;
         for (i, key) in (0..=255_u8).zip(key.iter().cycle()) {
-            j = j.wrapping_add(state[usize::from(i)]).wrapping_add(*key);
-            state.swap(i.into(), j.into());
+            let a = low(cipher.state[usize::from(i)]);
+            j = j.wrapping_add(a).wrapping_add(*key);
+            cipher.state.swap(i.into(), j.into());
         }
-        Self { state, i: 0, j: 0 }
+        cipher
     }
 
     /// Encrypts or decrypts in place; both are the same.
     pub(super) fn apply(&mut self, bytes: &mut [u8]) {
-        let Self { state, i, j } = self;
-        for byte in bytes {
-            *i = i.wrapping_add(1);
-            let a = state[usize::from(*i)];
-            *j = j.wrapping_add(a);
-            let b = state[usize::from(*j)];
-            state[usize::from(*i)] = b;
-            state[usize::from(*j)] = a;
-            *byte ^= state[usize::from(a.wrapping_add(b))];
+        let state = &mut self.state;
+        let (mut i, mut j) = (self.i, self.j);
+        let mut next = || {
+            i = i.wrapping_add(1);
+            let a = state[usize::from(i)];
+            j = j.wrapping_add(low(a));
+            let b = state[usize::from(j)];
+            state[usize::from(i)] = b;
+            state[usize::from(j)] = a;
+            low(state[usize::from(low(a).wrapping_add(low(b)))])
+        };
+        let (strides, rest) = bytes.as_chunks_mut::<STRIDE>();
+        for stride in strides {
+            let mut keys = [0; STRIDE];
+            keys.fill_with(&mut next);
+            for (byte, key) in stride.iter_mut().zip(keys) {
+                *byte ^= key;
+            }
         }
+        for byte in rest {
+            *byte ^= next();
+        }
+        (self.i, self.j) = (i, j);
     }
+}
+
+/// The byte that a word of the state is.
+const fn low(word: u32) -> u8 {
+    word.to_le_bytes()[0]
 }
 
 impl fmt::Debug for Rc4 {
