@@ -1,7 +1,11 @@
-"""libtorrent as a program: creates, verifies, or transfers one torrent with the settings it comes with."""
+"""libtorrent as a program: creates, verifies, or transfers one torrent with the settings it comes with.
+
+Over TCP, or over uTP if LT_TRANSPORT is "utp".
+"""
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -34,6 +38,7 @@ def create(version, piece_len, source, torrent):
 
 def session(listen=""):
     categories = lt.alert.category_t
+    utp = os.environ.get("LT_TRANSPORT") == "utp"
     return lt.session(
         {
             "listen_interfaces": listen,
@@ -41,8 +46,10 @@ def session(listen=""):
             "enable_lsd": False,
             "enable_upnp": False,
             "enable_natpmp": False,
-            "enable_outgoing_utp": False,
-            "enable_incoming_utp": False,
+            "enable_outgoing_utp": utp,
+            "enable_incoming_utp": utp,
+            "enable_outgoing_tcp": not utp,
+            "enable_incoming_tcp": not utp,
             "alert_mask": categories.status_notification | categories.error_notification,
         }
     )
@@ -86,4 +93,6 @@ def transfer(torrent, data, listen, done):
 
 
 if __name__ == "__main__":
+    # Ends as a program does that writes what it holds.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     {"create": create, "verify": verify, "transfer": transfer}[sys.argv[1]](*sys.argv[2:])
