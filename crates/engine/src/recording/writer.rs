@@ -16,11 +16,13 @@ use super::{CHUNK_BYTES_MAX, MAGIC, seal};
 /// for it, and what has a gap cannot be replayed.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// Where a recording goes. Dropping it ends the recording in order.
+/// Where a recording goes. Dropping it ends the recording in order, unless something could not be written.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
+    /// An empty one is the end.
     chunks: mpsc::Sender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
+    has_gap: bool,
 }
 
 /// Tells when all of a recording is written.
@@ -56,17 +58,31 @@ impl RecordWriter {
         };
         let builder = thread::Builder::new().name("riverrun-record".to_owned());
         builder.spawn(write)?;
-        Ok((Self { chunks, waiting }, Written(written)))
+        let writer = Self {
+            chunks,
+            waiting,
+            has_gap: false,
+        };
+        Ok((writer, Written(written)))
     }
 
     /// Has a chunk written; `false` if the recording has ended because it could not be.
-    pub(crate) fn write(&self, chunk: Vec<u8>) -> bool {
+    pub(crate) fn write(&mut self, chunk: Vec<u8>) -> bool {
         let len = chunk.len();
         if self.waiting.fetch_add(len, Ordering::Relaxed) + len > WAITING_BYTES_MAX.max(len) {
             tracing::warn!("the disk is too slow for the recording, which ends here");
-            return false;
+            self.has_gap = true;
         }
-        self.chunks.send(chunk).is_ok()
+        !self.has_gap && self.chunks.send(chunk).is_ok()
+    }
+}
+
+impl Drop for RecordWriter {
+    fn drop(&mut self) {
+        if !self.has_gap {
+            // If the thread is gone, it has said why.
+            let _ = self.chunks.send(Vec::new());
+        }
     }
 }
 
@@ -78,21 +94,20 @@ fn write_all(
     let mut file = BufWriter::new(file);
     file.write_all(MAGIC)?;
     loop {
-        let chunk = match chunks.try_recv() {
-            Ok(chunk) => chunk,
-            Err(mpsc::TryRecvError::Empty) => {
-                // What is known so far survives the end of this process.
-                file.flush()?;
-                let Ok(chunk) = chunks.recv() else { break };
-                chunk
-            }
-            Err(mpsc::TryRecvError::Disconnected) => break,
-        };
+        let mut next = chunks.try_recv().ok();
+        if next.is_none() {
+            // What is known so far survives the end of this process.
+            file.flush()?;
+            next = chunks.recv().ok();
+        }
+        let Some(chunk) = next else { return Ok(()) };
+        if chunk.is_empty() {
+            file.write_all(&0_u32.to_le_bytes())?;
+            return file.flush();
+        }
         write_chunk(&mut file, &chunk)?;
         waiting.fetch_sub(chunk.len(), Ordering::Relaxed);
     }
-    file.write_all(&0_u32.to_le_bytes())?;
-    file.flush()
 }
 
 fn write_chunk(file: &mut impl Write, chunk: &[u8]) -> io::Result<()> {
@@ -102,4 +117,29 @@ fn write_chunk(file: &mut impl Write, chunk: &[u8]) -> io::Result<()> {
     file.write_all(&len.to_le_bytes())?;
     file.write_all(&seal(chunk))?;
     file.write_all(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is in the file once all is written; `stuck` bytes wait for the disk already.
+    async fn written(stuck: usize) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recording");
+        let (mut writer, written) = RecordWriter::create(&path).unwrap();
+        writer.waiting.store(stuck, Ordering::Relaxed);
+        assert_eq!(writer.write(b"chunk".to_vec()), stuck == 0);
+        drop(writer);
+        written.wait().await;
+        std::fs::read(path).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_end_is_written_unless_something_is_missing() {
+        let seal = seal(b"chunk");
+        let whole = [&MAGIC[..], &5_u32.to_le_bytes(), &seal, b"chunk", &[0; 4]].concat();
+        assert_eq!(written(0).await, whole);
+        assert_eq!(written(WAITING_BYTES_MAX).await, MAGIC);
+    }
 }
