@@ -150,12 +150,17 @@ async fn a_recording_holds_no_payload_and_is_good_up_to_where_it_is_not() {
         "{damaged:?}"
     );
 
-    // The digest of what was done: the last bytes of some chunk.
-    let mut other = chunk.clone();
-    *other.last_mut().unwrap() ^= 0x80;
-    let rest = &bytes[at + CHUNK_HEAD + chunk.len()..];
-    let other = [&bytes[..*at], &sealed(&other), rest].concat();
-    assert!(!replay(&other).agrees);
+    // A chunk ends with the digest of what was done, or with the word that it was nothing: without that it is no chunk.
+    let others = chunks.iter().map(|(at, chunk)| {
+        let mut other = chunk.clone();
+        *other.last_mut().unwrap() ^= 0x80;
+        let rest = &bytes[at + CHUNK_HEAD + chunk.len()..];
+        replay(&[&bytes[..*at], &sealed(&other), rest].concat())
+    });
+    let others: Vec<_> = others.collect();
+    let told = |other: &Replayed| !other.agrees || other.stopped.is_some();
+    assert!(others.iter().all(told), "{others:?}");
+    assert!(others.iter().any(|other| !other.agrees), "{others:?}");
 }
 
 #[test]
