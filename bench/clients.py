@@ -88,7 +88,7 @@ class Plain:
     def create(self, version, piece_len, source, _torrent):
         return [self.program, "--piece", str(piece_len), version, source]
 
-    work = Libtorrent.work
+    work = staticmethod(Libtorrent.work)
 
 
 class Aria2:
