@@ -39,7 +39,7 @@ use crate::network::{NetworkOptions, NetworkState};
 use crate::publications::Publications;
 use crate::recording::{RecordWriter, Written};
 use crate::restore::Keeping;
-use crate::session::{Session, Unreadable};
+use crate::session::{Claim, Session, Unreadable};
 use crate::torrent::ask;
 use crate::transports::Transports;
 
@@ -157,12 +157,18 @@ impl EngineBuilder {
 
     /// Starts the engine. Must be called inside a tokio runtime with I/O and time.
     pub async fn start(self) -> Result<Engine, StartError> {
-        let engine = self.set_up()?;
+        let session = Session::start(&self.state_dir)?;
+        let claim = if self.keeps_torrents {
+            Some(session.claim().await?)
+        } else {
+            None
+        };
+        let engine = self.set_up(session, claim)?;
         engine.restore().await?;
         Ok(engine)
     }
 
-    fn set_up(self) -> Result<Engine, StartError> {
+    fn set_up(self, session: Session, claim: Option<Claim>) -> Result<Engine, StartError> {
         let mut rng = Rng::new(self.seed.unwrap_or_else(rand::random));
         let sockets =
             Sockets::new(&self.listen, self.network.clone()).map_err(StartError::Network)?;
@@ -184,7 +190,7 @@ impl EngineBuilder {
         let identity = self.identity(peer_id, port, &mut rng);
         let (shard, written) = self.decisions(peer_id, port, &mut rng)?;
         let events = broadcast::Sender::new(EVENTS_WAITING);
-        let (session, keeping) = self.start_session(&sender, &events)?;
+        let keeping = claim.map(|claim| Keeping::begin(claim, &session, &sender));
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
         let conns = ConnContext {
             clock,
@@ -231,17 +237,6 @@ impl EngineBuilder {
             shard: sender,
             events,
         })
-    }
-
-    fn start_session(
-        &self,
-        shard: &mpsc::Sender<ShardMessage>,
-        events: &broadcast::Sender<Event>,
-    ) -> Result<(Session, Option<Keeping>), StartError> {
-        let session = Session::start(&self.state_dir)?;
-        let keeps = self.keeps_torrents;
-        let keeping = keeps.then(|| Keeping::begin(&session, shard, events.subscribe()));
-        Ok((session, keeping.transpose()?))
     }
 
     /// Whether peers are looked for in the local network. A proxy carries no multicast.

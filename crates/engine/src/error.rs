@@ -89,7 +89,8 @@ pub enum AddError {
     /// The publisher names no torrent that could be found.
     #[error("no torrent of this publisher was found in the DHT")]
     NotPublished,
-    /// It could not be kept for the next run, so it was not taken in; the log says why.
+    /// It could not be kept for the next run, so it was not taken in; or it is there, and what is new about it is not
+    /// kept. The log says why.
     #[error("the torrent cannot be kept")]
     NotKept,
     /// The engine has been shut down.

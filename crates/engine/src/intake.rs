@@ -1,5 +1,6 @@
 //! How torrents get into an engine.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
@@ -7,35 +8,46 @@ use riverrun_swarm::Discovery;
 use tokio::sync::oneshot;
 
 use crate::add::{AddTorrent, Source};
-use crate::driver::shard::{NewTorrent, ShardMessage};
+use crate::driver::shard::{NewTorrent, ShardMessage, Taken};
 use crate::driver::socket::Family;
 use crate::driver::web::{Author, Web, read_body};
 use crate::engine::Engine;
 use crate::error::{AddError, EngineStopped};
 use crate::known::{Known, decided_by};
-use crate::session::{Addition, Keeper, KeptId, Standing};
+use crate::session::{Addition, Keep, Standing};
 use crate::torrent::{Times, TorrentHandle};
 
-/// A torrent that is there, and perhaps not durable yet.
-struct Begun<'a> {
-    torrent: TorrentHandle,
-    /// Who keeps it, and what comes when it is kept.
-    kept: Option<(&'a Keeper, oneshot::Receiver<KeptId>)>,
+/// How many torrents that are added together are on their way at a time: enough for few transactions, and not too
+/// much metadata in memory.
+const ON_THE_WAY_MAX: usize = 256;
+
+/// A torrent that is being added.
+struct Begun {
+    taken: oneshot::Receiver<Taken>,
+    /// Comes when it is durable, if it is to be.
+    written: Option<oneshot::Receiver<()>>,
 }
 
-impl Begun<'_> {
-    /// Waits until it is durable, if it is to be.
+impl Begun {
+    /// Waits until it is there, and durable.
     async fn finish(self) -> Result<TorrentHandle, AddError> {
-        if let Some((keeper, written)) = self.kept {
-            keeper.note_kept(&self.torrent, written).await?;
+        let Taken { torrent, is_new } = self.taken.await.map_err(|_| EngineStopped)?;
+        if let Some(written) = self.written
+            && written.await.is_err()
+        {
+            if is_new {
+                torrent.remove().await?;
+            }
+            return Err(AddError::NotKept);
         }
-        Ok(self.torrent)
+        Ok(torrent)
     }
 }
 
 impl Engine {
-    /// Takes a torrent in. One that is there already gives its handle, with more trackers and peers. In an engine that
-    /// keeps its torrents it is durable when this returns.
+    /// Takes a torrent in. One that is there already gives its handle: it takes in trackers and peers that it does not
+    /// know, and metadata if it lacks it, unless it is private (BEP 27); options and directory stay as they are. In an
+    /// engine that keeps its torrents all this is durable when this returns.
     pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, AddError> {
         self.begin_add(add).await?.finish().await
     }
@@ -46,22 +58,24 @@ impl Engine {
         &self,
         adds: impl IntoIterator<Item = AddTorrent>,
     ) -> Vec<Result<TorrentHandle, AddError>> {
-        let mut begun = Vec::new();
+        let mut on_the_way: VecDeque<Result<Begun, AddError>> = VecDeque::new();
+        let mut added = Vec::new();
         for add in adds {
-            begun.push(self.begin_add(add).await);
+            if on_the_way.len() == ON_THE_WAY_MAX
+                && let Some(first) = on_the_way.pop_front()
+            {
+                added.push(finish(first).await);
+            }
+            on_the_way.push_back(self.begin_add(add).await);
         }
-        let mut added = Vec::with_capacity(begun.len());
-        for begun in begun {
-            added.push(match begun {
-                Ok(begun) => begun.finish().await,
-                Err(error) => Err(error),
-            });
+        for begun in on_the_way {
+            added.push(finish(begun).await);
         }
         added
     }
 
-    /// Takes a torrent in, and has it kept without waiting for that.
-    async fn begin_add(&self, add: AddTorrent) -> Result<Begun<'_>, AddError> {
+    /// Has a torrent taken in and kept, without waiting for that.
+    async fn begin_add(&self, add: AddTorrent) -> Result<Begun, AddError> {
         let AddTorrent {
             source,
             dir,
@@ -76,21 +90,29 @@ impl Engine {
         known.trackers.extend(trackers);
         known.peers.extend(peers);
         let times = Times::now();
-        let kept = self.inner.keeping.as_ref().map(|keeping| {
-            let addition = Addition {
+        let metadata = known.metainfo.as_deref().map(decided_by);
+        let keep = |reply| Keep {
+            addition: Addition {
                 hashes: known.hashes,
                 dir: std::path::absolute(&dir).unwrap_or_else(|_| dir.clone()),
                 trackers: known.trackers.clone(),
                 storage,
                 transports,
                 added_at: times.added,
-            };
-            (&keeping.keeper, addition, Standing::new(options.clone()))
-        });
+            },
+            standing: Standing::new(options.clone()),
+            metainfo: known.metainfo,
+            reply,
+        };
+        let is_kept = self.inner.keeping.is_some();
+        let (keep, written) = is_kept.then(oneshot::channel).map_or_else(
+            || (None, None),
+            |(reply, written)| (Some(keep(reply)), Some(written)),
+        );
         let torrent = riverrun_swarm::AddTorrent {
             request: 0,
             hashes: known.hashes,
-            metadata: known.metainfo.as_deref().map(decided_by),
+            metadata,
             summary: None,
             trackers: known.trackers,
             peers: known.peers,
@@ -98,7 +120,7 @@ impl Engine {
             uploaded_bytes: 0,
             downloaded_bytes: 0,
         };
-        let (reply, answer) = oneshot::channel();
+        let (reply, taken) = oneshot::channel();
         let new = NewTorrent {
             torrent,
             root: dir,
@@ -106,19 +128,11 @@ impl Engine {
             transports,
             times,
             name: None,
+            keep,
             reply,
         };
         self.send(ShardMessage::Add(Box::new(new))).await?;
-        let torrent = answer.await.map_err(|_| EngineStopped)?;
-        let kept = match kept {
-            Some((keeper, addition, standing)) => {
-                let metainfo = known.metainfo;
-                let written = keeper.keep(&torrent, addition, standing, metainfo).await;
-                written.map(|written| (keeper, written))
-            }
-            None => None,
-        };
-        Ok(Begun { torrent, kept })
+        Ok(Begun { taken, written })
     }
 
     /// A torrent names nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
@@ -179,6 +193,10 @@ impl Engine {
         }
         known
     }
+}
+
+async fn finish(begun: Result<Begun, AddError>) -> Result<TorrentHandle, AddError> {
+    begun?.finish().await
 }
 
 async fn read_torrent(url: &str, response: reqwest::Response) -> Result<Vec<u8>, AddError> {

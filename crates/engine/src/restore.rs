@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::sync::OnceLock;
 
-use riverrun_swarm::Event;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::driver::shard::{NewTorrent, ShardMessage};
+use crate::driver::shard::{NewTorrent, ShardMessage, Taken};
 use crate::engine::Engine;
 use crate::error::StartError;
 use crate::known::decided_by;
-use crate::session::{Keeper, Kept, KeptId, Seal, Session, Unreadable};
-use crate::torrent::{Times, TorrentHandle};
+use crate::session::{Claim, Keeper, Kept, KeptId, Seal, Session, Unreadable};
+use crate::torrent::Times;
 
 /// What an engine has that keeps its torrents.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(crate) struct Keeping {
     pub(crate) keeper: Keeper,
     session: Session,
     /// While it is open, no other process keeps its torrents in the same place.
-    _claim: File,
+    _lock: File,
     unreadable: OnceLock<Vec<Unreadable>>,
     /// Keeps what changes.
     task: AbortHandle,
@@ -34,19 +33,18 @@ impl Drop for Keeping {
 
 impl Keeping {
     pub(crate) fn begin(
+        claim: Claim,
         session: &Session,
         shard: &mpsc::Sender<ShardMessage>,
-        events: broadcast::Receiver<Event>,
-    ) -> Result<Self, StartError> {
-        let claim = session.claim()?;
-        let keeper = Keeper::new(session.clone(), shard.clone());
-        Ok(Self {
-            _claim: claim,
-            task: tokio::spawn(keeper.clone().run(events)).abort_handle(),
+    ) -> Self {
+        let keeper = Keeper::new(session.clone(), shard.clone(), claim.next_id);
+        Self {
+            _lock: claim.lock,
+            task: tokio::spawn(keeper.clone().run()).abort_handle(),
             keeper,
             session: session.clone(),
             unreadable: OnceLock::new(),
-        })
+        }
     }
 
     /// What could not be taken in.
@@ -63,9 +61,9 @@ impl Engine {
             return Ok(());
         };
         let _paused = keeping.keeper.pause().await;
-        let (mut torrents, end) = keeping.session.torrents().await;
+        let mut reading = keeping.session.torrents();
         let (mut unreadable, mut coming) = (Vec::new(), Vec::new());
-        while let Some(found) = torrents.recv().await {
+        while let Some(found) = reading.torrents.recv().await {
             match found {
                 Ok(kept) => coming.push(self.bring_back(kept).await),
                 Err(lost) => {
@@ -75,14 +73,15 @@ impl Engine {
             }
         }
         // Without an answer the thread has panicked, which is no empty session either.
-        let ended = end
+        let ended = reading
+            .ended
             .await
             .unwrap_or_else(|_| Err("internal error".to_owned()));
-        ended.map_err(|message| keeping.session.failure(message))?;
+        ended.map_err(|message| keeping.session.failure(&message))?;
         for (id, seal, answer) in coming {
             // The shard's task lives as long as the engine.
-            if let Ok(torrent) = answer.await {
-                keeping.keeper.register(torrent.key(), id, seal);
+            if let Ok(taken) = answer.await {
+                keeping.keeper.register(taken.torrent.key(), id, seal);
             }
         }
         // This is done once.
@@ -90,15 +89,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn bring_back(
-        &self,
-        kept: Kept,
-    ) -> (KeptId, Option<Seal>, oneshot::Receiver<TorrentHandle>) {
-        let seal = Some(kept.standing.seal());
+    async fn bring_back(&self, kept: Kept) -> (KeptId, Option<Seal>, oneshot::Receiver<Taken>) {
         let Kept {
             id,
             addition,
             standing,
+            seal,
             metainfo,
         } = kept;
         // Metadata that is in memory says more.
@@ -127,6 +123,7 @@ impl Engine {
                 completed: standing.completed_at,
             },
             name: digest.map(|digest| digest.name.into()),
+            keep: None,
             reply,
         };
         // Without the shard's task there is no answer.

@@ -281,11 +281,6 @@ impl TorrentHandle {
         self.shared.view().is_completed
     }
 
-    /// Whether it was removed.
-    pub(crate) fn is_removed(&self) -> bool {
-        self.shared.view().is_removed
-    }
-
     /// When it was added.
     pub fn added_at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.shared.view().times.added)
@@ -433,7 +428,7 @@ impl TorrentHandle {
     /// Names more trackers.
     pub async fn add_trackers(&self, trackers: Vec<String>) -> Result<(), EngineStopped> {
         if let Some(keeper) = &self.keeper {
-            keeper.add_trackers(self.key(), trackers.clone()).await;
+            keeper.add_trackers(self.key(), &trackers);
         }
         self.command(TorrentCommand::AddTrackers(trackers)).await
     }

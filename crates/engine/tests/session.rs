@@ -298,3 +298,60 @@ async fn torrents_that_are_added_together_are_all_kept_in_their_order() {
     assert_eq!(torrents(&engine).await.len(), 201);
     engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_a_torrent_that_is_there_is_kept_too() {
+    let state = TempDir::new().unwrap();
+    let published = Published::new(&[40_000], MetaVersion::V2, 7);
+    let urls = ["http://127.0.0.1:1/announce", "udp://127.0.0.1:1"].map(str::to_owned);
+    let engine = keeping(state.path()).start().await.unwrap();
+    let link = AddTorrent::from_info_hashes(published.metainfo.info.hashes()).paused();
+    let first = link.tracker_tier([urls[0].clone()]);
+    let first = engine.add(first).await.unwrap();
+    assert!(first.info().is_none());
+    let second = AddTorrent::from_metainfo(published.metainfo.clone());
+    let second = second.tracker_tier([urls[1].clone()]);
+    let second = engine.add(second).await.unwrap();
+    assert_eq!(first.key(), second.key());
+    assert!(first.info().is_some());
+    engine.shutdown().await;
+    let engine = keeping(state.path()).start().await.unwrap();
+    let (torrent, stats) = torrents(&engine).await.remove(0);
+    let trackers = stats.trackers.iter().map(|tracker| tracker.url.as_str());
+    assert_eq!(trackers.collect::<Vec<_>>(), urls);
+    assert_eq!(stats.state, TorrentState::Stopped, "as it was added first");
+    let info = soon(torrent.wait_info()).await.unwrap();
+    assert_eq!(info.hashes(), published.metainfo.info.hashes());
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_torrents_that_are_added_twice_at_once_those_that_are_there_are_kept() {
+    let state = TempDir::new().unwrap();
+    let engine = keeping(state.path()).start().await.unwrap();
+    let url = "http://127.0.0.1:1/announce".to_owned();
+    let mut roots = Vec::new();
+    for n in 0..40 {
+        let [one, other] = ["one", "other"].map(|name| magnet(n).paused().dir(format!("/{name}")));
+        let other = other.tracker_tier([url.clone()]);
+        let (one, other) = tokio::join!(engine.add(one), engine.add(other));
+        assert_eq!(one.as_ref().unwrap().key(), other.unwrap().key());
+        roots.push(one.unwrap().root().to_owned());
+    }
+    engine.shutdown().await;
+    let engine = keeping(state.path()).start().await.unwrap();
+    let kept = torrents(&engine).await;
+    let kept_roots: Vec<_> = kept.iter().map(|(one, _)| one.root().to_owned()).collect();
+    assert_eq!(kept_roots, roots);
+    assert!(kept.iter().all(|(_, stats)| stats.trackers.len() == 1));
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_keeps_nothing_makes_no_session() {
+    let state = TempDir::new().unwrap();
+    let guest = support::engine(state.path()).await;
+    guest.add(magnet(1).paused()).await.unwrap();
+    guest.shutdown().await;
+    assert!(!session_file(state.path()).exists());
+}

@@ -39,8 +39,8 @@ pub use input::{
 pub use key::{ConnKey, TorrentKey};
 pub use local::LocalSearch;
 pub use outbox::{
-    BlockDigests, DhtAnnounce, Event, NetAction, Outbox, StorageDone, StorageFault, StorageJob,
-    TorrentState, TrackerKey,
+    BlockDigests, DhtAnnounce, Event, Existed, NetAction, Outbox, StorageDone, StorageFault,
+    StorageJob, TorrentState, TrackerKey,
 };
 pub use reason::{PickReason, SlotReason};
 pub use recency::Revision;

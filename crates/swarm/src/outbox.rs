@@ -331,6 +331,21 @@ pub enum TorrentState {
     Stopping,
 }
 
+/// What was there of a torrent that was to be taken in, and what became of all that was said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Existed {
+    /// Nothing: it is new.
+    No,
+    /// The torrent, which has taken in trackers and peers that it did not know.
+    Merged {
+        /// And the metadata, of which it lacked something.
+        metadata: bool,
+    },
+    /// The torrent, which is private: it has taken in nothing, since other trackers and peers than its own would lead
+    /// it out of its swarm (BEP 27).
+    Private,
+}
+
 /// Something to tell.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -341,8 +356,8 @@ pub enum Event {
         request: u64,
         /// The torrent; an info-hash that is there already gives the torrent that has it.
         torrent: TorrentKey,
-        /// Whether it was there already.
-        existed: bool,
+        /// What was there of it.
+        existed: Existed,
     },
     /// A torrent does something else now.
     State {

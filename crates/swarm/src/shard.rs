@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::input::{AddTorrent, Input, TorrentCommand};
 use crate::key::{ConnKey, TorrentKey};
 use crate::limits::QUANTUM;
-use crate::outbox::{Event, NetAction, Outbox};
+use crate::outbox::{Event, Existed, NetAction, Outbox};
 use crate::recency::{Recency, Revision};
 use crate::shared::Shared;
 use crate::torrent::{Cx, PeerStats, Stub, Torrent, TorrentStats, Why};
@@ -339,12 +339,7 @@ impl Shard {
             .as_ref()
             .map_or(add.hashes, |(info, _)| info.hashes());
         if let Some(torrent) = hashes.wire().find_map(|hash| self.find(hash)) {
-            out.events.push(Event::Added {
-                request,
-                torrent,
-                existed: true,
-            });
-            return;
+            return self.add_again(now, torrent, add, out);
         }
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -355,7 +350,7 @@ impl Shard {
         out.events.push(Event::Added {
             request,
             torrent,
-            existed: false,
+            existed: Existed::No,
         });
         let start = add.options.start;
         let rng = self.rng.fork();
@@ -373,10 +368,26 @@ impl Shard {
         self.with(now, torrent, out, |torrent, cx| torrent.begin(cx, start));
     }
 
+    /// Gives what is said of a torrent that is there to that torrent.
+    fn add_again(&mut self, now: Time, torrent: TorrentKey, add: AddTorrent, out: &mut Outbox) {
+        let request = add.request;
+        let mut existed = Existed::Merged { metadata: false };
+        self.with(now, torrent, out, |torrent, cx| {
+            existed = torrent.merge(cx, add);
+        });
+        out.events.push(Event::Added {
+            request,
+            torrent,
+            existed,
+        });
+    }
+
     fn command(&mut self, now: Time, key: TorrentKey, command: TorrentCommand, out: &mut Outbox) {
         if matches!(command, TorrentCommand::Remove) {
             // From here on the same torrent can be added anew.
-            self.by_hash.retain(|_, torrent| *torrent != key);
+            if let Some(hashes) = self.kept(key).map(Kept::hashes) {
+                self.unname(key, hashes);
+            }
         }
         self.with(now, key, out, |torrent, cx| torrent.command(cx, command));
     }
@@ -488,10 +499,21 @@ impl Shard {
             };
             self.wheel.clear(key, &mut slot.alarm);
             self.recency.remove(key);
-            slot.torrent = None;
+            let gone = slot.torrent.take();
             slot.generation = slot.generation.wrapping_add(1);
             self.free.push(key.index());
-            self.by_hash.retain(|_, torrent| *torrent != key);
+            if let Some(gone) = gone {
+                self.unname(key, gone.hashes());
+            }
+        }
+    }
+
+    /// A torrent is not found by its info-hashes any more.
+    fn unname(&mut self, key: TorrentKey, hashes: InfoHashes) {
+        for hash in hashes.wire() {
+            if self.find(hash) == Some(key) {
+                self.by_hash.remove(&hash);
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use riverrun_metainfo::Info;
 use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
 use riverrun_storage::{Completion, Disk, StorageOptions};
 use riverrun_swarm::{
-    ConnKey, Event, Input, NetAction, Outbox, Revision, Shard, StorageDone, StorageJob, Summary,
-    TorrentCommand, TorrentKey, Transport,
+    ConnKey, Event, Existed, Input, NetAction, Outbox, Revision, Shard, StorageDone, StorageJob,
+    Summary, TorrentCommand, TorrentKey, Transport,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -24,7 +24,7 @@ use super::tracker::Trackers;
 use crate::changes::Changes;
 use crate::dht::DhtHandle;
 use crate::known::decided_by;
-use crate::session::{Keeper, Session};
+use crate::session::{Keep, Keeper, Session};
 use crate::torrent::{Times, TorrentHandle, TorrentShared};
 use crate::transports::Transports;
 
@@ -97,7 +97,16 @@ pub(crate) struct NewTorrent {
     pub(crate) times: Times,
     /// Its name, if its metadata is kept and not in memory.
     pub(crate) name: Option<Box<str>>,
-    pub(crate) reply: oneshot::Sender<TorrentHandle>,
+    /// What is to be kept of it, if that is not kept already.
+    pub(crate) keep: Option<Keep>,
+    pub(crate) reply: oneshot::Sender<Taken>,
+}
+
+/// A torrent that is there now.
+pub(crate) struct Taken {
+    pub(crate) torrent: TorrentHandle,
+    /// Whether it was not there before.
+    pub(crate) is_new: bool,
 }
 
 /// A torrent that the shard has been asked to take in.
@@ -110,6 +119,12 @@ pub(crate) struct Adding {
     pub(crate) info: Option<Arc<Info>>,
     pub(crate) name: Option<Box<str>>,
     pub(crate) summary: Option<Summary>,
+}
+
+/// Who has asked for a torrent, and what is to be kept of it.
+struct Asker {
+    keep: Option<Keep>,
+    reply: oneshot::Sender<Taken>,
 }
 
 /// What the task acts through.
@@ -136,7 +151,7 @@ pub(crate) struct ShardTask {
     inbox: mpsc::Receiver<ShardMessage>,
     disk: mpsc::UnboundedReceiver<DiskMessage>,
     rng: Rng,
-    adding: HashMap<u64, (Adding, oneshot::Sender<TorrentHandle>)>,
+    adding: HashMap<u64, (Adding, Asker)>,
     next_request: u64,
     incoming: HashMap<u64, (mpsc::Sender<ConnMessage>, Transport)>,
     next_token: u64,
@@ -326,6 +341,7 @@ impl ShardTask {
             transports,
             times,
             name,
+            keep,
             reply,
         } = new;
         let request = self.next_request;
@@ -342,7 +358,7 @@ impl ShardTask {
             name,
             summary: torrent.summary,
         };
-        self.adding.insert(request, (adding, reply));
+        self.adding.insert(request, (adding, Asker { keep, reply }));
         self.shard
             .handle(now, Input::Add(Box::new(torrent)), &mut self.out);
     }
@@ -526,16 +542,20 @@ impl ShardTask {
         if let Event::Removed { torrent } = event {
             self.torrents.remove(&torrent);
             self.outside.disk.detach(torrent);
+            if let Some(keeper) = &self.outside.keeper {
+                keeper.note_removed();
+            }
         }
         // Nobody may be listening.
         let _ = self.outside.events.send(event);
     }
 
-    fn added(&mut self, request: u64, torrent: TorrentKey, existed: bool) {
-        let Some((adding, reply)) = self.adding.remove(&request) else {
+    fn added(&mut self, request: u64, torrent: TorrentKey, existed: Existed) {
+        let Some((adding, asker)) = self.adding.remove(&request) else {
             return;
         };
-        if !existed {
+        let is_new = existed == Existed::No;
+        if is_new {
             if adding.summary.is_none() {
                 let root = adding.root.clone();
                 self.outside.disk.attach(torrent, root, adding.storage);
@@ -549,10 +569,18 @@ impl ShardTask {
             let shared = TorrentShared::new(torrent, adding, self.last_root.clone());
             self.torrents.insert(torrent, Arc::new(shared));
         }
-        if let Some(handle) = self.handle_of(torrent) {
-            // Whoever asked may be gone; the torrent stays.
-            let _ = reply.send(handle);
+        let Some(torrent) = self.handle_of(torrent) else {
+            return;
+        };
+        if let (Some(keeper), Some(keep)) = (&self.outside.keeper, asker.keep) {
+            if is_new {
+                keeper.keep(&torrent, keep);
+            } else {
+                keeper.merge(torrent.key(), existed, keep);
+            }
         }
+        // Whoever asked may be gone; the torrent stays.
+        let _ = asker.reply.send(Taken { torrent, is_new });
     }
 
     /// A magnet's metadata has come: a hybrid has a second name now, and the next start needs no peers.

@@ -9,7 +9,6 @@ mod record;
 mod store;
 
 use std::fs::{File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use riverrun_base::InfoHashes;
 use riverrun_metainfo::{Info, Metainfo};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use self::keeper::{Keeper, unix_seconds};
+pub(crate) use self::keeper::{Keep, Keeper, unix_seconds};
 pub(crate) use self::record::{Addition, Seal, Standing};
 pub use self::store::Unreadable;
 pub(crate) use self::store::{Kept, KeptId};
@@ -28,23 +27,22 @@ use crate::error::StartError;
 const FILE_NAME: &str = "session.sqlite";
 /// Whoever has a lock on this file keeps its torrents here.
 const LOCK_NAME: &str = "session.lock";
-/// How much waits for the thread; whoever has more to tell waits.
-const ASKS_MAX: usize = 1024;
+/// How much goes into one transaction.
+const TOGETHER_MAX: usize = 1024;
 /// How many torrents are read ahead of whoever takes them in.
 const READ_AHEAD: usize = 64;
 
 /// What the thread is told.
 enum Ask {
+    /// Take the state directory for one engine.
+    Claim(oneshot::Sender<Result<Claim, StartError>>),
     Keep {
+        id: KeptId,
         name: String,
-        addition: Box<Addition>,
-        standing: Box<Standing>,
-        metainfo: Option<Box<Metainfo>>,
-        reply: oneshot::Sender<KeptId>,
+        keep: Box<Keep>,
     },
-    Standing(KeptId, Vec<u8>),
-    AddTrackers(KeptId, Vec<String>),
-    Forget(KeptId),
+    /// Answered when it is durable, and not if that failed.
+    Update(Update, oneshot::Sender<()>),
     KeepMetadata(Arc<Info>),
     Metadata(InfoHashes, oneshot::Sender<Metainfo>),
     /// All torrents, and how that ended.
@@ -52,148 +50,150 @@ enum Ask {
         mpsc::Sender<Result<Kept, Unreadable>>,
         oneshot::Sender<Result<(), String>>,
     ),
-    /// Answered when all that was told before is durable.
-    Flush(oneshot::Sender<()>),
+    /// There is time to tidy up.
+    Tidy,
+}
+
+/// The right to keep torrents in a state directory.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// While it is open, no other process keeps its torrents there.
+    pub(crate) lock: File,
+    /// The first name that no torrent there ever had.
+    pub(crate) next_id: KeptId,
+}
+
+/// Torrents that are being read.
+pub(crate) struct Reading {
+    pub(crate) torrents: mpsc::Receiver<Result<Kept, Unreadable>>,
+    /// Comes when these were all, or when it does not go on.
+    pub(crate) ended: oneshot::Receiver<Result<(), String>>,
+}
+
+/// What has changed about torrents that are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Update {
+    /// What has become of them, as it is written.
+    pub(crate) standings: Vec<(KeptId, Vec<u8>)>,
+    /// More trackers, tier by tier.
+    pub(crate) trackers: Vec<(KeptId, Vec<Vec<String>>)>,
+    /// Metadata that is known now, or known better.
+    pub(crate) metadata: Option<Box<Metainfo>>,
+    /// Those that are kept no longer.
+    pub(crate) gone: Vec<KeptId>,
 }
 
 /// The way to the thread. Cheap to clone; the thread ends with the last.
+///
+/// The queue has no bound of its own: whoever asks waits for the answer before the next question, those who add many
+/// torrents for some of them, and metadata from peers comes once a torrent.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     dir: Arc<Path>,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::UnboundedSender<Ask>,
 }
 
 impl Session {
     /// Starts the thread. It opens the store when it is needed first.
     pub(crate) fn start(dir: &Path) -> Result<Self, StartError> {
-        let (asks, inbox) = mpsc::channel(ASKS_MAX);
-        let path = dir.join(FILE_NAME);
-        let run = move || Thread { path, store: None }.run(inbox);
+        let (asks, inbox) = mpsc::unbounded_channel();
+        let dir: Arc<Path> = dir.into();
+        let run = Thread {
+            dir: dir.clone(),
+            store: None,
+        };
         let thread = std::thread::Builder::new().name("session".into());
-        thread.spawn(run).map_err(StartError::Thread)?;
-        Ok(Self {
-            dir: dir.into(),
-            asks,
-        })
+        thread
+            .spawn(move || run.run(inbox))
+            .map_err(StartError::Thread)?;
+        Ok(Self { dir, asks })
     }
 
     /// Takes the state directory for the torrents of this engine alone, and sees that what is kept there can be read.
-    /// The lock goes with the file.
-    pub(crate) fn claim(&self) -> Result<File, StartError> {
-        let failed = |path: PathBuf, message: String| StartError::Session {
-            path: path.display().to_string(),
-            message,
-        };
-        let path = self.dir.join(LOCK_NAME);
-        let made = std::fs::create_dir_all(&self.dir).and_then(|()| File::create(&path));
-        let file = made.map_err(|error| failed(path.clone(), error.to_string()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(failed(path, "another process has it".to_owned()));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(path, error.to_string())),
-        }
-        let opened = Store::open(&self.dir.join(FILE_NAME));
-        opened.map_err(|error| self.failure(error.to_string()))?;
-        Ok(file)
+    pub(crate) async fn claim(&self) -> Result<Claim, StartError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Ask::Claim(reply));
+        let stopped = |_| failure(&self.dir.join(FILE_NAME), "internal error");
+        answer.await.map_err(stopped)?
     }
 
     /// What was kept cannot be used.
-    pub(crate) fn failure(&self, message: String) -> StartError {
-        let path = self.dir.join(FILE_NAME).display().to_string();
-        StartError::Session { path, message }
+    pub(crate) fn failure(&self, message: &str) -> StartError {
+        failure(&self.dir.join(FILE_NAME), message)
     }
 
-    /// Keeps a torrent. The answer comes when it is durable, and not if that failed.
-    pub(crate) async fn keep(
-        &self,
-        name: String,
-        addition: Addition,
-        standing: Standing,
-        metainfo: Option<Box<Metainfo>>,
-    ) -> oneshot::Receiver<KeptId> {
+    /// Keeps a torrent under a name that is new.
+    fn keep(&self, id: KeptId, name: String, keep: Keep) {
+        let keep = Box::new(keep);
+        self.tell(Ask::Keep { id, name, keep });
+    }
+
+    /// Keeps what has changed. The answer comes when that is durable, and not if it failed.
+    fn update(&self, update: Update) -> oneshot::Receiver<()> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Ask::Keep {
-            name,
-            addition: Box::new(addition),
-            standing: Box::new(standing),
-            metainfo,
-            reply,
-        })
-        .await;
+        self.tell(Ask::Update(update, reply));
         answer
-    }
-
-    pub(crate) async fn keep_standing(&self, id: KeptId, standing: Vec<u8>) {
-        self.tell(Ask::Standing(id, standing)).await;
-    }
-
-    pub(crate) async fn add_trackers(&self, id: KeptId, urls: Vec<String>) {
-        self.tell(Ask::AddTrackers(id, urls)).await;
-    }
-
-    pub(crate) async fn forget(&self, id: KeptId) {
-        self.tell(Ask::Forget(id)).await;
     }
 
     /// Keeps metadata that came from peers, so that a magnet link that is interrupted needs no peers to go on. Does
     /// not wait: failure costs only that the next start asks peers again.
     pub(crate) fn keep_metadata(&self, info: Arc<Info>) {
-        if self.asks.try_send(Ask::KeepMetadata(info)).is_err() {
-            tracing::warn!("metadata not kept: too much to write");
-        }
+        self.tell(Ask::KeepMetadata(info));
     }
 
     /// The metadata of a torrent, if it is there and right.
     pub(crate) async fn metadata(&self, hashes: InfoHashes) -> Option<Metainfo> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Ask::Metadata(hashes, reply)).await;
+        self.tell(Ask::Metadata(hashes, reply));
         answer.await.ok()
     }
 
     /// The torrents that were kept, in the order in which they were added, and whether these were all.
-    pub(crate) async fn torrents(
-        &self,
-    ) -> (
-        mpsc::Receiver<Result<Kept, Unreadable>>,
-        oneshot::Receiver<Result<(), String>>,
-    ) {
+    pub(crate) fn torrents(&self) -> Reading {
         let (give, torrents) = mpsc::channel(READ_AHEAD);
         let (end, ended) = oneshot::channel();
-        self.tell(Ask::Torrents(give, end)).await;
-        (torrents, ended)
+        self.tell(Ask::Torrents(give, end));
+        Reading { torrents, ended }
     }
 
     /// Waits until all that was told is durable.
-    pub(crate) async fn flush(&self) {
-        let (reply, answer) = oneshot::channel();
-        self.tell(Ask::Flush(reply)).await;
+    async fn flush(&self) {
         // The thread ends without an answer only if it panicked, which was reported.
-        let _ = answer.await;
+        let _ = self.update(Update::default()).await;
     }
 
-    async fn tell(&self, ask: Ask) {
+    fn tidy(&self) {
+        self.tell(Ask::Tidy);
+    }
+
+    fn tell(&self, ask: Ask) {
         // The thread lives as long as we do, but for a panic, which was reported.
-        let _ = self.asks.send(ask).await;
+        let _ = self.asks.send(ask);
+    }
+}
+
+fn failure(path: &Path, message: &str) -> StartError {
+    StartError::Session {
+        path: path.display().to_string(),
+        message: message.to_owned(),
     }
 }
 
 struct Thread {
-    path: PathBuf,
+    dir: Arc<Path>,
     store: Option<Store>,
 }
 
 impl Thread {
-    fn run(mut self, mut inbox: mpsc::Receiver<Ask>) {
-        let mut asks = Vec::with_capacity(ASKS_MAX);
-        while inbox.blocking_recv_many(&mut asks, ASKS_MAX) > 0 {
+    fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Ask>) {
+        let mut asks = Vec::with_capacity(TOGETHER_MAX);
+        while inbox.blocking_recv_many(&mut asks, TOGETHER_MAX) > 0 {
             let mut changes = Vec::new();
             for ask in asks.drain(..) {
                 match ask {
-                    Ask::Metadata(..) | Ask::Torrents(..) => {
+                    Ask::Claim(_) | Ask::Metadata(..) | Ask::Torrents(..) | Ask::Tidy => {
                         self.write(&mut changes);
-                        self.read(ask);
+                        self.do_alone(ask);
                     }
                     change => changes.push(change),
                 }
@@ -202,29 +202,59 @@ impl Thread {
         }
     }
 
+    fn path(&self) -> PathBuf {
+        self.dir.join(FILE_NAME)
+    }
+
     fn store(&mut self) -> Result<&mut Store, String> {
         if self.store.is_none() {
-            let dir = self.path.parent().unwrap_or(Path::new("."));
-            let made: io::Result<()> = std::fs::create_dir_all(dir);
-            made.map_err(|error| error.to_string())?;
-            let opened = Store::open(&self.path).map_err(|error| error.to_string())?;
+            std::fs::create_dir_all(&self.dir).map_err(|error| error.to_string())?;
+            let opened = Store::open(&self.path()).map_err(|error| error.to_string())?;
             self.store = Some(opened);
         }
         self.store.as_mut().ok_or_else(String::new)
     }
 
-    fn read(&mut self, ask: Ask) {
-        let path = self.path.display().to_string();
-        // Whoever asked may have stopped waiting.
+    /// The store, if anything was ever kept there.
+    fn store_that_is(&mut self) -> Result<Option<&mut Store>, String> {
+        if self.store.is_none() && !self.path().exists() {
+            return Ok(None);
+        }
+        self.store().map(Some)
+    }
+
+    fn claim(&mut self) -> Result<Claim, StartError> {
+        let path = self.dir.join(LOCK_NAME);
+        let failed = |error: &std::io::Error| failure(&path, &error.to_string());
+        let made = std::fs::create_dir_all(&self.dir).and_then(|()| File::create(&path));
+        let lock = made.map_err(|error| failed(&error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(failure(&path, "another process has it"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        let next_id = self
+            .store()
+            .and_then(|store| store.next_id().map_err(|error| error.to_string()));
+        let next_id = next_id.map_err(|error| failure(&self.path(), &error))?;
+        Ok(Claim { lock, next_id })
+    }
+
+    /// Does what is no change of a torrent. Whoever asked may have stopped waiting.
+    fn do_alone(&mut self, ask: Ask) {
         match ask {
+            Ask::Claim(reply) => drop(reply.send(self.claim())),
             Ask::Metadata(hashes, reply) => {
-                let found = self
-                    .store()
-                    .and_then(|store| store.metadata(hashes).map_err(|error| error.to_string()));
+                let found = self.store_that_is().and_then(|store| match store {
+                    None => Ok(None),
+                    Some(store) => store.metadata(hashes).map_err(|error| error.to_string()),
+                });
                 match found {
                     Ok(Some(found)) => drop(reply.send(found)),
                     Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, path, "metadata cannot be read"),
+                    Err(error) => self.warn(&error, "metadata cannot be read"),
                 }
             }
             Ask::Torrents(give, end) => {
@@ -235,58 +265,74 @@ impl Thread {
                 drop(give);
                 drop(end.send(read));
             }
+            Ask::Tidy => {
+                if let Some(Err(error)) = self.store.as_ref().map(Store::tidy) {
+                    self.warn(&error.to_string(), "not tidied");
+                }
+            }
             _ => {}
         }
     }
 
-    /// Makes changes together, and answers those who wait for them. What fails is not answered.
+    fn warn(&self, error: &str, what: &str) {
+        let path = self.path().display().to_string();
+        tracing::warn!(error, path, "{what}");
+    }
+
+    /// Makes changes together, and answers those who wait for them. What fails is not answered: whoever told it tells it
+    /// again.
     fn write(&mut self, changes: &mut Vec<Ask>) {
         if changes.is_empty() {
             return;
         }
-        let path = self.path.display().to_string();
         let changes = std::mem::take(changes);
         let done = self.store().and_then(|store| {
-            let done = store.together(|db| changes.iter().map(|ask| write(db, ask)).collect());
+            let done = store.together(|db| changes.iter().try_for_each(|ask| write(db, ask)));
             done.map_err(|error| error.to_string())
         });
         match done {
-            Ok(ids) => answer(changes, ids),
-            Err(error) => tracing::error!(%error, path, "changes of torrents are not kept"),
+            Ok(()) => changes.into_iter().for_each(answer),
+            Err(error) => {
+                let path = self.path().display().to_string();
+                tracing::error!(error, path, "changes of torrents are not kept");
+            }
         }
     }
 }
 
-fn write(db: &store::Changes<'_>, ask: &Ask) -> rusqlite::Result<Option<KeptId>> {
+fn write(db: &store::Changes<'_>, ask: &Ask) -> rusqlite::Result<()> {
     match ask {
-        Ask::Keep {
-            name,
-            addition,
-            standing,
-            metainfo,
-            ..
-        } => {
-            if let Some(metainfo) = metainfo {
+        Ask::Keep { id, name, keep } => {
+            if let Some(metainfo) = &keep.metainfo {
                 db.keep_metadata(metainfo)?;
             }
-            return db.keep(name, addition, standing).map(Some);
+            db.keep(*id, name, (&keep.addition, &keep.standing))?;
         }
-        Ask::Standing(id, standing) => db.keep_standing(*id, standing)?,
-        Ask::AddTrackers(id, urls) => db.add_trackers(*id, urls)?,
-        Ask::Forget(id) => db.forget(*id)?,
+        Ask::Update(update, _) => {
+            for (id, standing) in &update.standings {
+                db.keep_standing(*id, standing)?;
+            }
+            for (id, tiers) in &update.trackers {
+                db.add_trackers(*id, tiers)?;
+            }
+            if let Some(metainfo) = &update.metadata {
+                db.keep_metadata(metainfo)?;
+            }
+            for id in &update.gone {
+                db.forget(*id)?;
+            }
+        }
         Ask::KeepMetadata(info) => db.keep_metadata(&bare(info))?,
-        Ask::Metadata(..) | Ask::Torrents(..) | Ask::Flush(_) => {}
+        Ask::Claim(_) | Ask::Metadata(..) | Ask::Torrents(..) | Ask::Tidy => {}
     }
-    Ok(None)
+    Ok(())
 }
 
-/// Tells those who wait that it is durable. They may have stopped waiting.
-fn answer(asks: Vec<Ask>, ids: Vec<Option<KeptId>>) {
-    for (ask, id) in asks.into_iter().zip(ids) {
-        match (ask, id) {
-            (Ask::Keep { reply, .. }, Some(id)) => drop(reply.send(id)),
-            (Ask::Flush(reply), _) => drop(reply.send(())),
-            _ => {}
-        }
+/// Tells whoever waits that it is durable. They may have stopped waiting.
+fn answer(ask: Ask) {
+    match ask {
+        Ask::Keep { keep, .. } => drop(keep.reply.send(())),
+        Ask::Update(_, reply) => drop(reply.send(())),
+        _ => {}
     }
 }

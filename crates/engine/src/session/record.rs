@@ -55,6 +55,11 @@ fn seal_of(body: &[u8]) -> Seal {
     std::array::from_fn(|at| digest.0[at])
 }
 
+/// The check that stands before a record.
+pub(crate) fn seal_in(record: &[u8]) -> Option<Seal> {
+    record.first_chunk().copied()
+}
+
 fn sealed(body: &[u8]) -> Vec<u8> {
     [&seal_of(body), body].concat()
 }
@@ -142,16 +147,8 @@ impl Standing {
         !self.digest.as_ref().is_some_and(is_enough)
     }
 
-    /// The check of its record: two that are equal have the same.
-    pub(crate) fn seal(&self) -> Seal {
-        seal_of(&self.body())
-    }
-
+    /// Two that are equal have the same record.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        sealed(&self.body())
-    }
-
-    fn body(&self) -> Vec<u8> {
         let TorrentOptions {
             start,
             priorities,
@@ -190,7 +187,7 @@ impl Standing {
         writer.key(b"upload only").uint((*upload_only).into());
         writer.key(b"uploaded").uint(self.uploaded_bytes);
         writer.end();
-        writer.finish()
+        sealed(&writer.finish())
     }
 
     /// Reads a record; `None` if it was damaged, or says what it cannot say.

@@ -1,5 +1,6 @@
 //! The file in which torrents are kept: a database (`SQLite`), written in transactions, by one thread.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,12 +9,20 @@ use riverrun_metainfo::{Info, Metainfo};
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use thiserror::Error;
 
-use super::record::{Addition, Standing};
+use super::record::{Addition, Seal, Standing, seal_in};
 
 const SCHEMA: &str = include_str!("schema.sql");
 const VERSION: i32 = 1;
 /// How long to wait for another process that writes. A write takes milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What metadata is cut into: pages that are larger take fewer calls of the system, and make small changes longer.
+const PAGE_BYTES: u32 = 16 << 10;
+/// How long the log of changes gets before whoever writes has to wait until it is worked into the file. Ten thousand
+/// torrents fit.
+const LOG_BYTES_MAX: u32 = 512 << 20;
+/// A log that is shorter than this is left alone when there is time to tidy up.
+const LOG_BYTES_KEPT: u64 = 4 << 20;
 
 /// How many ids in a row are tried where part of the file is damaged: what says how many there are may be damaged too.
 const STEPS_MAX: usize = 100_000;
@@ -22,12 +31,21 @@ const STEPS_MAX: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeptId(i64);
 
+impl KeptId {
+    /// The one after it.
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// A torrent that was kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) id: KeptId,
     pub(crate) addition: Addition,
     pub(crate) standing: Standing,
+    /// The check of what was written of the standing, unless that says more than is known.
+    pub(crate) seal: Option<Seal>,
     /// `None` if it is not needed yet, as the digest in `standing` says enough; or if it was a magnet link whose metadata
     /// had not come, and there is no digest either.
     pub(crate) metainfo: Option<Metainfo>,
@@ -65,8 +83,11 @@ impl Store {
         if !(0..=VERSION).contains(&found) {
             return Err(StoreError::Newer { found });
         }
+        // Of a file that is there these are kept as they are.
+        db.pragma_update(None, "page_size", PAGE_BYTES)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update(None, "wal_autocheckpoint", LOG_BYTES_MAX / PAGE_BYTES)?;
         let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if version(&change)? == 0 {
             change.execute_batch(SCHEMA)?;
@@ -74,6 +95,29 @@ impl Store {
         }
         change.commit()?;
         Ok(Self { db })
+    }
+
+    /// The name after the last that was given to a torrent.
+    pub(crate) fn next_id(&self) -> rusqlite::Result<KeptId> {
+        let last = "SELECT max(coalesce((SELECT max(id) FROM torrent), 0), \
+                    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'torrent'), 0))";
+        let last: i64 = self.db.query_row(last, [], |row| row.get(0))?;
+        // Invariant: the column is a 64-bit number, and a store of 2^63 torrents fits nowhere.
+        Ok(KeptId(last.saturating_add(1)))
+    }
+
+    /// Works a log that has become long into the file, so that it takes no room twice. Adding torrents does not wait
+    /// for that.
+    pub(crate) fn tidy(&self) -> rusqlite::Result<()> {
+        let Some(path) = self.db.path() else {
+            return Ok(());
+        };
+        let log = std::fs::metadata(format!("{path}-wal"));
+        if log.is_ok_and(|log| log.len() > LOG_BYTES_KEPT) {
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            self.db.query_row(checkpoint, [], |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Does several things, all of them or none.
@@ -191,24 +235,24 @@ pub(crate) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Keeps a torrent; one with the same info-hash, which was not read then, makes room.
+    /// Keeps a torrent under a new name; one with the same info-hash, which was not read then, makes room.
     pub(crate) fn keep(
         &self,
+        id: KeptId,
         name: &str,
-        addition: &Addition,
-        standing: &Standing,
-    ) -> rusqlite::Result<KeptId> {
-        let mut insert = self.db.prepare_cached(
-            "INSERT OR REPLACE INTO torrent (name, info_hash, addition, standing) VALUES (?1, ?2, ?3, ?4)",
-        )?;
+        (addition, standing): (&Addition, &Standing),
+    ) -> rusqlite::Result<()> {
         let info_hash = addition.hashes.primary().0;
-        let id = insert.insert(params![
-            name,
-            info_hash,
-            addition.encode(),
-            standing.encode()
-        ])?;
-        Ok(KeptId(id))
+        let mut delete = self
+            .db
+            .prepare_cached("DELETE FROM torrent WHERE info_hash = ?1")?;
+        delete.execute(params![info_hash])?;
+        let mut insert = self.db.prepare_cached(
+            "INSERT INTO torrent (id, name, info_hash, addition, standing) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let (addition, standing) = (addition.encode(), standing.encode());
+        let row = params![id.0, name, info_hash, addition, standing];
+        insert.execute(row).map(|_| ())
     }
 
     /// Keeps what has become of a torrent.
@@ -219,8 +263,8 @@ impl Changes<'_> {
         update.execute(params![id.0, standing]).map(|_| ())
     }
 
-    /// Adds trackers to those of a torrent, each a tier of its own.
-    pub(crate) fn add_trackers(&self, id: KeptId, urls: &[String]) -> rusqlite::Result<()> {
+    /// Adds tiers of trackers to those of a torrent; known ones are left where they are.
+    pub(crate) fn add_trackers(&self, id: KeptId, tiers: &[Vec<String>]) -> rusqlite::Result<()> {
         let mut query = self
             .db
             .prepare_cached("SELECT addition FROM torrent WHERE id = ?1")?;
@@ -230,9 +274,12 @@ impl Changes<'_> {
         let Some(mut addition) = record.as_deref().and_then(Addition::decode) else {
             return Ok(());
         };
-        for url in urls {
-            if !addition.trackers.iter().flatten().any(|known| known == url) {
-                addition.trackers.push(vec![url.clone()]);
+        for tier in tiers {
+            let known: HashSet<&String> = addition.trackers.iter().flatten().collect();
+            let new = tier.iter().filter(|url| !known.contains(url));
+            let new: Vec<String> = new.cloned().collect();
+            if !new.is_empty() {
+                addition.trackers.push(new);
             }
         }
         let mut update = self
@@ -330,8 +377,9 @@ fn kept(db: &Connection, row: &Row<'_>) -> rusqlite::Result<(i64, Result<Kept, U
         let metainfo: Option<i64> = row
             .get(4)
             .map_err(|_| unreadable("its metadata is damaged"))?;
-        if metainfo.is_none() {
-            standing.digest = None;
+        let mut seal = blob(3).and_then(seal_in);
+        if metainfo.is_none() && standing.digest.take().is_some() {
+            seal = None;
         }
         let metainfo = match metainfo.filter(|_| standing.needs_metadata()) {
             None => None,
@@ -344,6 +392,7 @@ fn kept(db: &Connection, row: &Row<'_>) -> rusqlite::Result<(i64, Result<Kept, U
             id: KeptId(id),
             addition,
             standing,
+            seal,
             metainfo,
         })
     };
@@ -366,7 +415,7 @@ mod tests {
 
     use super::*;
 
-    const COUNT: u8 = 60;
+    const COUNT: u8 = 200;
 
     fn addition(n: u8) -> Addition {
         Addition {
@@ -384,7 +433,8 @@ mod tests {
         let keep = |changes: &Changes<'_>| -> rusqlite::Result<()> {
             for n in 0..COUNT {
                 let standing = Standing::new(TorrentOptions::default());
-                changes.keep(&format!("torrent {n}"), &addition(n), &standing)?;
+                let said = (&addition(n), &standing);
+                changes.keep(KeptId(i64::from(n) + 1), &format!("torrent {n}"), said)?;
             }
             Ok(())
         };
@@ -421,15 +471,19 @@ mod tests {
         fill(&path);
         let mut store = Store::open(&path).unwrap();
         let known = "udp://tracker.invalid:6969/announce".to_owned();
-        let urls = [known.clone(), "http://new.invalid/".to_owned()];
+        let new = ["http://new.invalid/", "http://other.invalid/"].map(str::to_owned);
+        let tiers = [
+            vec![known.clone(), new[0].clone(), new[1].clone()],
+            vec![new[1].clone()],
+        ];
         let change = |changes: &Changes<'_>| {
-            changes.add_trackers(KeptId(1), &urls)?;
+            changes.add_trackers(KeptId(1), &tiers)?;
             changes.forget(KeptId(2))
         };
         store.together(change).unwrap();
         let (torrents, _) = read(&path).unwrap();
         assert_eq!(torrents.len(), usize::from(COUNT) - 1);
-        let expected = [vec![known], vec!["http://new.invalid/".to_owned()]];
+        let expected = [vec![known], new.to_vec()];
         assert_eq!(torrents[0].addition.trackers, expected);
         assert_eq!(torrents[1].addition, addition(2));
     }

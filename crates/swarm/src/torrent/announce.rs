@@ -481,9 +481,9 @@ impl Torrent {
         self.announcer.rename();
     }
 
-    pub(super) fn add_trackers(&mut self, cx: &mut Cx<'_>, urls: Vec<String>) {
-        for url in urls {
-            self.announcer.add_tier(&[url], cx.now, &mut self.rng);
+    pub(super) fn add_trackers(&mut self, cx: &mut Cx<'_>, tiers: &[Vec<String>]) {
+        for tier in tiers {
+            self.announcer.add_tier(tier, cx.now, &mut self.rng);
         }
         self.announce_due(cx);
     }

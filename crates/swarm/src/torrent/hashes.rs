@@ -269,7 +269,7 @@ impl Torrent {
     }
 
     /// Has the pieces hashed whose blocks came before their hash was known.
-    fn verify_waiting(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn verify_waiting(&mut self, cx: &mut Cx<'_>) {
         let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
         let complete: Vec<_> = picker.map_or_else(Vec::new, |picker| picker.complete().collect());
         for piece in complete {

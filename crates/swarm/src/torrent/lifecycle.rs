@@ -254,8 +254,14 @@ impl Torrent {
         cx.store(self.key, job);
     }
 
-    /// Takes in verified metadata.
+    /// Takes in verified metadata, and begins to use it.
     pub(super) fn set_metadata(&mut self, cx: &mut Cx<'_>, meta: Meta) {
+        self.learn_metadata(cx, meta);
+        self.open(cx);
+    }
+
+    /// Takes in verified metadata.
+    pub(super) fn learn_metadata(&mut self, cx: &mut Cx<'_>, meta: Meta) {
         let info = meta.info.clone();
         self.hashes = info.hashes();
         self.announcer.set_hashes(cx.now, self.hashes);
@@ -268,7 +274,11 @@ impl Torrent {
             torrent: self.key,
             info,
         });
-        self.open(cx);
+    }
+
+    /// Whether peers are asked for the metadata.
+    pub(super) fn is_fetching_metadata(&self) -> bool {
+        self.life.phase == Phase::Metadata
     }
 
     /// The metadata is what the info-hash names, and is no torrent that we can handle.

@@ -14,6 +14,7 @@ mod exchange;
 mod hashes;
 mod holepunch;
 mod lifecycle;
+mod merge;
 mod metadata;
 mod peers;
 mod pieces;
@@ -189,7 +190,10 @@ impl Torrent {
                 self.fill_slots(cx);
             }
             TorrentCommand::Wake => self.wake(cx),
-            TorrentCommand::AddTrackers(urls) => self.add_trackers(cx, urls),
+            TorrentCommand::AddTrackers(urls) => {
+                let tiers: Vec<_> = urls.into_iter().map(|url| vec![url]).collect();
+                self.add_trackers(cx, &tiers);
+            }
             TorrentCommand::Announce => self.announce_soon(cx),
             TorrentCommand::UploadOnly(upload_only) => self.set_upload_only(cx, upload_only),
         }
