@@ -6,13 +6,15 @@ use std::io::SeekFrom;
 use std::path::PathBuf;
 
 use riverrun_engine::{
-    AddTorrent, Engine, Event, FileIndex, Limits, Priority, Rate, StorageFault, TorrentHandle,
-    TorrentState, Transport, Transports,
+    AddTorrent, EncryptionPolicy, Engine, Event, FileIndex, Limits, Priority, Rate, StorageFault,
+    TorrentHandle, TorrentState, Transport, Transports,
 };
 use riverrun_metainfo::MetaVersion;
-use support::{Published, engine, engine_over, soon};
+use support::{Published, builder, engine, engine_over, soon, start};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 const VERSIONS: [MetaVersion; 3] = [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid];
 
@@ -371,5 +373,44 @@ async fn the_transport_is_what_both_allow_and_the_dialler_likes() {
     for (seeder, leecher, wish, expect) in cases {
         let carried = carried(seeder, leecher, wish).await;
         assert_eq!(carried, expect, "{seeder:?} {leecher:?} {wish:?}");
+    }
+}
+
+/// An engine that is reached by uTP alone, and somebody else on its port over TCP who lets go of each connection.
+async fn engine_behind_who_lets_go(home: &TempDir) -> (Engine, JoinHandle<()>) {
+    // Whoever asks for any port may be given this one between the two.
+    for _ in 0..8 {
+        let engine = engine_over(home.path(), Transports::UtpOnly).await;
+        let Ok(listener) = TcpListener::bind(engine.listen_addrs()[0]).await else {
+            engine.shutdown().await;
+            continue;
+        };
+        let lets_go = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        return (engine, lets_go);
+    }
+    panic!("some port is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_lets_go_of_tcp_is_reached_by_utp() {
+    let published = Published::new(&[300_000], MetaVersion::V1, 1);
+    for encryption in [
+        EncryptionPolicy::Off,
+        EncryptionPolicy::Prefer,
+        EncryptionPolicy::Require,
+    ] {
+        let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (seeder, lets_go) = engine_behind_who_lets_go(&home).await;
+        seeding(&seeder, &published).await;
+        let leecher = start(builder(other.path()).encryption(encryption)).await;
+        let torrent = leecher
+            .add(leeching(&published, &other, &seeder))
+            .await
+            .unwrap();
+        // The seeder has nothing else.
+        soon(torrent.wait_completed()).await.unwrap();
+        leecher.shutdown().await;
+        seeder.shutdown().await;
+        lets_go.abort();
     }
 }

@@ -193,7 +193,14 @@ impl PeerConn {
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
         while let Some(timer) = self.link.timers.take_expired(now) {
             let reading = self.wants_read() && !self.starved;
+            let is_unheard = self.is_unheard();
             match (timer, &mut self.state) {
+                (Timer::Handshake, _) if is_unheard => {
+                    // All is kept: it may begin again.
+                    let error = PeerMisbehaved::HandshakeTimeout;
+                    self.close = Some(CloseReason::Misbehaved(error.clone()));
+                    return Err(error);
+                }
                 (Timer::Handshake, _) => {
                     return Err(self.misbehave(PeerMisbehaved::HandshakeTimeout));
                 }
@@ -279,6 +286,43 @@ impl PeerConn {
     /// Whether the handshake is through and the connection not closed.
     pub const fn is_ready(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// Whether we have dialled, and not a byte has come: whoever is there may still be one that talks over another
+    /// transport only.
+    pub fn is_unheard(&self) -> bool {
+        matches!(self.state, State::Handshake(Handshake::Dialed { .. }))
+            && self.totals.protocol_received == 0
+    }
+
+    /// The transport is another one now: the handshake begins anew, as it began. What commands have changed since is
+    /// told in it. Does nothing unless the connection [is unheard](Self::is_unheard).
+    pub fn begin_again(&mut self, now: Time) {
+        if !self.is_unheard() {
+            return;
+        }
+        let State::Handshake(Handshake::Dialed {
+            info_hash, attach, ..
+        }) = std::mem::replace(&mut self.state, State::Over)
+        else {
+            return;
+        };
+        let role = Role::Dialer {
+            info_hash,
+            attach,
+            // Until the peer has said something, keys are all that can be exchanged.
+            encrypted: self.envelope.is_busy(),
+        };
+        self.close = None;
+        // Keys are not offered twice.
+        self.seed = Rng::new(self.seed).next_u64();
+        let fresh = Self::new(self.config.clone(), role, self.seed, now);
+        self.envelope = fresh.envelope;
+        self.state = fresh.state;
+        self.link = Link {
+            events: std::mem::take(&mut self.link.events),
+            ..fresh.link
+        };
     }
 
     /// How many bytes wait for [`PeerConn::poll_transmit`], about; blocks for want of credit too.

@@ -9,11 +9,12 @@ use riverrun_base::Blocks;
 use riverrun_peer::{
     CloseReason, PeerCommand, PeerConn, PeerEvent, PeerMisbehaved, Role, SendBatch,
 };
-use riverrun_swarm::ConnKey;
+use riverrun_swarm::{ConnKey, Input};
 use tokio::io::Interest;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::clock::Clock;
+use super::dial::OtherWay;
 use super::identity::Identity;
 use super::listen::{Directory, KeyExchanges};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
@@ -61,6 +62,8 @@ pub(crate) struct ConnTask {
     /// Held until an incoming connection is accepted.
     half_open: Option<OwnedSemaphorePermit>,
     inbox: mpsc::Receiver<ConnMessage>,
+    /// How else we may dial, while the peer has not said a word.
+    other_way: Option<OtherWay>,
     input: Box<[u8]>,
     filled: usize,
     /// The block budget was empty: reading waits for room.
@@ -82,6 +85,11 @@ impl ConnTask {
         inbox: mpsc::Receiver<ConnMessage>,
     ) -> Self {
         Self::new(context, Some(key), role, seed, stream, addr, inbox)
+    }
+
+    /// If the peer says nothing, it is dialled in this way too before it is given up.
+    pub(crate) fn or(self, other_way: Option<OtherWay>) -> Self {
+        Self { other_way, ..self }
     }
 
     /// For a connection that a peer dialled.
@@ -118,6 +126,7 @@ impl ConnTask {
             own_inbox: None,
             half_open: None,
             inbox,
+            other_way: None,
             input: vec![0; READ_BUFFER_BYTES].into(),
             filled: 0,
             starved: false,
@@ -133,7 +142,9 @@ impl ConnTask {
         // Of its own, so that waiting for them does not borrow the rest.
         let (shard, room) = (self.context.shard.clone(), self.context.room.clone());
         let why = loop {
-            if let Err(end) = self.turn(&shard, &room).await {
+            if let Err(end) = self.turn(&shard, &room).await
+                && let Err(end) = self.begin_again(end).await
+            {
                 break end;
             }
         };
@@ -201,6 +212,51 @@ impl ConnTask {
                 self.peer.handle_timeout(clock.now()).map_err(misbehaved)
             }
         }
+    }
+
+    /// The connection has come to this end. If the peer has not said a word, and there is another way, that is tried, and
+    /// the handshake begins anew. If not, or in vain, the end is the one that it has come to.
+    async fn begin_again(&mut self, end: End) -> Result<(), End> {
+        let is_theirs = matches!(
+            end,
+            CloseReason::PeerClosed
+                | CloseReason::Transport(_)
+                | CloseReason::Misbehaved(PeerMisbehaved::HandshakeTimeout)
+        );
+        if !is_theirs || !self.peer.is_unheard() {
+            return Err(end);
+        }
+        let Some(other_way) = self.other_way.take() else {
+            return Err(end);
+        };
+        tracing::debug!(addr = %self.addr, why = ?end, "not a word, dialling by the other transport");
+        let mut dial = Box::pin(other_way.dial());
+        let dialled = loop {
+            tokio::select! {
+                dialled = &mut dial => break dialled,
+                message = self.inbox.recv() => self.handle_message(message)?,
+            }
+            if !self.peer.is_unheard() {
+                // It was to be closed.
+                return Err(self.peer.close_requested().unwrap_or(end));
+            }
+        };
+        let stream = dialled.map_err(|_| end)?;
+        let (transport, clock) = (stream.transport(), self.context.clock);
+        self.stream = stream;
+        self.stream.set_nodelay();
+        self.batch.clear();
+        self.peer.begin_again(clock.now());
+        if let Some(conn) = self.key {
+            let connected = Input::Connected { conn, transport };
+            // If the shard is gone, the next turn finds out.
+            let _ = self
+                .context
+                .shard
+                .send(ShardMessage::Inputs(vec![connected]))
+                .await;
+        }
+        Ok(())
     }
 
     /// What to wait for on the socket; `None` if nothing.

@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use riverrun_swarm::Transport;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
 use super::socket::Sockets;
 use super::stream::PeerStream;
 use super::utp::UtpPorts;
@@ -35,8 +39,7 @@ impl Dialler {
         addr: SocketAddr,
         wanted: Option<Transports>,
     ) -> io::Result<PeerStream> {
-        let transports = wanted.unwrap_or(self.transports);
-        let transports = transports.within(self.transports, self.utp.reach(addr));
+        let transports = self.transports(addr, wanted);
         let dial = async {
             match transports {
                 Transports::TcpOnly => self.tcp(addr).await,
@@ -45,9 +48,33 @@ impl Dialler {
                 Transports::UtpFirst => race(self.utp_in_race(addr), self.tcp(addr)).await,
             }
         };
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
-        let dialled = tokio::time::timeout(DIAL_TIMEOUT, dial).await;
-        dialled.unwrap_or_else(|_| Err(late()))
+        timeout(DIAL_TIMEOUT, dial).await.unwrap_or_else(late)
+    }
+
+    fn transports(&self, addr: SocketAddr, wanted: Option<Transports>) -> Transports {
+        let transports = wanted.unwrap_or(self.transports);
+        transports.within(self.transports, self.utp.reach(addr))
+    }
+
+    /// What is left to try with a peer that took a connection over `used`, and did not say a word.
+    pub(crate) fn other_way(
+        &self,
+        addr: SocketAddr,
+        wanted: Option<Transports>,
+        used: Transport,
+    ) -> Option<OtherWay> {
+        let transports = self.transports(addr, wanted);
+        if !(transports.has_tcp() && transports.has_utp()) {
+            return None;
+        }
+        Some(OtherWay {
+            dialler: self.clone(),
+            addr,
+            transport: match used {
+                Transport::Tcp => Transport::Utp,
+                Transport::Utp => Transport::Tcp,
+            },
+        })
     }
 
     async fn tcp(&self, addr: SocketAddr) -> io::Result<PeerStream> {
@@ -59,9 +86,34 @@ impl Dialler {
     }
 
     async fn utp_in_race(&self, addr: SocketAddr) -> io::Result<PeerStream> {
-        let dialled = tokio::time::timeout(UTP_RACE_TIMEOUT, self.utp(addr)).await;
-        dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let dial = timeout(UTP_RACE_TIMEOUT, self.utp(addr));
+        dial.await.unwrap_or_else(late)
     }
+}
+
+/// The transport that lost the race, or was not needed: somebody may be reached by it although whoever answers over the
+/// other one says nothing, such as a router that takes all connections for those behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct OtherWay {
+    dialler: Dialler,
+    addr: SocketAddr,
+    transport: Transport,
+}
+
+impl OtherWay {
+    pub(crate) async fn dial(self) -> io::Result<PeerStream> {
+        match self.transport {
+            Transport::Tcp => {
+                let dial = timeout(DIAL_TIMEOUT, self.dialler.tcp(self.addr));
+                dial.await.unwrap_or_else(late)
+            }
+            Transport::Utp => self.dialler.utp_in_race(self.addr).await,
+        }
+    }
+}
+
+fn late(_: Elapsed) -> io::Result<PeerStream> {
+    Err(io::Error::new(io::ErrorKind::TimedOut, "no answer"))
 }
 
 /// The first to succeed. The second begins after the head start, or when the first has failed. If both fail, the

@@ -505,6 +505,7 @@ impl ShardTask {
                         .send(ShardMessage::Inputs(vec![connected]))
                         .await;
                     ConnTask::dialled(context, conn, role, seed, stream, addr, receiver)
+                        .or(dialler.other_way(addr, wanted, transport))
                         .run()
                         .await;
                 }

@@ -1,9 +1,11 @@
 //! How connections begin.
 
 use riverrun_base::{Bitfield, PeerId, PieceIndex};
-use riverrun_peer::{Attach, PeerCommand, PeerEvent, PeerHello, PeerMisbehaved};
+use riverrun_peer::{
+    Attach, Encryption, PeerCommand, PeerEvent, PeerHello, PeerMisbehaved, SendBatch,
+};
 
-use crate::pair::{Pair, Side, config, misbehaved};
+use crate::pair::{Pair, Plenty, Side, config, misbehaved};
 use crate::raw::{ALL, FAST, NOTHING, Victim, extended, greeting, message};
 use crate::torrent::{Kind, attach, attach_magnet, torrent, v1_hash, v2_hash};
 
@@ -214,6 +216,46 @@ fn what_changes_before_the_handshake_is_through_is_in_the_bitfield() {
         ["HasPieces(Bitfield(2/10))"],
         "and no have"
     );
+}
+
+#[test]
+fn a_handshake_that_nobody_heard_begins_again_with_what_has_changed() {
+    let info = torrent(Kind::V1, 10);
+    for encrypted in [false, true] {
+        let dials = (config(1), attach(&info, &[1]));
+        let listens = (config(2), attach(&info, &[]));
+        let mut pair = Pair::dialled(v1_hash(&info), dials, listens, 7, encrypted);
+        let dialer = &mut pair.dialer.conn;
+        // This goes to somebody who says nothing.
+        let mut lost = SendBatch::new();
+        assert!(dialer.poll_transmit(pair.now, &mut lost));
+        dialer.handle_command(pair.now, PeerCommand::Have(PieceIndex(2)));
+        pair.now = dialer.poll_timeout().unwrap();
+        let late = dialer.handle_timeout(pair.now);
+        assert_eq!(late, Err(PeerMisbehaved::HandshakeTimeout));
+        assert!(dialer.is_unheard() && !pair.listener.conn.is_unheard());
+        dialer.begin_again(pair.now);
+        assert!(dialer.is_unheard());
+        pair.drive();
+        assert!(!pair.dialer.conn.is_unheard());
+        let under = ready(&pair.dialer).encryption;
+        assert_eq!(under != Encryption::None, encrypted);
+        let news = pair.listener.take_news();
+        assert_eq!(news.last().unwrap(), "HasPieces(Bitfield(2/10))");
+        // Whoever was heard is not asked again.
+        pair.dialer.conn.begin_again(pair.now);
+        assert!(pair.dialer.conn.is_ready());
+    }
+}
+
+#[test]
+fn one_byte_is_heard() {
+    let info = torrent(Kind::V1, 10);
+    let mut pair = Pair::new(v1_hash(&info), attach(&info, &[]), attach(&info, &[]));
+    let dialer = &mut pair.dialer.conn;
+    assert!(dialer.is_unheard());
+    dialer.handle_bytes(pair.now, &mut [19], &Plenty).unwrap();
+    assert!(!dialer.is_unheard());
 }
 
 #[test]
