@@ -36,9 +36,6 @@ const KNOWN_FIRST: Duration = Duration::from_secs(3);
 const RESOLVE_WAIT_MIN: Duration = Duration::from_secs(5);
 const RESOLVE_WAIT_MAX: Duration = Duration::from_mins(5);
 
-/// How many of the nodes that a torrent names are asked.
-const TORRENT_NODES_MAX: usize = 16;
-
 /// How many tries there are.
 const RESOLVE_TRIES: u32 = 20;
 
@@ -187,7 +184,7 @@ impl DhtHandle {
     /// Begins from nodes that a torrent names, too.
     pub(crate) async fn meet(self, sockets: Sockets, nodes: Vec<HostPort>) {
         let mut found = Vec::new();
-        for node in nodes.iter().take(TORRENT_NODES_MAX) {
+        for node in &nodes {
             // A name that does not resolve is one node less.
             if let Ok(addrs) = sockets.resolve(&node.host, node.port).await {
                 found.extend(addrs);

@@ -443,7 +443,8 @@ impl Engine {
         self.inner.port_mapper.as_ref().map(PortMapper::mapping)
     }
 
-    /// The torrents that a publisher names (BEP 46), one after the other. The DHT is asked once an `interval`.
+    /// The torrents that a publisher names (BEP 46), one after the other. The DHT is asked once an `interval`,
+    /// or once a second ([`Publications::INTERVAL_MIN`]) if that is shorter.
     ///
     /// # Errors
     ///

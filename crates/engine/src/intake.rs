@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
+use riverrun_metainfo::{HostPort, Magnet, Metainfo, PublisherLink};
 use riverrun_swarm::Discovery;
 use tokio::sync::oneshot;
 
@@ -16,6 +16,9 @@ use crate::error::{AddError, EngineStopped};
 use crate::known::{Known, decided_by};
 use crate::session::{Addition, Keep, Standing};
 use crate::torrent::{Times, TorrentHandle};
+
+/// How many of the nodes that a torrent names are asked.
+const TORRENT_NODES_MAX: usize = 16;
 
 /// How many torrents that are added together are on their way at a time: enough for few transactions, and not too
 /// much metadata in memory.
@@ -86,7 +89,10 @@ impl Engine {
             transports,
         } = add;
         let mut known = self.look_up(source).await?;
-        self.meet_nodes(&known);
+        known.nodes.truncate(TORRENT_NODES_MAX);
+        if Discovery::Dht.allowed(known.is_private()) {
+            self.meet_nodes(known.nodes.clone());
+        }
         known.trackers.extend(trackers);
         known.peers.extend(peers);
         let times = Times::now();
@@ -96,6 +102,7 @@ impl Engine {
                 hashes: known.hashes,
                 dir: std::path::absolute(&dir).unwrap_or_else(|_| dir.clone()),
                 trackers: known.trackers.clone(),
+                nodes: known.nodes.clone(),
                 storage,
                 transports,
                 added_at: times.added,
@@ -135,16 +142,12 @@ impl Engine {
         Ok(Begun { taken, written })
     }
 
-    /// A torrent names nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
-    fn meet_nodes(&self, known: &Known) {
+    /// Torrents name nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
+    pub(crate) fn meet_nodes(&self, nodes: Vec<HostPort>) {
         if let Some(dht) = &self.inner.dht
-            && !known.nodes.is_empty()
-            && Discovery::Dht.allowed(known.is_private())
+            && !nodes.is_empty()
         {
-            let meet = dht
-                .clone()
-                .meet(self.inner.sockets.clone(), known.nodes.clone());
-            tokio::spawn(meet);
+            tokio::spawn(dht.clone().meet(self.inner.sockets.clone(), nodes));
         }
     }
 

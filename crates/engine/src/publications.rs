@@ -26,11 +26,14 @@ pub struct Publications {
 }
 
 impl Publications {
+    /// The least time between two looks: each asks some dozens of strangers.
+    pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
     pub(crate) fn new(dht: DhtHandle, link: PublisherLink, interval: Duration) -> Self {
         Self {
             dht,
             link,
-            interval,
+            interval: interval.max(Self::INTERVAL_MIN),
             latest: None,
             looked_at: None,
             put_at: Instant::now(),
@@ -51,8 +54,9 @@ impl Publications {
         }
     }
 
-    /// Looks once. `None` if there is nothing, or nothing newer than what was found before.
-    pub(crate) async fn look(&mut self) -> Result<Option<Magnet>, EngineStopped> {
+    /// Looks once, now. `None` if there is nothing, or nothing newer than what was found before. What is found here,
+    /// [`Publications::next`] does not name again; it looks an interval later.
+    pub async fn look(&mut self) -> Result<Option<Magnet>, EngineStopped> {
         self.looked_at = Some(Instant::now());
         let name = ItemName::Mutable {
             key: self.link.public_key,

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::sync::OnceLock;
 
+use riverrun_metainfo::HostPort;
+use riverrun_swarm::Discovery;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -12,6 +14,10 @@ use crate::error::StartError;
 use crate::known::decided_by;
 use crate::session::{Claim, Keeper, Kept, KeptId, Seal, Session, Unreadable};
 use crate::torrent::Times;
+
+/// How many nodes of the DHT that torrents name are asked at the start: that many torrents are seldom of as many sources,
+/// and one that answers is enough.
+const NODES_MAX: usize = 64;
 
 /// What an engine has that keeps its torrents.
 #[derive(Debug)]
@@ -53,6 +59,22 @@ impl Keeping {
     }
 }
 
+/// Adds the nodes of the DHT that a torrent names, as far as there is room for them.
+fn collect_nodes(nodes: &mut Vec<HostPort>, kept: &Kept) {
+    let digest = kept.standing.digest.as_ref();
+    let metainfo = kept.metainfo.as_ref();
+    let is_private = digest.is_some_and(|digest| digest.summary.is_private)
+        || metainfo.is_some_and(|metainfo| metainfo.info.is_private());
+    if !Discovery::Dht.allowed(is_private) {
+        return;
+    }
+    for node in &kept.addition.nodes {
+        if nodes.len() < NODES_MAX && !nodes.contains(node) {
+            nodes.push(node.clone());
+        }
+    }
+}
+
 impl Engine {
     /// Takes in the torrents that were kept, if they are, in the order in which they were added, while the next ones
     /// are being read.
@@ -62,10 +84,13 @@ impl Engine {
         };
         let _paused = keeping.keeper.pause().await;
         let mut reading = keeping.session.torrents();
-        let (mut unreadable, mut coming) = (Vec::new(), Vec::new());
+        let (mut unreadable, mut coming, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(found) = reading.torrents.recv().await {
             match found {
-                Ok(kept) => coming.push(self.bring_back(kept).await),
+                Ok(kept) => {
+                    collect_nodes(&mut nodes, &kept);
+                    coming.push(self.bring_back(kept).await);
+                }
                 Err(lost) => {
                     tracing::error!(name = lost.name, why = lost.why, "a torrent is not read");
                     unreadable.push(lost);
@@ -84,6 +109,7 @@ impl Engine {
                 keeping.keeper.register(taken.torrent.key(), id, seal);
             }
         }
+        self.meet_nodes(nodes);
         // This is done once.
         let _ = keeping.unreadable.set(unreadable);
         Ok(())

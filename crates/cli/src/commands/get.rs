@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 use riverrun_base::InfoHashes;
-use riverrun_engine::{AddError, AddTorrent, Engine, PublisherLink, TorrentHandle};
+use riverrun_engine::{
+    AddError, AddTorrent, Engine, Magnet, Publications, PublisherLink, TorrentHandle,
+};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,7 +22,7 @@ use crate::torrent::{self, Torrent};
 use crate::transfer::{
     self, Ending, Feed, NetworkFlags, Newer, Progress, SeedGoal, Watched, hashes_json,
 };
-use crate::values::{PathGlob, Span, TrackerTier};
+use crate::values::{InvalidDuration, PathGlob, Span, TrackerTier};
 
 /// How long a magnet link may take to its metadata if `--timeout` says nothing.
 const METADATA_TIMEOUT: Duration = Duration::from_mins(1);
@@ -53,7 +55,7 @@ pub(crate) struct Get {
     #[arg(short, long, value_name = "URL")]
     tracker: Vec<TrackerTier>,
     /// Look so often whether a publisher names a newer torrent, while one of his is downloaded or given (BEP 46)
-    #[arg(long, value_name = "TIME", default_value = "10m")]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_interval)]
     follow: Span,
     /// Fetch pieces in order, for reading while it downloads; slower for the swarm
     #[arg(long)]
@@ -65,12 +67,24 @@ pub(crate) struct Get {
     network: NetworkFlags,
 }
 
+/// How often something may be looked for.
+fn parse_interval(text: &str) -> Result<Span, String> {
+    let span: Span = text
+        .parse()
+        .map_err(|error: InvalidDuration| error.to_string())?;
+    if span.0 < Publications::INTERVAL_MIN {
+        let least = Publications::INTERVAL_MIN.as_secs();
+        return Err(format!("expected {least}s or more, found {text:?}"));
+    }
+    Ok(span)
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Get, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let mut read = Vec::new();
     let mut failure = None;
     for source in &args.sources {
-        match read_source(source, around) {
+        match read_argument(source, around) {
             Ok(source) => read.push(source),
             Err(wrong) => failure = failure.or(Some(screen.tell_failure(wrong))),
         }
@@ -88,7 +102,7 @@ pub(crate) fn run(args: &Get, around: &Surroundings, screen: &mut Screen) -> Out
 
 async fn download(
     args: &Get,
-    sources: Vec<Source>,
+    arguments: Vec<Argument>,
     around: &Surroundings,
     screen: &mut Screen,
 ) -> Outcome {
@@ -97,7 +111,7 @@ async fn download(
     let mut progress = Progress::new(screen);
     let transfer = transfer(
         args,
-        sources,
+        arguments,
         around,
         &engine,
         &mut interrupts,
@@ -109,7 +123,7 @@ async fn download(
 
 async fn transfer(
     args: &Get,
-    sources: Vec<Source>,
+    arguments: Vec<Argument>,
     around: &Surroundings,
     engine: &Engine,
     interrupts: &mut Interrupts,
@@ -119,7 +133,7 @@ async fn transfer(
     let taken = tokio::select! {
         biased;
         interrupt = interrupts.next() => return Ok(Some(interrupt)),
-        taken = take_in(args, sources, around, engine, progress) => taken?,
+        taken = take_in(args, arguments, around, engine, progress) => taken?,
     };
     let timeout = args.timeout.map(|Span(time)| time);
     let ending = Ending {
@@ -145,7 +159,7 @@ struct Taken {
 /// Adds all sources side by side. One that is slow or fails does not harm the others.
 async fn take_in(
     args: &Get,
-    sources: Vec<Source>,
+    arguments: Vec<Argument>,
     around: &Surroundings,
     engine: &Engine,
     progress: &mut Progress<'_>,
@@ -154,15 +168,18 @@ async fn take_in(
     let peers = in_time(args.timeout, "--peer", named).await?;
     let dir = around.path(&args.output);
     let mut adding = JoinSet::new();
-    for source in sources {
-        let is_known = matches!(source, Source::Torrent(Torrent::File(_)));
+    for argument in arguments {
+        let is_known = matches!(
+            argument,
+            Argument::Source(Source::Torrent(Torrent::File(_)))
+        );
         let taking = Taking {
             args: args.clone(),
             dir: dir.clone(),
             peers: peers.clone(),
             engine: engine.clone(),
         };
-        adding.spawn(async move { (taking.take(source).await, is_known) });
+        adding.spawn(async move { (taking.take(argument).await, is_known) });
     }
     let mut taken = Taken::default();
     while let Some(added) = adding.join_next().await {
@@ -202,19 +219,33 @@ struct Taking {
 }
 
 impl Taking {
-    /// Takes a source in, and whatever its publisher names later.
-    async fn take(self, source: Source) -> Outcome<(TorrentHandle, Option<Incoming>)> {
-        let publisher = match &source {
-            Source::Publisher(link) => Some(link.clone()),
-            _ => None,
+    /// Takes a source in, or what a publisher names, now and later.
+    async fn take(self, argument: Argument) -> Outcome<(TorrentHandle, Option<Incoming>)> {
+        let link = match argument {
+            Argument::Source(source) => return Ok((self.add(source).await?, None)),
+            Argument::Publisher(link) => *link,
         };
-        let torrent = self.add(source).await?;
-        let Some(link) = publisher else {
-            return Ok((torrent, None));
-        };
+        let (publications, named) = self.look_up(link).await?;
+        let torrent = self.add(named).await?;
         let (sender, newer) = mpsc::channel(NEWER_WAITING);
-        tokio::spawn(self.follow(*link, torrent.clone(), sender));
+        tokio::spawn(self.follow(publications, torrent.clone(), sender));
         Ok((torrent, Some(newer)))
+    }
+
+    /// What a publisher names now, and what tells of the rest.
+    async fn look_up(&self, link: PublisherLink) -> Outcome<(Publications, Source)> {
+        let what = link.to_string();
+        let looking = async {
+            let publications = self.engine.publications(link, self.args.follow.0);
+            let mut publications = publications.map_err(cannot_add)?;
+            let named = publications
+                .look()
+                .await
+                .map_err(|error| cannot_add(error.into()))?;
+            let magnet = named.ok_or_else(|| cannot_add(AddError::NotPublished))?;
+            Ok((publications, Source::named(magnet)))
+        };
+        in_time(self.args.timeout, &what, looking).await
     }
 
     async fn add(&self, source: Source) -> Outcome<TorrentHandle> {
@@ -237,13 +268,10 @@ impl Taking {
     /// Ends with the engine, or when nobody watches any more.
     async fn follow(
         self,
-        link: PublisherLink,
+        mut publications: Publications,
         mut torrent: TorrentHandle,
         newer: mpsc::Sender<Outcome<TorrentHandle>>,
     ) {
-        let Ok(mut publications) = self.engine.publications(link, self.args.follow.0) else {
-            return;
-        };
         loop {
             let named = tokio::select! {
                 named = publications.next() => named,
@@ -263,8 +291,7 @@ impl Taking {
             if torrent.remove().await.is_err() {
                 return;
             }
-            let source = Source::Torrent(Torrent::Link(Box::new(magnet)));
-            let added = self.add(source).await;
+            let added = self.add(Source::named(magnet)).await;
             let next = added.as_ref().ok().cloned();
             match (newer.send(added).await, next) {
                 (Ok(()), Some(next)) => torrent = next,
@@ -319,12 +346,19 @@ pub(crate) fn cannot_add(error: AddError) -> Failure {
     Failure::new(code, error)
 }
 
+/// What is to be downloaded.
+#[derive(Debug)]
+enum Argument {
+    Source(Source),
+    /// Whatever a publisher names.
+    Publisher(Box<PublisherLink>),
+}
+
 /// Where a torrent comes from.
 #[derive(Debug)]
 enum Source {
     Torrent(Torrent),
     Hashes(InfoHashes),
-    Publisher(Box<PublisherLink>),
     Url(String),
 }
 
@@ -334,9 +368,15 @@ impl fmt::Display for Source {
             Self::Torrent(Torrent::File(metainfo)) => f.write_str(metainfo.info.name()),
             Self::Torrent(Torrent::Link(magnet)) => magnet.hashes.primary().fmt(f),
             Self::Hashes(hashes) => hashes.primary().fmt(f),
-            Self::Publisher(link) => link.fmt(f),
             Self::Url(url) => f.write_str(url),
         }
+    }
+}
+
+fn read_argument(argument: &str, around: &Surroundings) -> Outcome<Argument> {
+    match torrent::read_publisher(argument) {
+        Some(link) => link.map(|link| Argument::Publisher(Box::new(link))),
+        None => read_source(argument, around).map(Argument::Source),
     }
 }
 
@@ -352,17 +392,17 @@ fn read_source(argument: &str, around: &Surroundings) -> Outcome<Source> {
     if let Some(hashes) = torrent::parse_hashes(argument, around) {
         return Ok(Source::Hashes(hashes));
     }
-    if let Some(link) = torrent::read_publisher(argument) {
-        return link.map(|link| Source::Publisher(Box::new(link)));
-    }
     torrent::read(argument, around).map(Source::Torrent)
 }
 
 impl Source {
+    fn named(magnet: Magnet) -> Self {
+        Self::Torrent(Torrent::Link(Box::new(magnet)))
+    }
+
     fn into_add(self, select: &[PathGlob]) -> Outcome<AddTorrent> {
         match self {
             Self::Url(url) => Ok(held_back(AddTorrent::from_url(url), select)),
-            Self::Publisher(link) => Ok(held_back(AddTorrent::from_publisher(*link), select)),
             Self::Hashes(hashes) => Ok(held_back(AddTorrent::from_info_hashes(hashes), select)),
             Self::Torrent(Torrent::Link(magnet)) => {
                 Ok(held_back(AddTorrent::from_magnet(*magnet), select))
@@ -381,5 +421,23 @@ fn held_back(add: AddTorrent, select: &[PathGlob]) -> AddTorrent {
         add
     } else {
         add.skip_all_files()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishers_are_not_looked_for_all_the_time() {
+        let check = |text, expect: Result<u64, &str>| {
+            let expect = expect.map(Duration::from_secs).map_err(str::to_owned);
+            assert_eq!(parse_interval(text).map(|span| span.0), expect, "{text}");
+        };
+        check("1", Ok(1));
+        check("2h", Ok(7200));
+        check("0", Err("expected 1s or more, found \"0\""));
+        check("0m", Err("expected 1s or more, found \"0m\""));
+        assert!(parse_interval("often").is_err());
     }
 }

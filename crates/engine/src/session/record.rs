@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use riverrun_base::{InfoHashes, Rate, Sha1Digest, Sha256Digest};
 use riverrun_bencode::{Dict, Document, Limits as ParseLimits, Value, Writer};
+use riverrun_metainfo::HostPort;
 use riverrun_storage::{Preallocation, StorageOptions};
 use riverrun_swarm::{Limits, Priority, Summary, TorrentOptions};
 
@@ -21,6 +22,8 @@ pub(crate) struct Addition {
     pub(crate) dir: PathBuf,
     /// All of them, tier by tier.
     pub(crate) trackers: Vec<Vec<String>>,
+    /// Of the DHT, to begin from.
+    pub(crate) nodes: Vec<HostPort>,
     pub(crate) storage: StorageOptions,
     pub(crate) transports: Option<Transports>,
     /// In seconds since 1970.
@@ -78,6 +81,14 @@ impl Addition {
         writer
             .key(b"dir")
             .bytes(self.dir.as_os_str().as_encoded_bytes());
+        if !self.nodes.is_empty() {
+            writer.key(b"nodes").list();
+            for node in &self.nodes {
+                writer.list().bytes(node.host.as_bytes());
+                writer.uint(node.port.into()).end();
+            }
+            writer.end();
+        }
         writer.key(b"overwrite").uint(self.storage.overwrite.into());
         let is_full = self.storage.preallocation == Preallocation::Full;
         writer.key(b"preallocate").uint(is_full.into());
@@ -112,6 +123,10 @@ impl Addition {
             hashes: info_hashes(dict)?,
             dir: path(dict.get(b"dir")?.as_bytes()?)?,
             trackers: tiers.map(tier).collect::<Option<_>>()?,
+            nodes: match dict.get(b"nodes") {
+                Some(nodes) => nodes.as_list()?.iter().map(node).collect::<Option<_>>()?,
+                None => Vec::new(),
+            },
             storage: StorageOptions {
                 preallocation: if flag(dict, b"preallocate")? {
                     Preallocation::Full
@@ -295,6 +310,15 @@ fn tier(value: Value<'_, '_>) -> Option<Vec<String>> {
     urls.map(|url| url.as_str().map(str::to_owned)).collect()
 }
 
+/// A node as torrent files name it (BEP 5).
+fn node(value: Value<'_, '_>) -> Option<HostPort> {
+    let mut parts = value.as_list()?.iter();
+    Some(HostPort {
+        host: parts.next()?.as_str()?.to_owned(),
+        port: parts.next()?.as_u64()?.try_into().ok()?,
+    })
+}
+
 const fn digit(priority: Priority) -> u8 {
     match priority {
         Priority::Skip => b'0',
@@ -397,6 +421,12 @@ mod tests {
         )
     }
 
+    fn nodes() -> impl Strategy<Value = Vec<HostPort>> {
+        let node = ("[a-z.:0-9]{1,9}", any::<u16>());
+        let node = node.prop_map(|(host, port)| HostPort { host, port });
+        proptest::collection::vec(node, 0..3)
+    }
+
     fn additions() -> impl Strategy<Value = Addition> {
         let tiers =
             proptest::collection::vec(proptest::collection::vec("[a-z:/]{0,9}", 0..3), 0..3);
@@ -408,12 +438,14 @@ mod tests {
             any::<[bool; 2]>(),
             any::<u32>(),
             any::<[u8; 20]>(),
+            nodes(),
         )
             .prop_map(
-                |(dir, trackers, transports, [full, overwrite], added, hash)| Addition {
+                |(dir, trackers, transports, [full, overwrite], added, hash, nodes)| Addition {
                     hashes: InfoHashes::v1_only(Sha1Digest(hash)),
                     dir: PathBuf::from(dir),
                     trackers,
+                    nodes,
                     storage: StorageOptions {
                         preallocation: if full {
                             Preallocation::Full

@@ -422,6 +422,7 @@ mod tests {
             hashes: InfoHashes::v1_only(Sha1Digest([n; 20])),
             dir: PathBuf::from(format!("/data/{n}")),
             trackers: vec![vec!["udp://tracker.invalid:6969/announce".to_owned()]],
+            nodes: Vec::new(),
             storage: StorageOptions::default(),
             transports: None,
             added_at: n.into(),
