@@ -17,7 +17,9 @@ use crate::driver::dht::{self, DHT_INBOX_MESSAGES, DhtMessage, DhtTask, Searches
 use crate::driver::relay::RelayState;
 use crate::driver::shard::ShardMessage;
 use crate::driver::socket::{Changes, RelayEnd, Sockets};
-use crate::driver::udp::{self, DATAGRAMS_WAITING, Datagrams, Received, Speakers, UdpPort};
+use crate::driver::udp::{
+    self, DHT_BATCHES_WAITING, Datagrams, Received, Speakers, ToDht, UdpPort,
+};
 use crate::error::{EngineStopped, StartError};
 use crate::network::NetworkOptions;
 
@@ -325,7 +327,7 @@ impl DhtNode {
     ) -> Result<Self, StartError> {
         let sockets = Sockets::new(listen, network).map_err(StartError::Network)?;
         let changes = sockets.changes();
-        let (intake, received) = mpsc::channel(DATAGRAMS_WAITING);
+        let (intake, received) = mpsc::channel(DHT_BATCHES_WAITING);
         let mut node = Listening {
             sockets: sockets.clone(),
             datagrams: Datagrams::new(),
@@ -420,7 +422,7 @@ impl Listening {
         for (socket, port) in ports.iter().enumerate() {
             let speakers = Speakers {
                 utp: None,
-                dht: Some((socket, self.intake.clone())),
+                dht: Some(ToDht::new(socket, self.intake.clone())),
             };
             self.receiving.spawn(udp::serve(port.clone(), speakers));
         }

@@ -32,7 +32,7 @@ use crate::driver::shard::{
 };
 use crate::driver::socket::Sockets;
 use crate::driver::tracker::{TrackerClient, Trackers};
-use crate::driver::udp::{DATAGRAMS_WAITING, Datagrams, Received};
+use crate::driver::udp::{DHT_BATCHES_WAITING, Datagrams, Received};
 use crate::driver::utp::UtpPorts;
 use crate::error::{AddError, EngineStopped, StartError};
 use crate::network::{NetworkOptions, NetworkState};
@@ -175,7 +175,7 @@ impl EngineBuilder {
         // From before the first listening on, so that no change is missed.
         let changes = sockets.changes();
         let clock = Clock::start();
-        let (intake, received) = mpsc::channel(DATAGRAMS_WAITING);
+        let (intake, received) = mpsc::channel(DHT_BATCHES_WAITING);
         let intake = self.dht.is_some().then_some(intake);
         let presence =
             Presence::start(sockets.clone(), self.transports, intake, clock, rng.fork())?;

@@ -1,4 +1,7 @@
 //! What has arrived: bytes in order, and packets that came early.
+//!
+//! Bytes in order lie in chunks, which the reader takes as they are and gives back empty: so few of them are in use that
+//! they stay in the processor's cache.
 
 use std::collections::VecDeque;
 
@@ -16,8 +19,11 @@ const INITIAL_PART: usize = 16;
 /// Each time that this many windows were received and read, the window doubles.
 const WINDOWS_PER_DOUBLING: usize = 4;
 
-/// An empty buffer larger than this is given back.
-const IDLE_BYTES_MAX: usize = 256 * 1024;
+/// How much one chunk holds: what one read of the kernel's brings.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks that are kept for use instead of being given back.
+const SPARE_CHUNKS_MAX: usize = 4;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +41,13 @@ pub(crate) enum Received {
 /// The receiving half of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct RecvBuffer {
-    ring: VecDeque<u8>,
+    /// Unread, in order.
+    chunks: VecDeque<Vec<u8>>,
+    /// How much of the first chunk was read.
+    read: usize,
+    /// What all chunks hold that was not read.
+    readable: usize,
+    spare: Vec<Vec<u8>>,
     /// The last packet before the first gap.
     ack: Seq,
     /// Entry `i` is packet `ack + 2 + i`.
@@ -52,7 +64,10 @@ impl RecvBuffer {
     /// `ack` is the last number that the peer has used.
     pub(crate) fn new(ack: Seq, limit_max: usize) -> Self {
         Self {
-            ring: VecDeque::new(),
+            chunks: VecDeque::new(),
+            read: 0,
+            readable: 0,
+            spare: Vec::new(),
             ack,
             early: VecDeque::new(),
             early_bytes: 0,
@@ -76,7 +91,7 @@ impl RecvBuffer {
     /// How many more bytes there is room for.
     pub(crate) fn window(&self) -> usize {
         self.limit
-            .saturating_sub(self.ring.len())
+            .saturating_sub(self.readable)
             .saturating_sub(self.early_bytes)
     }
 
@@ -117,7 +132,7 @@ impl RecvBuffer {
             self.fin = Some(seq);
         }
         let Some(slot) = slot else {
-            self.ring.extend(payload);
+            self.append(payload);
             self.advance();
             return Received::InOrder;
         };
@@ -132,7 +147,26 @@ impl RecvBuffer {
     /// Whether a packet that the reader waits for may exceed the window, so that a window full of early packets
     /// cannot stand still for ever.
     fn fits_gap(&self, payload: &[u8]) -> bool {
-        self.has_gap() && self.ring.len() + payload.len() <= self.limit
+        self.has_gap() && self.readable + payload.len() <= self.limit
+    }
+
+    /// Adds to what can be read.
+    fn append(&mut self, payload: &[u8]) {
+        self.readable += payload.len();
+        let has_room = |chunk: &Vec<u8>| chunk.len() + payload.len() <= CHUNK_BYTES;
+        if let Some(chunk) = self.chunks.back_mut()
+            && has_room(chunk)
+        {
+            if chunk.capacity() < chunk.len() + payload.len() {
+                // More than one packet: a stream.
+                chunk.reserve_exact(CHUNK_BYTES - chunk.len());
+            }
+            chunk.extend_from_slice(payload);
+        } else if !payload.is_empty() {
+            let mut chunk = self.spare.pop().unwrap_or_default();
+            chunk.extend_from_slice(payload);
+            self.chunks.push_back(chunk);
+        }
     }
 
     /// The next packet has come, and with it those that waited for it.
@@ -143,7 +177,7 @@ impl RecvBuffer {
                 break;
             };
             self.early_bytes -= payload.len();
-            self.ring.extend(&payload);
+            self.append(&payload);
             self.ack = self.ack.next();
         }
         // The entry before the first early packet stood for `ack + 1`'s successor.
@@ -164,25 +198,61 @@ impl RecvBuffer {
     }
 
     /// How many bytes can be read.
-    pub(crate) fn readable_len(&self) -> usize {
-        self.ring.len()
+    pub(crate) const fn readable_len(&self) -> usize {
+        self.readable
     }
 
-    /// Bytes to read: not all, if they wrap around.
+    /// Bytes to read: those of the first chunk.
     pub(crate) fn readable(&self) -> &[u8] {
-        self.ring.as_slices().0
+        self.chunks.front().map_or(&[], |chunk| &chunk[self.read..])
     }
 
-    /// The first `count` bytes were read. A peer whose data is taken as it comes earns a larger window.
+    /// Reads the first chunk whole, in exchange for a buffer that is used for a later one; that buffer, empty, if there
+    /// is nothing to read.
+    pub(crate) fn take(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        buffer.clear();
+        let Some(mut chunk) = self.chunks.pop_front() else {
+            return buffer;
+        };
+        self.recycle(buffer);
+        chunk.drain(..self.read);
+        self.read = 0;
+        self.was_read(chunk.len());
+        chunk
+    }
+
+    /// The first `count` bytes were read.
     pub(crate) fn consume(&mut self, count: usize) {
-        self.ring.drain(..count);
+        let mut left = count;
+        while left > 0 {
+            let len = self.readable().len().min(left);
+            assert!(len > 0, "{count} bytes read, {left} fewer came");
+            left -= len;
+            self.read += len;
+            if self.readable().is_empty() {
+                self.read = 0;
+                if let Some(chunk) = self.chunks.pop_front() {
+                    self.recycle(chunk);
+                }
+            }
+        }
+        self.was_read(count);
+    }
+
+    fn recycle(&mut self, mut chunk: Vec<u8>) {
+        if chunk.capacity() > 0 && self.spare.len() < SPARE_CHUNKS_MAX {
+            chunk.clear();
+            self.spare.push(chunk);
+        }
+    }
+
+    /// A peer whose data is taken as it comes earns a larger window.
+    fn was_read(&mut self, count: usize) {
+        self.readable -= count;
         self.consumed += count;
         if self.limit < self.limit_max && self.consumed >= WINDOWS_PER_DOUBLING * self.limit {
             self.limit = (self.limit * 2).min(self.limit_max);
             self.consumed = 0;
-        }
-        if self.ring.is_empty() && self.ring.capacity() > IDLE_BYTES_MAX {
-            self.ring = VecDeque::new();
         }
     }
 }
@@ -239,6 +309,44 @@ mod tests {
             );
             assert_eq!(buffer.receive(Seq(4), b"x", false), Received::Refused);
         }
+    }
+
+    #[test]
+    fn chunks_and_parts_of_them_give_all_bytes_in_order() {
+        let mut buffer = RecvBuffer::new(Seq(0), 16 << 20);
+        let mut sent = Vec::new();
+        let mut read = Vec::new();
+        let mut scrap = Vec::new();
+        for n in 1..3000_u16 {
+            let payload = vec![n.to_le_bytes()[0]; usize::from(n) * 7 % 1453];
+            assert_eq!(buffer.receive(Seq(n), &payload, false), Received::InOrder);
+            sent.extend(payload);
+            match n % 257 {
+                // Part of the first chunk, then what is left of it.
+                20 => {
+                    let part = buffer.readable()[..100].to_vec();
+                    buffer.consume(part.len());
+                    read.extend(part);
+                }
+                200 => {
+                    scrap = buffer.take(scrap);
+                    read.extend_from_slice(&scrap);
+                }
+                // More than a chunk.
+                0 => {
+                    let before = read.len();
+                    read.extend_from_slice(&sent[before..]);
+                    buffer.consume(buffer.readable_len());
+                }
+                _ => {}
+            }
+            assert_eq!(buffer.readable_len(), sent.len() - read.len());
+        }
+        read.extend(read_all(&mut buffer));
+        assert!(read == sent);
+        assert!(buffer.take(scrap).is_empty());
+        let kept = buffer.spare.iter().map(Vec::capacity).sum::<usize>();
+        assert!(kept <= SPARE_CHUNKS_MAX * CHUNK_BYTES, "{kept}");
     }
 
     #[test]

@@ -242,22 +242,35 @@ impl UtpSocket {
     }
 
     /// How many bytes can be read.
-    pub fn readable_len(&self) -> usize {
+    pub const fn readable_len(&self) -> usize {
         self.recv.readable_len()
     }
 
-    /// Bytes to read: all, or those up to where the buffer wraps around.
+    /// Bytes to read: not all, if there are many.
     pub fn readable(&self) -> &[u8] {
         self.recv.readable()
     }
 
-    /// Takes the first `count` bytes of [`Self::readable`] as read.
+    /// Takes the first `count` bytes that can be read as read.
     ///
     /// # Panics
     ///
     /// If `count` is more than there is.
     pub fn consume(&mut self, count: usize) {
         self.recv.consume(count);
+        self.was_read();
+    }
+
+    /// Takes all of [`Self::readable`] as read, without copying it, in exchange for a buffer that is no longer used.
+    /// Gives an empty one if there is nothing to read.
+    #[must_use]
+    pub fn take_readable(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        let taken = self.recv.take(buffer);
+        self.was_read();
+        taken
+    }
+
+    fn was_read(&mut self) {
         // A window that was nearly shut and is wide again is news.
         let (told, limit) = (self.peer.told_window, self.recv.limit());
         let is_news = told < limit / 4 && self.recv.window() >= limit / 2;

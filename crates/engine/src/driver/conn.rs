@@ -21,9 +21,6 @@ use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
 use super::shard::ShardMessage;
 use super::stream::PeerStream;
 
-/// How much is read from a socket at once: four blocks, so that a fast peer costs few system calls.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
-
 /// Events that may wait for the shard before the connection stops reading.
 const EVENTS_WAITING_MAX: usize = 512;
 
@@ -64,8 +61,8 @@ pub(crate) struct ConnTask {
     inbox: mpsc::Receiver<ConnMessage>,
     /// How else we may dial, while the peer has not said a word.
     other_way: Option<OtherWay>,
-    input: Box<[u8]>,
-    filled: usize,
+    /// Read, and not used yet: nothing, unless the connection is starved.
+    input: Vec<u8>,
     /// The block budget was empty: reading waits for room.
     starved: bool,
     batch: SendBatch,
@@ -127,8 +124,7 @@ impl ConnTask {
             half_open: None,
             inbox,
             other_way: None,
-            input: vec![0; READ_BUFFER_BYTES].into(),
-            filled: 0,
+            input: Vec::new(),
             starved: false,
             batch: SendBatch::new(),
             outgoing: Vec::new(),
@@ -261,10 +257,8 @@ impl ConnTask {
 
     /// What to wait for on the socket; `None` if nothing.
     fn interest(&self) -> Option<Interest> {
-        let reads = !self.starved
-            && self.peer.wants_read()
-            && self.outgoing.len() < EVENTS_WAITING_MAX
-            && self.filled < self.input.len();
+        let reads =
+            !self.starved && self.peer.wants_read() && self.outgoing.len() < EVENTS_WAITING_MAX;
         match (reads, !self.batch.is_empty()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -310,15 +304,14 @@ impl ConnTask {
             {
                 break;
             }
-            match self.stream.try_read(&mut self.input[self.filled..]) {
+            match self.stream.try_read(&mut self.input) {
                 Ok(0) => {
                     return Err(self
                         .peer
                         .close_requested()
                         .unwrap_or(CloseReason::PeerClosed));
                 }
-                Ok(count) => {
-                    self.filled += count;
+                Ok(_) => {
                     self.parse()?;
                     self.collect_events()?;
                 }
@@ -332,14 +325,12 @@ impl ConnTask {
     /// Feeds what was read to the connection.
     fn parse(&mut self) -> Result<(), End> {
         let now = self.context.clock.now();
-        let bytes = &mut self.input[..self.filled];
         let consumed = self
             .peer
-            .handle_bytes(now, bytes, &*self.context.blocks)
+            .handle_bytes(now, &mut self.input, &*self.context.blocks)
             .map_err(misbehaved)?;
-        self.input.copy_within(consumed..self.filled, 0);
-        self.filled -= consumed;
-        self.starved = self.filled > 0;
+        self.input.drain(..consumed);
+        self.starved = !self.input.is_empty();
         Ok(())
     }
 

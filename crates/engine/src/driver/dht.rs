@@ -20,8 +20,9 @@ use crate::dht::SearchNews;
 /// How many messages wait for the task.
 pub(crate) const DHT_INBOX_MESSAGES: usize = 256;
 
-/// How many datagrams and messages are taken at once.
+/// How many messages, and batches of datagrams, are taken at once.
 const PER_TURN: usize = 64;
+const BATCHES_PER_TURN: usize = 4;
 
 /// How many searches of torrents wait for those under way: with more torrents than this the oldest wish is dropped,
 /// and comes again with the torrent's next interval.
@@ -92,7 +93,7 @@ impl DhtTask {
     pub(crate) async fn run(mut self) {
         let clock = self.clock;
         let mut out = Outbox::default();
-        let mut datagrams = Vec::with_capacity(PER_TURN);
+        let mut batches = Vec::with_capacity(BATCHES_PER_TURN);
         let mut messages = Vec::with_capacity(PER_TURN);
         let mut save_at = clock.now() + SAVE_INTERVAL;
         loop {
@@ -102,21 +103,18 @@ impl DhtTask {
                 .map_or(save_at, |due| due.min(save_at));
             tokio::select! {
                 count = self.inbox.recv_many(&mut messages, PER_TURN) => if count == 0 { return },
-                count = self.received.recv_many(&mut datagrams, PER_TURN) => if count == 0 { return },
+                count = self.received.recv_many(&mut batches, BATCHES_PER_TURN) => if count == 0 { return },
                 () = self.sockets.changed() => {
                     self.dht.set_sockets(clock.now(), &self.sockets.addrs(), &mut out);
                 }
                 () = clock.sleep_until(Some(deadline)) => {}
             }
             let now = clock.now();
-            for Received {
-                socket,
-                from,
-                bytes,
-            } in datagrams.drain(..)
-            {
-                self.dht
-                    .handle_datagram(now, socket, from, &bytes, &mut out);
+            for batch in batches.drain(..) {
+                for (from, bytes) in batch.datagrams() {
+                    self.dht
+                        .handle_datagram(now, batch.socket, from, bytes, &mut out);
+                }
             }
             for message in messages.drain(..) {
                 self.handle(now, message, &mut out);

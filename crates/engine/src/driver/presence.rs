@@ -18,7 +18,7 @@ use super::listen;
 use super::relay::RelayState;
 use super::shard::ShardMessage;
 use super::socket::{Changes, Listening, RelayEnd, Sockets};
-use super::udp::{self, Datagrams, Received, Speakers, UdpPort};
+use super::udp::{self, Datagrams, Received, Speakers, ToDht, UdpPort};
 use super::utp::{UtpPort, UtpPorts};
 use crate::error::StartError;
 use crate::network::NetworkState;
@@ -212,7 +212,7 @@ impl Presence {
         for (socket, (udp, utp)) in self.ports.drain(..).enumerate() {
             let speakers = Speakers {
                 utp: utp.map(|utp| (utp, conns.clone())),
-                dht: self.dht.clone().map(|dht| (socket, dht)),
+                dht: self.dht.clone().map(|task| ToDht::new(socket, task)),
             };
             accepting.spawn(udp::serve(udp, speakers));
         }

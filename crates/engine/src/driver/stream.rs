@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 
 use super::utp::UtpStream;
 
+/// How much is read from a socket at once: four blocks, so that a fast peer costs few system calls.
+const READ_BYTES: usize = 64 * 1024;
+
 /// Which of both can be done now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamReady {
@@ -55,10 +58,14 @@ impl PeerStream {
         }
     }
 
-    pub(crate) fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
+    /// Reads what there is into a buffer that is empty, and keeps its memory in use.
+    pub(crate) fn try_read(&self, empty: &mut Vec<u8>) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_read(out),
-            Self::Utp(stream) => stream.try_read(out),
+            Self::Tcp(stream) => {
+                empty.reserve_exact(READ_BYTES);
+                stream.try_read_buf(empty)
+            }
+            Self::Utp(stream) => stream.try_read(empty),
         }
     }
 

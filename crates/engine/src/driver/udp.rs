@@ -16,8 +16,14 @@ use super::listen::canonical;
 use super::socket::{Family, Sockets, unwrap_relayed};
 use super::utp::UtpPort;
 
-/// How many datagrams wait for the DHT's task. More are lost, as in any full queue on their way.
-pub(crate) const DATAGRAMS_WAITING: usize = 1024;
+/// How many batches of datagrams wait for the DHT's task. More are lost, as in any full queue on their way.
+pub(crate) const DHT_BATCHES_WAITING: usize = 64;
+
+/// Datagrams in one such batch.
+const DHT_BATCH_DATAGRAMS_MAX: usize = 128;
+
+/// The most that passes a network in one piece: no message of the DHT is longer.
+const DHT_DATAGRAM_BYTES_MAX: usize = 1500;
 
 /// What the kernel may hold for us, if it lets us have so much: what comes in the few milliseconds in which a
 /// busy machine does something else.
@@ -26,8 +32,13 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// One read of the kernel's: it puts datagrams of one sender together, up to so much (GRO).
 const READ_BYTES: usize = 64 * 1024;
 
-/// Reads in one system call.
-const READS: usize = 8;
+/// Reads in one system call: as many as it takes.
+const READS: usize = 32;
+
+/// While they bring so much each, there are fewer of them, for what was read is best handled while it is in the
+/// processor's cache.
+const FULL_READ_BYTES: usize = 8 * 1024;
+const FULL_READS: usize = 4;
 
 /// System calls before other tasks have their turn.
 const READS_PER_TURN: usize = 8;
@@ -164,12 +175,15 @@ impl UdpPort {
 
     /// Takes what has come. The batch is empty if nothing has.
     pub(crate) fn try_receive(&self, batch: &mut ReadBatch) -> io::Result<()> {
+        let reads = batch.reads();
         batch.count = 0;
         let ReadBatch { buffers, metas, .. } = batch;
-        let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        let mut buffers = buffers.chunks_exact_mut(READ_BYTES);
+        let mut slices: [_; READS] =
+            std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
         let received = self.socket.try_io(Interest::READABLE, || {
             let socket = UdpSockRef::from(&self.socket);
-            self.state.recv(socket, &mut slices, metas)
+            self.state.recv(socket, &mut slices[..reads], metas)
         });
         match received {
             Ok(count) => {
@@ -182,13 +196,40 @@ impl UdpPort {
     }
 }
 
-/// A datagram for the DHT.
+/// Datagrams for the DHT that came together.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// To which of our sockets, in the order of the addresses where we listen.
     pub(crate) socket: usize,
-    pub(crate) from: SocketAddr,
-    pub(crate) bytes: Vec<u8>,
+    /// From whom each is, and how long.
+    heads: Vec<(SocketAddr, usize)>,
+    /// All of them, side by side.
+    bytes: Vec<u8>,
+}
+
+impl Received {
+    const fn new(socket: usize) -> Self {
+        Self {
+            socket,
+            heads: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, from: SocketAddr, datagram: &[u8]) {
+        self.heads.push((from, datagram.len()));
+        self.bytes.extend_from_slice(datagram);
+    }
+
+    /// One by one, with who sent it.
+    pub(crate) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let mut rest = &self.bytes[..];
+        self.heads.iter().map(move |(from, len)| {
+            let (datagram, others) = rest.split_at(*len);
+            rest = others;
+            (*from, datagram)
+        })
+    }
 }
 
 /// The sockets where we are now, none while there is no such place. Cheap to clone; anybody may send.
@@ -246,27 +287,64 @@ impl Datagrams {
 /// and begins with `d`, which no packet of uTP does (BEP 29 has version 1 in the lower half of its first byte).
 pub(crate) struct Speakers {
     pub(crate) utp: Option<(Arc<UtpPort>, ConnContext)>,
-    /// The number that the socket has for the DHT, and where its datagrams go.
-    pub(crate) dht: Option<(usize, mpsc::Sender<Received>)>,
+    pub(crate) dht: Option<ToDht>,
+}
+
+/// The way to the DHT's task.
+pub(crate) struct ToDht {
+    task: mpsc::Sender<Received>,
+    /// What has come, and was not handed on.
+    batch: Received,
+}
+
+impl ToDht {
+    /// `socket` is the number that the socket has for the DHT.
+    pub(crate) const fn new(socket: usize, task: mpsc::Sender<Received>) -> Self {
+        Self {
+            task,
+            batch: Received::new(socket),
+        }
+    }
+
+    fn take_in(&mut self, arrived: &Arrived<'_>) {
+        let is_message =
+            |bytes: &&[u8]| bytes.first() == Some(&b'd') && bytes.len() <= DHT_DATAGRAM_BYTES_MAX;
+        for datagram in arrived.datagrams().filter(is_message) {
+            self.batch.push(arrived.peer, datagram);
+            if self.batch.heads.len() == DHT_BATCH_DATAGRAMS_MAX {
+                self.settle();
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.batch.heads.is_empty() {
+            return;
+        }
+        let next = Received::new(self.batch.socket);
+        let batch = std::mem::replace(&mut self.batch, next);
+        // A full queue loses it.
+        let _ = self.task.try_send(batch);
+    }
 }
 
 impl Speakers {
-    fn hand_on(&self, arrived: &Arrived<'_>) {
-        if let Some((socket, dht)) = &self.dht {
-            for datagram in arrived
-                .datagrams()
-                .filter(|bytes| bytes.first() == Some(&b'd'))
-            {
-                // A full queue loses it.
-                let _ = dht.try_send(Received {
-                    socket: *socket,
-                    from: arrived.peer,
-                    bytes: datagram.to_vec(),
-                });
-            }
+    fn hand_on(&mut self, arrived: &Arrived<'_>) {
+        if let Some(dht) = &mut self.dht {
+            dht.take_in(arrived);
         }
         if let Some((utp, context)) = &self.utp {
             utp.handle(arrived, context);
+        }
+    }
+
+    /// All that has come together was handed on.
+    fn settle(&mut self) {
+        if let Some(dht) = &mut self.dht {
+            dht.settle();
+        }
+        if let Some((utp, _)) = &self.utp {
+            utp.settle();
         }
     }
 
@@ -289,14 +367,14 @@ impl Drop for Speakers {
 }
 
 /// Hands on what comes, until a relay ends; without one for ever. The task is aborted with its engine.
-pub(crate) async fn serve(udp: Arc<UdpPort>, speakers: Speakers) {
+pub(crate) async fn serve(udp: Arc<UdpPort>, mut speakers: Speakers) {
     tokio::select! {
         () = udp.ended() => tracing::info!("the proxy relays no more datagrams"),
-        () = receive_all(&udp, &speakers) => {}
+        () = receive_all(&udp, &mut speakers) => {}
     }
 }
 
-async fn receive_all(udp: &UdpPort, speakers: &Speakers) {
+async fn receive_all(udp: &UdpPort, speakers: &mut Speakers) {
     let mut batch = ReadBatch::new();
     let mut writes = false;
     loop {
@@ -333,7 +411,7 @@ fn read(
     udp: &UdpPort,
     ready: Ready,
     batch: &mut ReadBatch,
-    speakers: &Speakers,
+    speakers: &mut Speakers,
 ) -> io::Result<Ready> {
     for _ in 0..READS_PER_TURN {
         udp.try_receive(batch)?;
@@ -346,12 +424,13 @@ fn read(
                 None => speakers.hand_on(&arrived),
             }
         }
+        speakers.settle();
     }
     Ok(ready)
 }
 
 /// Hands on what a relay has put together.
-fn unpack(arrived: &Arrived<'_>, sockets: &Sockets, speakers: &Speakers) {
+fn unpack(arrived: &Arrived<'_>, sockets: &Sockets, speakers: &mut Speakers) {
     for (from, bytes) in arrived.datagrams().filter_map(unwrap_relayed) {
         let from = canonical(from);
         // An answer may come from a node that is known by its name only; which one it is of, the DHT can tell.
@@ -376,7 +455,8 @@ const DHT_RESPONSE_END: &[u8] = b"1:y1:re";
 
 /// Room for what one system call reads.
 pub(crate) struct ReadBatch {
-    buffers: [Box<[u8]>; READS],
+    /// For each read its own part. The system gives pages of it when they are used for the first time.
+    buffers: Box<[u8]>,
     metas: [RecvMeta; READS],
     count: usize,
 }
@@ -384,7 +464,7 @@ pub(crate) struct ReadBatch {
 impl ReadBatch {
     pub(crate) fn new() -> Self {
         Self {
-            buffers: std::array::from_fn(|_| vec![0; READ_BYTES].into()),
+            buffers: vec![0; READS * READ_BYTES].into(),
             metas: [RecvMeta::default(); READS],
             count: 0,
         }
@@ -394,9 +474,20 @@ impl ReadBatch {
         self.count == 0
     }
 
+    /// How many reads come next, by what the last ones brought.
+    fn reads(&self) -> usize {
+        let bytes: usize = self.metas[..self.count].iter().map(|meta| meta.len).sum();
+        if self.count > 0 && bytes / self.count >= FULL_READ_BYTES {
+            FULL_READS
+        } else {
+            READS
+        }
+    }
+
     /// What has come, by sender.
     pub(crate) fn arrived(&self) -> impl Iterator<Item = Arrived<'_>> {
-        let both = self.buffers.iter().zip(&self.metas).take(self.count);
+        let buffers = self.buffers.chunks_exact(READ_BYTES);
+        let both = buffers.zip(&self.metas).take(self.count);
         both.map(|(buffer, meta)| Arrived {
             peer: canonical(meta.addr),
             to: meta.dst_ip,

@@ -32,6 +32,10 @@ pub(crate) struct LinkState {
     waits: Waits,
     /// It is in the port's list of those that wait for room in the kernel.
     is_blocked: bool,
+    /// It is in the port's list of those for which something has come.
+    is_touched: bool,
+    /// It is connected, and its task does not know yet.
+    is_new: bool,
 }
 
 /// What the connection's task waits for.
@@ -61,6 +65,8 @@ impl UtpLink {
                 socket,
                 waits: Waits::default(),
                 is_blocked: false,
+                is_touched: false,
+                is_new: false,
             }),
             changed: Notify::new(),
         }
@@ -101,17 +107,26 @@ impl UtpLink {
         self.changed.notify_one();
     }
 
-    /// Takes in packets, sends what they set free, and wakes the connection's task if it has something to do now.
-    pub(crate) fn handle_packets<'a>(self: &Arc<Self>, packets: impl Iterator<Item = Packet<'a>>) {
+    /// Takes in packets. What they lead to is done when all that has come together was taken in, by [`Self::settle`];
+    /// whether that is now to be called.
+    pub(crate) fn handle_packets<'a>(&self, packets: impl Iterator<Item = Packet<'a>>) -> bool {
         let now = self.port.clock.now();
         let mut state = self.lock();
         let before = state.socket.is_connected();
         for packet in packets {
             state.socket.handle_packet(now, &packet);
         }
+        state.is_new |= before != state.socket.is_connected();
+        !std::mem::replace(&mut state.is_touched, true)
+    }
+
+    /// Sends what packets have set free, acknowledges them, and wakes the connection's task if it has something to do
+    /// now.
+    pub(crate) fn settle(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.is_touched = false;
         self.flush(&mut state);
-        let is_new = before != state.socket.is_connected();
-        if is_new || state.wakes() {
+        if std::mem::take(&mut state.is_new) || state.wakes() {
             drop(state);
             self.changed.notify_one();
         }

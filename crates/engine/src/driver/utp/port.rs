@@ -31,6 +31,8 @@ pub(crate) struct UtpPort {
     config: UtpConfig,
     connections: Mutex<Connections>,
     half_open: Arc<Semaphore>,
+    /// Those for which something has come.
+    touched: Mutex<Vec<Arc<UtpLink>>>,
     /// Those that wait for room in the kernel.
     blocked: Mutex<Vec<Arc<UtpLink>>>,
     blocked_more: Notify,
@@ -56,6 +58,7 @@ impl UtpPort {
                 rng,
             }),
             half_open: Arc::new(Semaphore::new(HALF_OPEN_MAX)),
+            touched: Mutex::new(Vec::new()),
             blocked: Mutex::new(Vec::new()),
             blocked_more: Notify::new(),
             stopped: CancellationToken::new(),
@@ -79,7 +82,8 @@ impl UtpPort {
         Ok(stream)
     }
 
-    /// Takes in what has come from one sender. Whoever dials us is accepted into `context`.
+    /// Takes in what has come from one sender; [`Self::settle`] does what that leads to. Whoever dials us is accepted into
+    /// `context`.
     pub(crate) fn handle(self: &Arc<Self>, arrived: &Arrived<'_>, context: &ConnContext) {
         let datagrams = arrived.datagrams().filter(|datagram| is_utp(datagram));
         let mut packets = datagrams
@@ -94,12 +98,24 @@ impl UtpPort {
                     let more = iter::from_fn(|| {
                         packets.next_if(|next| is_inside(next) && next.connection_id() == id)
                     });
-                    link.handle_packets(iter::once(first).chain(more));
+                    if link.handle_packets(iter::once(first).chain(more)) {
+                        lock(&self.touched).push(link);
+                    }
                 }
                 Route::New(ids) => self.accept(arrived, ids, &first, context),
                 Route::Nobody => {}
             }
         }
+    }
+
+    /// All that has come together was taken in: one answer a connection is enough.
+    pub(crate) fn settle(&self) {
+        let mut touched = std::mem::take(&mut *lock(&self.touched));
+        for link in touched.drain(..) {
+            link.settle();
+        }
+        // Nobody else adds to it: its memory serves the next batch.
+        *lock(&self.touched) = touched;
     }
 
     /// Answers a peer that dials us. It gets a task when it has proved to hear us.

@@ -68,21 +68,14 @@ impl UtpStream {
         }
     }
 
-    /// Reads what there is.
-    pub(crate) fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
+    /// Reads what there is, or some of it, into a buffer that is empty.
+    pub(crate) fn try_read(&self, empty: &mut Vec<u8>) -> io::Result<usize> {
         let mut state = self.link.lock();
-        let mut count = 0;
-        while count < out.len() && state.socket.readable_len() > 0 {
-            let part = state.socket.readable();
-            let len = part.len().min(out.len() - count);
-            out[count..count + len].copy_from_slice(&part[..len]);
-            state.socket.consume(len);
-            count += len;
-        }
-        if count > 0 {
+        *empty = state.socket.take_readable(std::mem::take(empty));
+        if !empty.is_empty() {
             // The window may have opened again.
             self.link.flush(&mut state);
-            return Ok(count);
+            return Ok(empty.len());
         }
         if state.socket.is_at_end() {
             return Ok(0);
