@@ -65,3 +65,16 @@ pub enum Action {
     /// A line of text for whoever reads the record.
     Note(String),
 }
+
+impl Action {
+    /// Whose machine has to be awake for it, if it is something that a user does there.
+    pub(crate) const fn user(&self) -> Option<HostId> {
+        match self {
+            Self::Join(host)
+            | Self::Leave(host)
+            | Self::Command(host, _)
+            | Self::Limits(host, _) => Some(*host),
+            _ => None,
+        }
+    }
+}

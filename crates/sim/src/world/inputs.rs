@@ -97,7 +97,7 @@ impl World {
             Pending::DiskRecovers(host) => self.recover_disk(host),
             Pending::Forget(end) => self.forget(end),
             Pending::ForgetCut => self.forget_cut(),
-            Pending::Action(action) => self.act(action),
+            Pending::Action(action) => self.act_awake(action),
         }
     }
 

@@ -22,6 +22,14 @@ use crate::wire::Message;
 const LOAD_TIME: Duration = Duration::from_millis(5);
 
 impl World {
+    /// Does something to the world, or once a machine is awake that has to be for it.
+    pub(super) fn act_awake(&mut self, action: Action) {
+        match action.user().and_then(|host| self.asleep(host)) {
+            Some(until) => self.plan(until, action),
+            None => self.act(action),
+        }
+    }
+
     /// Does something to the world, now.
     pub fn act(&mut self, action: Action) {
         match action {

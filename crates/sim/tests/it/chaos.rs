@@ -76,6 +76,10 @@ fn what_failed_once_does_not_fail_again() {
             "a-snubbed-peer-asked-first",
             include_str!("../regressions/a-snubbed-peer-asked-first.toml"),
         ),
+        (
+            "a-goodbye-in-sleep",
+            include_str!("../regressions/a-goodbye-in-sleep.toml"),
+        ),
     ];
     for (name, text) in plans {
         let plan: Plan = toml::from_str(text).expect("a plan");
