@@ -10,6 +10,7 @@ use crate::disk::DiskConfig;
 use crate::link::TcpConfig;
 use crate::manners::Manners;
 use crate::seconds;
+use crate::services::Service;
 use crate::tracker::TrackerConfig;
 
 /// A world.
@@ -190,6 +191,9 @@ pub struct HostConfig {
     pub nat: Nat,
     /// Dials by uTP too, and meets peers through others (BEP 55).
     pub utp: bool,
+    /// What it runs over UDP. With a node its torrent is looked for in the DHT.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<Service>,
     /// How its connections run.
     pub level: Level,
     /// Whether it has the fast extension (BEP 6).
@@ -231,6 +235,7 @@ impl Default for HostConfig {
             loss: 0.0,
             nat: Nat::Open,
             utp: false,
+            serves: Vec::new(),
             level: Level::Direct,
             fast: true,
             start: Start::Empty,
@@ -287,6 +292,7 @@ impl HostConfig {
         config.listen_port = port;
         config.unchoke_slots = self.slots.map_or(UnchokeSlots::Auto, UnchokeSlots::Fixed);
         config.contain_panics = false;
+        config.uses_dht = self.serves.contains(&Service::Node);
         let doze_after = self.doze_after.map(u64::from);
         config.doze_after = doze_after.map(Duration::from_secs);
         config

@@ -258,6 +258,11 @@ impl Host {
         self.torrents.first()?.key
     }
 
+    /// Whether it takes part in a torrent.
+    pub const fn has_torrents(&self) -> bool {
+        !self.torrents.is_empty()
+    }
+
     /// The torrents that exist for it, and what its disk has of each.
     pub fn contents(&self) -> impl Iterator<Item = (ContentId, Option<TorrentKey>)> + '_ {
         self.torrents

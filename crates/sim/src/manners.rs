@@ -12,6 +12,10 @@ use crate::seconds;
 /// we are in all else.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that a host may do or not"
+)]
 pub struct Manners {
     /// Which of the blocks that it sends are wrong.
     pub poison: Poison,
@@ -25,6 +29,12 @@ pub struct Manners {
     pub claims: Claims,
     /// What it sends without being asked.
     pub flood: Option<Flood>,
+    /// Its node of the DHT wants to be found instead of others.
+    #[serde(skip_serializing_if = "is_false")]
+    pub node_liar: bool,
+    /// Asks the services of others in the name of strangers, to have these flooded.
+    #[serde(skip_serializing_if = "is_false")]
+    pub forges: bool,
 }
 
 /// Which blocks are wrong.
@@ -76,4 +86,9 @@ impl Manners {
     pub fn is_honest(&self) -> bool {
         *self == Self::default()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+const fn is_false(it: &bool) -> bool {
+    !*it
 }

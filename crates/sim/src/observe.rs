@@ -1,5 +1,7 @@
 //! What can be seen of a world while it goes on.
 
+use std::net::SocketAddr;
+
 use riverrun_base::{BlockSpan, PieceIndex, Time};
 use riverrun_swarm::{PickReason, SlotReason, TorrentState};
 use riverrun_tracker::AnnounceEvent;
@@ -203,6 +205,48 @@ pub enum Happening {
         url: String,
         /// What.
         event: AnnounceEvent,
+    },
+    /// A socket of a host sends a datagram.
+    DatagramSent {
+        /// Which host.
+        by: HostId,
+        /// From which port.
+        port: u16,
+        /// Where to.
+        to: SocketAddr,
+        /// How long it is, in bytes, without headers.
+        len: usize,
+    },
+    /// A datagram has come to a socket of a host.
+    DatagramCame {
+        /// Which host.
+        host: HostId,
+        /// To which port.
+        port: u16,
+        /// Who has sent it.
+        by: HostId,
+        /// Where it says that it comes from.
+        from: SocketAddr,
+        /// How long it is, in bytes, without headers.
+        len: usize,
+    },
+    /// A search of a host for peers of its torrent, in the DHT, is over.
+    Sought {
+        /// Which host.
+        by: HostId,
+        /// When it began.
+        began: Time,
+        /// It said where the host is, too, and somebody was there to hear it.
+        announced: bool,
+        /// Those who have everything were of no use.
+        no_seeds: bool,
+        /// What it has found.
+        found: Vec<SocketAddr>,
+    },
+    /// A host's clock has leapt, or stands still from now on for a while.
+    ClockMoved {
+        /// Which host.
+        host: HostId,
     },
     /// The bytes of a piece have rotted on a host's disk.
     Spoiled {

@@ -3,7 +3,7 @@
 //! Each stands for a mistake that somebody could make in storage, in the decisions, or in what joins them. The
 //! decisions themselves stay as they are: what they hear and what they want done is bent on the way.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use riverrun_base::{Bitfield, Time};
 use riverrun_peer::{PeerCommand, PeerEvent};
@@ -12,6 +12,11 @@ use riverrun_swarm::{
 };
 use riverrun_tracker::AnnounceEvent;
 use serde::{Deserialize, Serialize};
+
+use crate::services::Service;
+
+/// What is in a query that announces a peer (BEP 5).
+const ANNOUNCE_PEER: &[u8] = b"13:announce_peer";
 
 /// A mistake of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +77,12 @@ pub enum Planted {
     NeverSaysGoodbye,
     /// Never wakes up by itself.
     NeverWakes,
+    /// Sends everything twice that goes over UDP.
+    RepeatsDatagrams,
+    /// Says everything twenty times as a node of the DHT.
+    NodeRepeats,
+    /// Never says in the DHT where it is.
+    NeverAnnouncesToNodes,
     /// Breaks an assertion when a piece is wrong.
     Panics,
     /// Decides by something that it was not told.
@@ -80,7 +91,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::SkipsHashCheck,
         Self::ClaimsBeforeSync,
         Self::NeverSyncs,
@@ -108,6 +119,9 @@ impl Planted {
         Self::RepeatsAnnounces,
         Self::NeverSaysGoodbye,
         Self::NeverWakes,
+        Self::RepeatsDatagrams,
+        Self::NodeRepeats,
+        Self::NeverAnnouncesToNodes,
         Self::Panics,
         Self::DecidesByMore,
     ];
@@ -178,6 +192,24 @@ impl Planted {
         }
         self.bend_events(out, others);
         self.bend_net(out);
+    }
+
+    /// Bends what the service at a port sends.
+    pub(crate) fn bend_datagrams(self, port: u16, all: &mut Vec<(SocketAddr, Vec<u8>)>) {
+        match self {
+            Self::RepeatsDatagrams => all.extend(all.clone()),
+            Self::NodeRepeats if Service::at(port) == Some(Service::Node) => {
+                *all = std::iter::repeat_n(all.clone(), 20).flatten().collect();
+            }
+            Self::NeverAnnouncesToNodes => {
+                let says = |bytes: &[u8]| {
+                    let mut windows = bytes.windows(ANNOUNCE_PEER.len());
+                    windows.any(|window| window == ANNOUNCE_PEER)
+                };
+                all.retain(|(_, bytes)| !says(bytes));
+            }
+            _ => {}
+        }
     }
 
     fn bend_commands(self, out: &mut Outbox) -> Vec<(ConnKey, riverrun_base::BlockSpan)> {

@@ -39,7 +39,9 @@ const HOUSE: &[Place] = &[
     at(
         5,
         "sim",
-        &["base", "hash", "metainfo", "peer", "swarm", "tracker"],
+        &[
+            "base", "bencode", "dht", "hash", "metainfo", "peer", "swarm", "tracker", "utp",
+        ],
     ),
     at(
         6,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use riverrun_base::Rng;
 
-use super::{Accident, Fault, Plan};
+use super::{Accident, Fault, Nodes, Plan};
 use crate::config::{HostConfig, Level, Nat, Start};
 use crate::manners::{Claims, Flood, Manners, Poison};
+use crate::services::Service;
 use crate::streams::{happens, mix};
 
 /// Faults of one plan, at most.
@@ -18,6 +19,11 @@ const HOSTILE_MAX: u64 = 3;
 
 /// Keeps what is drawn of disks apart, so that a seed's world is else what it was without them.
 const DISKS: u64 = 0x6469_736b;
+/// How many nodes of a DHT are honest, beside the hosts.
+const NODES_MAX: u32 = 24;
+
+/// The same for a DHT.
+const NODES: u64 = 0x6e6f_6465;
 /// The same for who dozes.
 const DOZERS: u64 = 0x646f_7a65;
 
@@ -55,6 +61,8 @@ pub fn draw(seed: u64) -> Plan {
             between(&mut rng, 1, 8)
         },
         v2,
+        nodes: Nodes::default(),
+        trackerless: false,
         tcp: happens(&mut rng, 0.5),
         heal_at: Duration::from_secs(u64::from(between(&mut rng, 30, 240))),
         planted: None,
@@ -65,7 +73,26 @@ pub fn draw(seed: u64) -> Plan {
     draw_faults(&mut rng, &mut plan);
     draw_disks(&mut Rng::new(mix(seed ^ DISKS)), &mut plan);
     draw_dozers(&mut Rng::new(mix(seed ^ DOZERS)), &mut plan);
+    draw_nodes(&mut Rng::new(mix(seed ^ NODES)), &mut plan);
     plan
+}
+
+/// In some worlds there is a DHT, and in half of these nobody else who tells of peers.
+fn draw_nodes(rng: &mut Rng, plan: &mut Plan) {
+    if !happens(rng, 0.25) {
+        return;
+    }
+    plan.trackerless = happens(rng, 0.5);
+    let honest = between(rng, 8, NODES_MAX);
+    plan.nodes = Nodes {
+        honest,
+        // With the honest ones and themselves, one in five at most.
+        liars: between(rng, 0, honest / 4),
+        forger: happens(rng, 0.5),
+    };
+    for host in &mut plan.hosts {
+        host.serves = vec![Service::Node];
+    }
 }
 
 /// Some hosts let go of what nobody uses, and of that soon: there is not much time.
@@ -227,6 +254,18 @@ mod tests {
     fn a_seed_draws_one_plan_and_another_seed_another() {
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn some_worlds_have_a_dht_and_some_of_these_no_tracker() {
+        let plans: Vec<Plan> = (0..300).map(draw).collect();
+        let count = |is_one: fn(&&Plan) -> bool| plans.iter().filter(is_one).count();
+        assert!((50..100).contains(&count(|plan| plan.nodes.honest > 0)));
+        assert!((20..60).contains(&count(|plan| plan.trackerless)));
+        assert!((20..60).contains(&count(|plan| plan.nodes.forger)));
+        for Nodes { honest, liars, .. } in plans.iter().map(|plan| plan.nodes) {
+            assert!(liars * 5 <= honest + liars, "{liars} beside {honest}");
+        }
     }
 
     #[test]

@@ -15,15 +15,17 @@ use riverrun_base::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
-use crate::check::{Checker, Property, Violation, is_sound, unfinished, unlike};
+use crate::check::{Checker, Property, Searches, Violation, is_sound, unfinished, unlike};
 use crate::config::{HostConfig, Start, WorldConfig};
 use crate::content::Content;
 use crate::fluid::Crowd;
-use crate::host::Life;
+use crate::host::{Host, Life};
 use crate::ids::HostId;
 use crate::link::TcpConfig;
+use crate::manners::Manners;
 use crate::planted::Planted;
 use crate::seconds;
+use crate::services::Service;
 use crate::tracker::TrackerConfig;
 use crate::world::World;
 
@@ -35,6 +37,9 @@ pub use self::shrink::shrink;
 const BOUND_TIMES: u32 = 3;
 /// What they have beyond that: for silent connections to be noticed, trackers asked again, bans cleared up.
 const GRACE: Duration = Duration::from_mins(10);
+
+/// The same where nobody but the DHT tells who is there: it is asked every quarter of an hour.
+const GRACE_WITHOUT_TRACKER: Duration = Duration::from_mins(30);
 
 /// How often trackers want to be asked: often enough that everybody has heard of everybody within the grace.
 const ANNOUNCE_EVERY: Duration = Duration::from_mins(5);
@@ -51,6 +56,12 @@ pub struct Plan {
     pub blocks: u32,
     /// Whether it is a v2 torrent (BEP 52).
     pub v2: bool,
+    /// Nodes of the DHT beside the hosts, which take no part in the torrent.
+    #[serde(default, skip_serializing_if = "Nodes::are_none")]
+    pub nodes: Nodes,
+    /// Whether there is no tracker.
+    #[serde(default)]
+    pub trackerless: bool,
     /// Whether TCP takes its time to fill a line.
     pub tcp: bool,
     /// When everything is well again.
@@ -66,6 +77,43 @@ pub struct Plan {
     pub faults: Vec<Fault>,
 }
 
+/// Nodes of the DHT that take no part in the torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nodes {
+    /// Those that are as they should be.
+    pub honest: u32,
+    /// Those that want to be found instead of others.
+    pub liars: u32,
+    /// Whether somebody asks in the name of others.
+    pub forger: bool,
+}
+
+impl Nodes {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Their configurations: each runs all that a host can run over UDP.
+    fn hosts(self) -> Vec<HostConfig> {
+        let host = |node_liar, forges| HostConfig {
+            name: "node".to_owned(),
+            serves: Service::ALL.to_vec(),
+            manners: Manners {
+                node_liar,
+                forges,
+                ..Manners::default()
+            },
+            ..HostConfig::default()
+        };
+        let all = |count, host: HostConfig| std::iter::repeat_n(host, count as usize);
+        all(self.honest, host(false, false))
+            .chain(all(self.liars, host(true, false)))
+            .chain(self.forger.then(|| host(false, true)))
+            .collect()
+    }
+}
+
 /// What became of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -73,6 +121,8 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Events of the world.
     pub events: u64,
+    /// How searches in the DHT went, of which something can be said.
+    pub searches: Searches,
     /// When the last sound host was through, or the time was up.
     pub end: Time,
     /// Over everything that the decisions did.
@@ -97,12 +147,14 @@ impl Plan {
             Ok(late) => ([late, unlike(&mut world)].concat(), None),
             Err(panic) => (Vec::new(), Some(broken(end, panic.as_ref()))),
         };
+        let searches = checker.searches();
         let mut violations = checker.finish(&world);
         violations.extend(late);
         violations.extend(broken);
         Outcome {
             violations,
             events: world.counts().events,
+            searches,
             end,
             trace: world.trace_hash().unwrap_or_default(),
         }
@@ -110,13 +162,18 @@ impl Plan {
 
     /// The world before anything has happened.
     fn world(&self) -> World {
+        let tracker = TrackerConfig {
+            interval: ANNOUNCE_EVERY,
+            ..TrackerConfig::default()
+        };
         let mut world = World::new(WorldConfig {
             seed: self.seed,
             tcp: self.tcp.then(TcpConfig::default),
-            trackers: vec![vec![TrackerConfig {
-                interval: ANNOUNCE_EVERY,
-                ..TrackerConfig::default()
-            }]],
+            trackers: if self.trackerless {
+                Vec::new()
+            } else {
+                vec![vec![tracker]]
+            },
             check_invariants: true,
             trace: true,
             record: true,
@@ -134,6 +191,13 @@ impl Plan {
                 world.setup(host).plant(planted);
             }
         }
+        for config in self.nodes.hosts() {
+            let node = world.add_bare_host(config);
+            if let Some(planted) = self.planted {
+                world.setup(node).plant(planted);
+            }
+            world.plan(Time::ZERO, Action::Join(node));
+        }
         for fault in &self.faults {
             fault.plan(&mut world, self.pieces);
         }
@@ -142,7 +206,7 @@ impl Plan {
 
     /// How long sound hosts have once all is well.
     fn time_to_finish(&self, world: &World) -> Duration {
-        let sound = world.hosts().filter(|(id, _)| is_sound(world, *id));
+        let sound = sound_hosts(world);
         let sound: Vec<&HostConfig> = sound.map(|(_, host)| &host.config).collect();
         let (seeds, leechers): (Vec<&HostConfig>, Vec<&HostConfig>) =
             sound.iter().partition(|host| host.start == Start::Full);
@@ -155,7 +219,12 @@ impl Plan {
             down: leechers.iter().map(down).collect(),
         };
         let bound = Duration::try_from_secs_f64(crowd.makespan()).unwrap_or(Duration::ZERO);
-        bound * BOUND_TIMES + GRACE
+        let grace = if self.trackerless {
+            GRACE_WITHOUT_TRACKER
+        } else {
+            GRACE
+        };
+        bound * BOUND_TIMES + grace
     }
 }
 
@@ -187,11 +256,14 @@ fn heal_all(world: &mut World) {
 
 /// Whether some sound host has not all, or has all and is about something that should pass.
 fn unfinished_hosts(world: &World) -> bool {
-    let there = world.hosts().filter(|(_, host)| host.life() == Life::Up);
-    there
-        .filter(|(id, _)| is_sound(world, *id))
-        .any(|(_, host)| !host.has_all())
-        || !unfinished(world).is_empty()
+    let mut there = sound_hosts(world).filter(|(_, host)| host.life() == Life::Up);
+    there.any(|(_, host)| !host.has_all()) || !unfinished(world).is_empty()
+}
+
+/// Hosts that do their part in the torrent.
+fn sound_hosts(world: &World) -> impl Iterator<Item = (HostId, &Host)> {
+    let takes_part = |(id, host): &(HostId, &Host)| host.has_torrents() && is_sound(world, *id);
+    world.hosts().filter(takes_part)
 }
 
 /// An assertion that did not hold.

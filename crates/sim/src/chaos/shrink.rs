@@ -1,6 +1,6 @@
 //! The smallest plan that still fails.
 
-use super::{Outcome, Plan};
+use super::{Nodes, Outcome, Plan};
 use crate::check::Property;
 use crate::config::{HostConfig, Level};
 use crate::manners::Manners;
@@ -94,6 +94,11 @@ fn less_content(plan: &Plan) -> Vec<Plan> {
         with(|plan| plan.blocks = (plan.blocks / 2).max(1)),
         with(|plan| plan.pieces = (plan.pieces - 1).max(2)),
         with(|plan| plan.tcp = false),
+        with(|plan| plan.trackerless = false),
+        with(|plan| plan.nodes = Nodes::default()),
+        with(|plan| plan.nodes.honest /= 2),
+        with(|plan| plan.nodes.liars = 0),
+        with(|plan| plan.nodes.forger = false),
         with(|plan| plan.v2 = false),
     ]
 }
@@ -120,5 +125,6 @@ fn simpler(host: &HostConfig) -> Vec<HostConfig> {
         with(|host| host.slots = None),
         with(|host| host.fast = true),
         with(|host| host.super_seed = false),
+        with(|host| host.serves = HostConfig::default().serves),
     ]
 }

@@ -13,7 +13,7 @@ use crate::world::World;
 pub fn unfinished(world: &World) -> Vec<Violation> {
     let there = world.hosts().filter(|(_, host)| host.life() == Life::Up);
     there
-        .filter(|(id, _)| is_sound(world, *id))
+        .filter(|(id, host)| is_sound(world, *id) && host.has_torrents())
         .filter_map(|(id, _)| verdict(world, id))
         .collect()
 }

@@ -8,7 +8,9 @@ mod announces;
 mod blame;
 mod budgets;
 mod ending;
+mod findable;
 mod possession;
+mod reflection;
 mod sameness;
 mod starvation;
 
@@ -20,13 +22,16 @@ use serde::{Deserialize, Serialize};
 use self::announces::Announces;
 use self::blame::Blame;
 use self::budgets::Budgets;
+use self::findable::Findable;
 use self::possession::Possession;
+use self::reflection::Reflection;
 use self::starvation::Starvation;
 use crate::ids::HostId;
 use crate::observe::{Happening, Observer};
 use crate::world::World;
 
 pub use self::ending::unfinished;
+pub use self::findable::Searches;
 pub use self::sameness::unlike;
 
 /// Violations beyond this many are not kept: the first ones tell.
@@ -55,8 +60,12 @@ pub enum Property {
     RateLimits,
     /// S6: a seed serves everybody who waits, in turn.
     NobodyStarves,
+    /// S7: who asks in another's name over UDP does not have that one flooded.
+    NoReflection,
     /// S8: every sound leecher completes once faults are over.
     Completion,
+    /// S9: who has announced in the DHT is found there, though one node in five lies.
+    FoundInTheDht,
     /// S10: no state that should pass stays for ever.
     NoStateForEver,
     /// S11: trackers are asked no more often than they want, and are told goodbye.
@@ -75,7 +84,9 @@ impl Property {
             Self::CrashesCostLittle => "S4",
             Self::Budgets | Self::Invariants => "S5",
             Self::RateLimits | Self::NobodyStarves => "S6",
+            Self::NoReflection => "S7",
             Self::Completion => "S8",
+            Self::FoundInTheDht => "S9",
             Self::NoStateForEver => "S10",
             Self::Announces => "S11",
             Self::Determinism => "S12",
@@ -138,6 +149,8 @@ pub struct Checker {
     budgets: Budgets,
     starvation: Starvation,
     announces: Announces,
+    reflection: Reflection,
+    findable: Findable,
 }
 
 impl Checker {
@@ -146,10 +159,16 @@ impl Checker {
         Self::default()
     }
 
+    /// How searches in the DHT went, of which something can be said.
+    pub const fn searches(&self) -> Searches {
+        self.findable.tally()
+    }
+
     /// What was found in all, with what shows only when it is over.
     pub fn finish(mut self, world: &World) -> Vec<Violation> {
         self.findings.now = world.now();
         self.budgets.finish(world, &mut self.findings);
+        self.findable.finish(world, &mut self.findings);
         self.findings.found
     }
 }
@@ -163,6 +182,8 @@ impl Observer for Checker {
             self.blame.see(world, happening);
             self.budgets.see(world, happening, &mut self.findings);
             self.announces.see(world, happening, &mut self.findings);
+            self.reflection.see(world, happening, &mut self.findings);
+            self.findable.see(world, happening);
         }
         self.blame.judge(world, &mut self.findings);
     }

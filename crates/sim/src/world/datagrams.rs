@@ -9,6 +9,7 @@ use riverrun_base::Time;
 use super::{Pending, World};
 use crate::config::Nat;
 use crate::ids::HostId;
+use crate::observe::Happening;
 use crate::schedule::What;
 use crate::socket::{Datagrams, Socket};
 use crate::streams::{happens, mix, unit};
@@ -52,6 +53,7 @@ impl World {
         let mut out = Datagrams::default();
         let result = act(now, any.downcast_mut()?, &mut out);
         self.send_datagrams(host, port, out);
+        self.hear_node(host);
         self.set_socket_alarm(host);
         Some(result)
     }
@@ -75,6 +77,7 @@ impl World {
         for (port, out) in sent {
             self.send_datagrams(host, port, out);
         }
+        self.hear_node(host);
         self.set_socket_alarm(host);
     }
 
@@ -97,14 +100,32 @@ impl World {
     }
 
     fn send_datagrams(&mut self, host: HostId, port: u16, out: Datagrams) {
-        for (to, bytes) in out.take() {
-            self.send_datagram(host, port, to, &bytes);
+        let mut all = out.take();
+        if let Some(planted) = self.host(host).planted {
+            planted.bend_datagrams(port, &mut all);
+        }
+        for (to, bytes) in all {
+            let len = bytes.len();
+            self.happen(|| Happening::DatagramSent {
+                by: host,
+                port,
+                to,
+                len,
+            });
+            let from = self.source_of_datagram(host, port, to);
+            self.send_datagram(host, from, to, &bytes);
         }
     }
 
-    fn send_datagram(&mut self, by: HostId, port: u16, to: SocketAddr, bytes: &[u8]) {
+    /// Sends a datagram that says that it comes from `from`.
+    pub(super) fn send_datagram(
+        &mut self,
+        by: HostId,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
         let (now, udp) = (self.now, self.config.udp);
-        let from = self.source_of_datagram(by, port, to);
         let len = bytes.len() as u64 + HEADER_BYTES;
         let gate = &mut self.host_mut(by).up.gate;
         if gate.wait(now) > udp.queue_max {
@@ -195,12 +216,21 @@ impl World {
 
     fn hear_datagram(&mut self, host: HostId, port: u16, datagram: &Datagram) {
         let now = self.now_at(host);
+        let (by, from, len) = (datagram.by, datagram.from, datagram.bytes.len());
         let Some(socket) = self.host_mut(host).sockets.open.get_mut(&port) else {
             return;
         };
         let mut out = Datagrams::default();
-        socket.handle_datagram(now, datagram.from, &datagram.bytes, &mut out);
+        socket.handle_datagram(now, from, &datagram.bytes, &mut out);
+        self.happen(|| Happening::DatagramCame {
+            host,
+            port,
+            by,
+            from,
+            len,
+        });
         self.send_datagrams(host, port, out);
+        self.hear_node(host);
         self.set_socket_alarm(host);
     }
 }

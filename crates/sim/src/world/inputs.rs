@@ -255,9 +255,11 @@ impl World {
                 attach,
             } => self.accept(host, token, conn, attach),
             NetAction::Refuse { token, .. } => self.refuse(EndId::from_token(token)),
-            // A world has no DHT, and no two hosts share a local network: who asks there finds nobody.
-            NetAction::FindPeers { .. } | NetAction::AnnounceLocal { .. } => {
+            // No two hosts share a local network: who asks there finds nobody.
+            NetAction::AnnounceLocal { .. } => self.counts.elsewhere += 1,
+            action @ NetAction::FindPeers { .. } => {
                 self.counts.elsewhere += 1;
+                self.find_peers(host, &action);
             }
             NetAction::MeetNode(_) => {}
             NetAction::Announce {

@@ -61,6 +61,7 @@ impl World {
             }
             Action::Leap(host, by) => {
                 self.host_mut(host).clock.ahead += by;
+                self.happen(|| Happening::ClockMoved { host });
                 self.schedule.add(self.now, What::Wake(host));
             }
             Action::Sleep(host, time) => self.sleep(host, time),
@@ -110,7 +111,8 @@ impl World {
         config.explain |= explain;
         own.start_shard(config, seed, record);
         own.wakes_at = None;
-        for at in 0..own.torrents.len() {
+        self.open_services(host);
+        for at in 0..self.host(host).torrents.len() {
             self.add_torrent(host, at);
         }
     }
@@ -300,6 +302,7 @@ impl World {
     fn sleep(&mut self, host: HostId, time: Duration) {
         let (now, until) = (self.now, self.now + time);
         self.awake_from = self.awake_from.max(until);
+        self.happen(|| Happening::ClockMoved { host });
         let own = self.host_mut(host);
         own.clock.sleep(now, until);
         // What stood still while others went on is behind them; its clock is not.

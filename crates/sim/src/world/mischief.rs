@@ -1,5 +1,7 @@
 //! What hostile peers send without being asked.
 
+use std::time::Duration;
+
 use riverrun_base::{BlockSpan, PieceIndex};
 
 use super::World;
@@ -9,30 +11,39 @@ use crate::manners::Flood;
 use crate::schedule::What;
 use crate::wire::{Chunk, Message, Talk};
 
+/// How often somebody asks in the name of others who forges and does not flood.
+const FORGE_EVERY: Duration = Duration::from_millis(200);
+
 impl World {
     /// Begins what a host does by the clock.
     pub(super) fn plan_mischief(&mut self, host: HostId) {
         let own = self.host_mut(host);
-        let Some(flood) = own.config.manners.flood else {
+        let manners = &own.config.manners;
+        let flood = manners.flood.map(|flood| flood.every);
+        let forgery = manners.forges.then_some(FORGE_EVERY);
+        let Some(every) = flood.or(forgery) else {
             return;
         };
         if !std::mem::replace(&mut own.mischief_planned, true) {
-            self.after(flood.every, What::Mischief(host));
+            self.after(every, What::Mischief(host));
         }
     }
 
     pub(super) fn mischief(&mut self, host: HostId) {
         let own = self.host_mut(host);
         own.mischief_planned = false;
-        let Some(flood) = own.config.manners.flood else {
-            return;
-        };
         if matches!(own.life, Life::Gone | Life::Leaving) {
             return;
         }
-        let ends: Vec<EndId> = own.conns.iter().map(|(_, end)| end).collect();
-        for end in ends {
-            self.flood(end, flood);
+        let manners = own.config.manners.clone();
+        if let Some(flood) = manners.flood {
+            let ends: Vec<EndId> = own.conns.iter().map(|(_, end)| end).collect();
+            for end in ends {
+                self.flood(end, flood);
+            }
+        }
+        if manners.forges {
+            self.forge(host);
         }
         self.plan_mischief(host);
     }

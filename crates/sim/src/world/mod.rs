@@ -8,6 +8,7 @@ mod inputs;
 mod life;
 mod line;
 mod mischief;
+mod services;
 mod storage;
 mod talk;
 mod track;

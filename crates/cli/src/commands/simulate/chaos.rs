@@ -78,7 +78,8 @@ fn tell(seed: u64, ended: &Ended, screen: &mut Screen) -> Outcome {
         .collect();
     screen.event(&json!({
         "event": "run", "scenario": NAME, "seed": seed, "events": ended.events, "end": ended.end.as_micros(),
-        "trace": ended.trace, "violations": violations,
+        "trace": ended.trace, "violations": violations, "searches": ended.searches.count,
+        "searches_in_vain": ended.searches.in_vain,
     }))
 }
 
