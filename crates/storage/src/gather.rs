@@ -70,6 +70,12 @@ impl Gather {
         }
     }
 
+    /// Hashes so many together, whatever kernel this machine was found to be best with.
+    #[cfg(test)]
+    pub(crate) fn with_lanes(self, lanes: usize) -> Self {
+        Self { lanes, ..self }
+    }
+
     /// Takes in a piece.
     pub(crate) fn add(&self, now: Instant, received: Received) -> When {
         // The blocks of a v2 piece are enough by themselves.
@@ -190,7 +196,7 @@ mod tests {
     fn pieces_wait_for_others_only_where_many_come() {
         use When::{AsPlanned, At, Now};
         let start = Instant::now();
-        let gather = || Gather::new(PATIENCE, usize::MAX);
+        let gather = || Gather::new(PATIENCE, usize::MAX).with_lanes(8);
         let slow = gather();
         check(&slow, start, &[0], true, &[Now]);
         assert_eq!(slow.take(None).0.len(), 1);
@@ -207,14 +213,14 @@ mod tests {
         );
         check(&gather(), start, &[1, 1], false, &[Now, Now]);
         check(
-            &Gather::new(PATIENCE, 20),
+            &Gather::new(PATIENCE, 20).with_lanes(8),
             start,
             &[1, 1],
             true,
             &[Now, Now],
         );
         check(
-            &Gather::new(Duration::ZERO, 99),
+            &Gather::new(Duration::ZERO, 99).with_lanes(8),
             start,
             &[1, 1],
             true,
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_time_that_has_become_needless_takes_nothing_of_the_next_pieces() {
-        let gather = Gather::new(PATIENCE, usize::MAX);
+        let gather = Gather::new(PATIENCE, usize::MAX).with_lanes(8);
         let start = Instant::now();
         let add = |at| gather.add(start + Duration::from_millis(at), received(true));
         assert_eq!(add(0), When::Now);

@@ -47,12 +47,9 @@ impl Rig {
         let done = Arc::new(Mutex::new(Vec::new()));
         let sink = done.clone();
         let completions = Box::new(move |new| sink.lock().unwrap().extend(new));
-        let shared = Arc::new(Shared::new(
-            Arc::new(disk.clone()),
-            config,
-            completions,
-            || {},
-        ));
+        let mut shared = Shared::new(Arc::new(disk.clone()), config, completions, || {});
+        shared.gather = shared.gather.with_lanes(8);
+        let shared = Arc::new(shared);
         let torrent = shared.attach(TORRENT, PathBuf::from(ROOT), options);
         Self {
             shared,
