@@ -85,6 +85,8 @@ pub(crate) trait Backend: Send + Sync {
     fn remove(&self, at: Place<'_>) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, at: Place<'_>) -> io::Result<()>;
+    /// Makes all durable that is on the file system of the root directory. [`io::ErrorKind::Unsupported`] if it cannot.
+    fn sync_all(&self, root: &Path) -> io::Result<()>;
     /// How many bytes we could still write below the root.
     fn free_bytes(&self, root: &Path) -> io::Result<u64>;
 }

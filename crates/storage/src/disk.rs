@@ -253,6 +253,7 @@ impl Shared {
         let ground = Ground {
             backend,
             owners: Arc::new(Owners::default()),
+            rounds: Arc::default(),
             readers: Arc::new(FilePool::new(config.open_files_max)),
             journals: Arc::new(FilePool::new(JOURNALS_OPEN_MAX)),
             journal_dir: config.journal_dir.clone(),

@@ -5,6 +5,9 @@
 //! 1. a file is taken (found or made, locked, noted in the journal as ours);
 //! 2. the journal notes that pieces are being written, is synced if a file was taken, then they are written;
 //! 3. at a commit the files are synced, then the directories, then the journal claims the pieces and is synced.
+//!
+//! Of pieces that were found in place the files are synced too, often those of many torrents at once; the journal's claims
+//! of them are not: a power cut may cost hashing them again.
 
 mod changes;
 mod commit;
@@ -24,6 +27,7 @@ use crate::ground::{Ground, Site};
 use crate::journal::{Journal, OpenError, Record, Shelf, Subject};
 use crate::known::KnownFiles;
 use crate::owners::FileId;
+use crate::rounds::Moment;
 use crate::span::{parts_in_memory, stored_slices};
 use crate::survey::{Seen, Survey, Trust, survey};
 
@@ -62,7 +66,11 @@ pub(crate) struct TorrentFiles {
 /// What is not durable.
 #[derive(Debug, Default)]
 struct Unsynced {
+    /// Files that we have written to.
     files: BTreeSet<FileIndex>,
+    /// Files that were found in place, and when the last of them was.
+    found: BTreeSet<FileIndex>,
+    found_at: Moment,
     dirs: BTreeSet<String>,
     bytes: u64,
 }
@@ -243,8 +251,9 @@ impl TorrentFiles {
         }
         for slice in self.slices(piece) {
             self.adopted.insert(slice.file);
-            self.unsynced.files.insert(slice.file);
+            self.unsynced.found.insert(slice.file);
         }
+        self.unsynced.found_at = self.ground.rounds.now();
         self.written.insert(piece, hash);
     }
 
@@ -290,6 +299,13 @@ impl TorrentFiles {
     fn append(&mut self, records: &[Record]) -> Result<(), StorageFault> {
         self.journal
             .append(records)
+            .map_err(|error| fault(&self.ground.journal_dir, &error, JOURNAL_ROOM))
+    }
+
+    /// Notes what may be forgotten in a power cut.
+    fn append_unsynced(&mut self, records: &[Record]) -> Result<(), StorageFault> {
+        self.journal
+            .append_unsynced(records)
             .map_err(|error| fault(&self.ground.journal_dir, &error, JOURNAL_ROOM))
     }
 

@@ -11,12 +11,14 @@ use crate::backend::{Backend, Place};
 use crate::config::StorageOptions;
 use crate::file_pool::FilePool;
 use crate::owners::Owners;
+use crate::rounds::Rounds;
 
 /// Shared by all torrents.
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) owners: Arc<Owners>,
+    pub(crate) rounds: Arc<Rounds>,
     /// Files open for reading.
     pub(crate) readers: Arc<FilePool<(TorrentKey, FileIndex)>>,
     /// Journals that are open.

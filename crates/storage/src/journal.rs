@@ -122,6 +122,8 @@ pub(crate) struct Journal {
     claims: Claims,
     /// Nothing is known of what the disk has of this file since a sync failed: it has to be written anew.
     suspect: bool,
+    /// Its name is known to be durable.
+    is_named: bool,
 }
 
 /// Why a journal does not open.
@@ -244,14 +246,26 @@ impl Journal {
             check,
             claims,
             suspect: false,
+            is_named: false,
             terse_len: 0,
         };
-        if end == 0 {
+        if bytes.is_empty() {
+            journal.begin(&*file)?;
+        } else if end == 0 {
             journal.rewrite()?;
         } else if end < bytes.len() as u64 {
             file.set_len(end)?;
         }
         Ok(journal)
+    }
+
+    /// Writes the beginning of a new journal. It says nothing yet, so nothing has to be durable before the first sync.
+    fn begin(&mut self, file: &dyn RawFile) -> io::Result<()> {
+        let (bytes, check) = self.snapshot();
+        write_all(file, &[&bytes], 0)?;
+        (self.end, self.check) = (bytes.len() as u64, check);
+        (self.terse_len, self.unsynced) = (self.end, None);
+        Ok(())
     }
 
     /// The file, to be written to.
@@ -313,6 +327,17 @@ impl Journal {
         Ok(())
     }
 
+    /// Adds records that are true and need not be durable soon: nobody waits for them, and to lose them costs hashing.
+    /// The file does not stay open for them. What is synced later is durable with them.
+    pub(crate) fn append_unsynced(&mut self, records: &[Record]) -> io::Result<()> {
+        let was_synced = self.unsynced.is_none();
+        self.append(records)?;
+        if was_synced {
+            self.unsynced = None;
+        }
+        Ok(())
+    }
+
     /// Makes all records durable.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.suspect || self.is_wordy() {
@@ -323,6 +348,9 @@ impl Journal {
         };
         // After a sync that failed the kernel may call the lost pages clean: the next one would prove nothing.
         file.sync_data().inspect_err(|_| self.suspect = true)?;
+        if !self.is_named {
+            self.sync_name()?;
+        }
         self.unsynced = None;
         Ok(())
     }
@@ -366,11 +394,15 @@ impl Journal {
         self.unsynced = Some(file);
         self.terse_len = self.end;
         self.suspect = true;
-        backend.sync_dir(Place {
-            root: &self.dir,
-            path: "",
-        })?;
+        self.sync_name()?;
         (self.suspect, self.unsynced) = (false, None);
+        Ok(())
+    }
+
+    fn sync_name(&mut self) -> io::Result<()> {
+        let (root, path) = (&*self.dir, "");
+        self.shelf.backend.sync_dir(Place { root, path })?;
+        self.is_named = true;
         Ok(())
     }
 }

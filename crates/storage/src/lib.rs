@@ -31,6 +31,7 @@ mod owners;
 mod pass;
 mod reading;
 mod recent;
+mod rounds;
 mod span;
 mod stock;
 mod survey;

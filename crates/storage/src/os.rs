@@ -110,6 +110,18 @@ impl Backend for OsBackend {
         )?)?)
     }
 
+    #[cfg(target_os = "linux")]
+    fn sync_all(&self, root: &Path) -> io::Result<()> {
+        let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
+        Ok(rustix::fs::syncfs(root)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_all(&self, _root: &Path) -> io::Result<()> {
+        // `sync` elsewhere does not wait, or does not tell what went wrong.
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn free_bytes(&self, root: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

@@ -103,6 +103,7 @@ impl TorrentFiles {
         self.writers.remove(&index);
         self.adopted.remove(&index);
         self.unsynced.files.remove(&index);
+        self.unsynced.found.remove(&index);
         let durable = &self.journal.claims().durable;
         let is_claimed = |piece: &PieceIndex| durable.has(*piece);
         // To be hashed again, by a next start if not before.

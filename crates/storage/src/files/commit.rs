@@ -10,11 +10,14 @@ use riverrun_swarm::StorageFault;
 use super::{TorrentFiles, Trouble, Unsynced};
 use crate::abreast::{self, Slab};
 use crate::backend::{Access, Place};
+use crate::ground::Ground;
 use crate::journal::{FileMark, Hold, Record};
 use crate::judge::{PieceHasher, is_right};
 use crate::recent::Recent;
 use crate::span::{Stored, stored_slices};
 
+/// Files that are made durable one by one although a round would do it: a round waits for what other programs write too.
+const SINGLY_MAX: usize = 4;
 /// Files kept open for writing from one commit to the next.
 const WRITERS_KEPT_MAX: usize = 16;
 
@@ -23,6 +26,7 @@ impl TorrentFiles {
     pub(crate) fn is_dirty(&self) -> bool {
         !self.written.is_empty()
             || !self.unsynced.files.is_empty()
+            || !self.unsynced.found.is_empty()
             || !self.unsynced.dirs.is_empty()
     }
 
@@ -47,6 +51,9 @@ impl TorrentFiles {
         let slices = slices.flat_map(|piece| stored_slices(&self.layout, *piece));
         let mut files: BTreeSet<FileIndex> = slices.map(|slice| slice.file).collect();
         files.extend(&self.unsynced.files);
+        files.extend(&self.unsynced.found);
+        let has_written = self.has_written();
+        self.sync_found()?;
         for index in self.unsynced.files.clone() {
             self.sync_file(index)?;
         }
@@ -61,12 +68,24 @@ impl TorrentFiles {
             .into_iter()
             .filter(|index| self.is_settled(*index) && !self.is_changed(*index));
         notes.extend(settled.filter_map(|index| self.exact_mark(index)));
-        self.append(&notes)?;
-        self.sync_journal()?;
+        if has_written {
+            self.append(&notes)?;
+            self.sync_journal()?;
+        } else {
+            self.append_unsynced(&notes)?;
+        }
         self.written.clear();
         self.unsynced = Unsynced::default();
         self.rest_writers(&notes);
         Ok(durable)
+    }
+
+    /// Whether anything was written since the last commit, and not only found in place.
+    fn has_written(&self) -> bool {
+        let Unsynced {
+            files, dirs, bytes, ..
+        } = &self.unsynced;
+        !files.is_empty() || !dirs.is_empty() || *bytes > 0
     }
 
     /// Commits, and notes how the files are left, so that they are believed next time if nobody else changes them.
@@ -98,7 +117,7 @@ impl TorrentFiles {
             return;
         }
         self.trouble = Trouble::Before;
-        for index in &self.unsynced.files {
+        for index in self.unsynced.files.iter().chain(&self.unsynced.found) {
             if let Ok(file) = self.ground.backend.open(self.place(*index), Access::Read) {
                 // Where this cannot be done the page cache answers; the next sync has to succeed all the same.
                 let _ = file.drop_cache();
@@ -154,7 +173,40 @@ impl TorrentFiles {
             }
         }
         self.unsynced.files.remove(&index);
+        self.unsynced.found.remove(&index);
         Ok(())
+    }
+
+    /// Makes durable what was found in place: one by one, or by a round for all torrents if that is less work.
+    fn sync_found(&mut self) -> Result<(), StorageFault> {
+        let device = self.journal.claims().device;
+        let device = device.or(self.ground.backend.device(&self.site.root).ok().flatten());
+        if let Some(device) = device
+            && self.sync_round(device)
+        {
+            let known = &self.known;
+            let is_there =
+                |index: FileIndex| known.left(index).is_some_and(|it| it.device == device);
+            self.unsynced.found.retain(|index| !is_there(*index));
+        }
+        for index in self.unsynced.found.clone() {
+            self.sync_file(index)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all that was found on this device is durable by a round. If one goes wrong each file is asked for itself:
+    /// it may be about another.
+    fn sync_round(&self, device: u64) -> bool {
+        let Ground {
+            backend, rounds, ..
+        } = &self.ground;
+        let moment = self.unsynced.found_at;
+        if self.unsynced.found.len() <= SINGLY_MAX {
+            return rounds.is_past(device, moment);
+        }
+        let sync = || backend.sync_all(&self.site.root);
+        rounds.run(device, moment, sync).is_ok()
     }
 
     fn sync_dirs(&mut self) -> Result<(), StorageFault> {

@@ -25,6 +25,7 @@ struct World {
     clock: i64,
     faults: Faults,
     operations: u64,
+    syncs: u64,
     locks: BTreeSet<u64>,
 }
 
@@ -168,6 +169,11 @@ impl MemoryDisk {
 
     pub(super) fn operations(&self) -> u64 {
         self.world().operations
+    }
+
+    /// How often something was made durable.
+    pub(super) fn syncs(&self) -> u64 {
+        self.world().syncs
     }
 
     /// The bytes of a file as programs see them.
@@ -388,6 +394,7 @@ impl Backend for MemoryDisk {
     fn sync_dir(&self, at: Place<'_>) -> io::Result<()> {
         let mut world = self.world();
         world.operate()?;
+        world.syncs += 1;
         let dir = at.full();
         let dir = dir.components().as_path();
         let in_dir = |path: &Path| path.parent() == Some(dir);
@@ -399,6 +406,27 @@ impl Backend for MemoryDisk {
             .map(|(p, n)| (p.clone(), *n))
             .collect();
         world.durable_names.extend(now);
+        Ok(())
+    }
+
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        let mut world = self.world();
+        world.operate()?;
+        world.syncs += 1;
+        let is_failing = world.faults.failing_syncs > 0;
+        if is_failing {
+            world.faults.failing_syncs -= 1;
+        }
+        for inode in world.inodes.values_mut() {
+            inode.pending.clear();
+            if !is_failing {
+                inode.durable = inode.live.clone();
+            }
+        }
+        if is_failing {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        world.durable_names = world.names.clone();
         Ok(())
     }
 
@@ -518,6 +546,7 @@ impl RawFile for MemoryFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.disk.world();
         world.operate()?;
+        world.syncs += 1;
         let is_failing =
             world.faults.failing_syncs > 0 && !self.path.to_string_lossy().contains(".claims");
         if is_failing {

@@ -1,13 +1,16 @@
 //! What is done for many at once comes out as if it were done for each.
 
-use riverrun_base::{Block, BlockSpan};
+use std::path::Path;
+
+use riverrun_base::{Bitfield, Block, BlockSpan, Rng};
 use riverrun_metainfo::MetaVersion;
-use riverrun_swarm::{StorageDone, StorageJob};
+use riverrun_swarm::{StorageDone, StorageJob, TorrentKey};
 
 use super::fixture::Fixture;
-use super::memory::MemoryDisk;
-use super::rig::{CONN, Rig, TORRENT};
+use super::memory::{Crash, MemoryDisk};
+use super::rig::{CONN, ROOT, Rig, TORRENT, opened};
 use crate::abreast::Slab;
+use crate::config::StorageOptions;
 use crate::disk::Completion;
 
 const KIB: usize = 1024;
@@ -106,4 +109,55 @@ fn blocks_that_are_read_in_a_row_are_each_served() {
             assert_eq!(**block, *fixture.bytes(*span), "{span:?} of {version:?}");
         }
     }
+}
+
+/// Opens torrents with the same contents below directories of their own; gives what each is found to have.
+fn open_many(rig: &mut Rig, fixture: &Fixture, count: u32) -> Vec<(Bitfield, Bitfield)> {
+    let mut found = Vec::new();
+    for n in 1..=count {
+        let key = TorrentKey::new(n, 0);
+        let root = Path::new(ROOT).join(n.to_string());
+        rig.shared.attach(key, root, StorageOptions::default());
+        let info = fixture.info.clone();
+        let wanted = vec![true; fixture.layout().files().len()];
+        rig.submit_to(key, StorageJob::Open { info, wanted });
+        found.push(opened(&rig.run_done()).unwrap());
+    }
+    found
+}
+
+#[test]
+fn what_many_torrents_have_in_place_costs_few_syncs() {
+    let names: Vec<String> = (0..12).map(|n| format!("{n}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (&**name, 70 * KIB)).collect();
+    let fixture = Fixture::new(MetaVersion::V1, 64 * 1024, &files);
+    let (disk, count) = (MemoryDisk::default(), 20);
+    for n in 1..=count {
+        for (path, content) in fixture.files() {
+            disk.put(&Path::new(ROOT).join(n.to_string()).join(path), content);
+        }
+    }
+    let mut rig = Rig::new(&disk, 1);
+    for (n, (_, pieces)) in (1..).zip(open_many(&mut rig, &fixture, count)) {
+        let hashes = fixture.hashes.clone();
+        let check = StorageJob::Check { pieces, hashes };
+        rig.submit_to(TorrentKey::new(n, 0), check);
+    }
+    rig.run();
+    assert_eq!(
+        disk.syncs(),
+        0,
+        "nothing was written but that nothing is known"
+    );
+    for n in 1..=count {
+        rig.submit_to(TorrentKey::new(n, 0), StorageJob::Close);
+    }
+    let closed = rig.run_done();
+    assert!(disk.syncs() <= 2, "{} syncs", disk.syncs());
+    let count_of = |wanted: fn(&StorageDone) -> bool| closed.iter().filter(|it| wanted(it)).count();
+    let closed = count_of(|done| matches!(done, StorageDone::Closed));
+    assert_eq!(closed, count as usize);
+    let disk = disk.after(Crash::Kill, &mut Rng::new(1));
+    let found = open_many(&mut Rig::new(&disk, 2), &fixture, count);
+    assert!(found.iter().all(|(have, _)| have.all()));
 }
