@@ -27,6 +27,7 @@ mod shard;
 mod shared;
 mod torrent;
 mod tuning;
+mod turns;
 mod wheel;
 
 pub use config::{Config, Picking, UnchokeSlots};

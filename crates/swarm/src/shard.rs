@@ -15,6 +15,7 @@ use crate::outbox::{Event, Existed, NetAction, Outbox};
 use crate::recency::{Recency, Revision};
 use crate::shared::Shared;
 use crate::torrent::{Cx, PeerStats, Stub, Torrent, TorrentStats, Why};
+use crate::turns::Idle;
 use crate::wheel::{Alarm, Wheel};
 
 /// Torrents, and what they share. Everything that happens comes in by [`Shard::handle`]; everything it wants done goes
@@ -50,6 +51,7 @@ struct Slot {
     generation: u32,
     torrent: Option<Kept>,
     alarm: Alarm,
+    idle: Idle,
 }
 
 /// A torrent, in the form in which it takes the least room.
@@ -100,6 +102,21 @@ impl Shard {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox) {
+        self.take(now, input, out);
+        self.make_room(now, out);
+    }
+
+    /// Gives turns to those that wait for one, and has those doze that are one too many.
+    fn make_room(&mut self, now: Time, out: &mut Outbox) {
+        while let Some(next) = self.shared.turns.next(now) {
+            self.with(now, next, out, Torrent::take_turn);
+        }
+        while let Some(idle) = self.shared.turns.longest_idle() {
+            self.with(now, idle, out, Torrent::doze_early);
+        }
+    }
+
+    fn take(&mut self, now: Time, input: Input, out: &mut Outbox) {
         match input {
             Input::Add(add) => self.add(now, *add, out),
             Input::Torrent { torrent, command } => self.command(now, torrent, command, out),
@@ -206,12 +223,14 @@ impl Shard {
         for key in due {
             self.with(now, key, out, Torrent::timeout);
         }
+        self.make_room(now, out);
     }
 
     /// When [`Shard::handle_timeout`] is to be called, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.wheel.next(), self.next_credit]
+        let turn = self.shared.turns.next_due();
+        [self.wheel.next(), self.next_credit, turn]
             .into_iter()
             .flatten()
             .min()
@@ -467,6 +486,10 @@ impl Shard {
         }
         let next = torrent.next_timeout(&mut cx);
         let after = torrent.hashes();
+        let idle_since = torrent.idle_since(&self.config);
+        let turns = &mut self.shared.turns;
+        turns.note_busy(key, torrent.is_busy());
+        turns.note_idle(key, &mut slot.idle, idle_since);
         slot.torrent = Some(Kept::new(torrent));
         self.wheel.set(key, &mut slot.alarm, next);
         self.recency.touch(key);
@@ -498,6 +521,7 @@ impl Shard {
                 continue;
             };
             self.wheel.clear(key, &mut slot.alarm);
+            self.shared.turns.forget(key, &mut slot.idle);
             self.recency.remove(key);
             let gone = slot.torrent.take();
             slot.generation = slot.generation.wrapping_add(1);

@@ -11,6 +11,7 @@ use crate::external_ip::{ExternalIps, Witness};
 use crate::input::Limits;
 use crate::key::{ConnKey, TorrentKey};
 use crate::limits::Throttle;
+use crate::turns::Turns;
 
 /// What all torrents of a shard share.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) wanting: BTreeSet<TorrentKey>,
     /// Torrents that were removed, and are to be forgotten once their input is handled.
     pub(crate) vanished: Vec<TorrentKey>,
+    pub(crate) turns: Turns,
 }
 
 impl Shared {
@@ -54,6 +56,7 @@ impl Shared {
             limits: Limits::default(),
             wanting: BTreeSet::new(),
             vanished: Vec::new(),
+            turns: Turns::default(),
         };
         shared.set_limits(Time::ZERO, config.limits);
         shared

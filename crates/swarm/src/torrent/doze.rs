@@ -19,6 +19,7 @@ use riverrun_peer::CloseReason;
 use super::lifecycle::{Phase, Waking};
 use super::pieces::Pieces;
 use super::{Cx, Meta, Torrent};
+use crate::config::Config;
 use crate::input::Summary;
 use crate::outbox::{Event, NetAction, StorageJob};
 
@@ -146,10 +147,24 @@ impl Torrent {
         }
     }
 
+    /// Since when it might doze.
+    pub(crate) fn idle_since(&self, config: &Config) -> Option<Time> {
+        let may_doze = config.doze_after.is_some() && self.may_doze();
+        may_doze.then_some(self.rest.used_at)
+    }
+
     /// When it may doze.
     pub(super) fn next_doze(&self, cx: &Cx<'_>) -> Option<Time> {
-        let after = cx.config.doze_after.filter(|_| self.may_doze())?;
-        Some(self.rest.used_at + after)
+        let after = cx.config.doze_after?;
+        Some(self.idle_since(cx.config)? + after)
+    }
+
+    /// Dozes at once, if it might: too many others are idle too.
+    pub(crate) fn doze_early(&mut self, cx: &mut Cx<'_>) {
+        if self.idle_since(cx.config).is_some() {
+            self.lull(cx);
+        }
+        self.settle(cx);
     }
 
     /// Whether it has nothing to do that needs more than is told without metadata.
@@ -176,12 +191,16 @@ impl Torrent {
         }
     }
 
+    /// Whether metadata can be loaded again.
+    pub(super) fn can_let_metadata_go(&self, cx: &Cx<'_>) -> bool {
+        self.rest.is_kept && cx.config.doze_after.is_some()
+    }
+
     /// Lets the metadata go, if it can be loaded again. `is_complete` says whether it is taken for complete without
     /// another look.
     pub(super) fn let_metadata_go(&mut self, cx: &mut Cx<'_>, is_complete: bool) {
         let is_in_memory = self.meta.is_some();
-        let can_go = self.rest.is_kept && cx.config.doze_after.is_some();
-        if is_in_memory && !can_go {
+        if is_in_memory && !self.can_let_metadata_go(cx) {
             self.rest.summary = None;
             return;
         }

@@ -7,14 +7,14 @@
 //!    └── Stopping ←─stop, remove── any of them
 //! ```
 //! A torrent that is checked while it is stopped goes the way to Checking, and from there to Stopping.
-//! What can be [loaded](super::doze) is not always in memory: then Loading comes before Opening.
+//! What can be [loaded](super::doze) is not always in memory: then Loading comes before Opening. Where many are opened
+//! at once, Waiting comes before that.
 //! A fault of storage is beside that, and goes by itself; so is a file that another program has changed, which goes by
 //! a check.
 
 use std::sync::Arc;
 
 use riverrun_base::{Bitfield, PieceIndex};
-use riverrun_metainfo::Layout;
 use riverrun_peer::{CloseReason, PeerCommand};
 
 use super::pieces::{Pieces, piece_priorities};
@@ -26,9 +26,9 @@ use crate::outbox::{Event, StorageFault, StorageJob, TorrentState};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lifecycle {
     pub(super) phase: Phase,
-    fault: Option<StorageFault>,
+    pub(super) fault: Option<StorageFault>,
     /// The metadata that came is right, and cannot be used.
-    invalid: Option<String>,
+    pub(super) invalid: Option<String>,
     /// What was told last.
     reported: Option<TorrentState>,
     /// [`Event::Completed`] was told since the torrent runs.
@@ -52,6 +52,8 @@ pub(super) enum Waking {
 pub(super) enum Phase {
     #[default]
     Stopped,
+    /// Others are being opened first.
+    Waiting,
     /// The metadata, which is known, is being loaded.
     Loading,
     Opening,
@@ -146,7 +148,7 @@ impl Torrent {
                 None => TorrentState::Stopped,
             },
             Phase::Loading | Phase::Opening if self.life.is_resting() => TorrentState::Seeding,
-            Phase::Loading | Phase::Opening => TorrentState::Opening,
+            Phase::Waiting | Phase::Loading | Phase::Opening => TorrentState::Opening,
             Phase::Metadata => TorrentState::Metadata,
             Phase::Checking => TorrentState::Checking,
             Phase::Running if self.is_complete() => TorrentState::Seeding,
@@ -220,7 +222,9 @@ impl Torrent {
                 self.life.phase = Phase::Stopping(Next::Check { runs: true });
                 return;
             }
-            Phase::Loading | Phase::Opening | Phase::Checking if self.life.stops_checked => {
+            Phase::Waiting | Phase::Loading | Phase::Opening | Phase::Checking
+                if self.life.stops_checked =>
+            {
                 self.life.stops_checked = false;
                 self.rates.start_session();
                 return;
@@ -237,21 +241,6 @@ impl Torrent {
             self.start_announces(cx);
             self.start_dht(cx);
         }
-    }
-
-    pub(super) fn open(&mut self, cx: &mut Cx<'_>) {
-        let Some(meta) = &self.meta else {
-            self.life.invalid = None;
-            self.life.phase = Phase::Loading;
-            cx.out.loads.push(self.key);
-            return;
-        };
-        self.life.phase = Phase::Opening;
-        let job = StorageJob::Open {
-            info: meta.info.clone(),
-            wanted: self.wanted_files(),
-        };
-        cx.store(self.key, job);
     }
 
     /// Takes in verified metadata, and begins to use it.
@@ -285,23 +274,6 @@ impl Torrent {
     pub(super) fn invalidate(&mut self, cx: &mut Cx<'_>, why: String) {
         self.life.invalid = Some(why);
         self.stop(cx);
-    }
-
-    /// A priority for each file, listed or not.
-    fn file_priorities(&self, layout: &Layout) -> Vec<Priority> {
-        let listed = self.options.priorities.iter().copied();
-        let unlisted = std::iter::repeat(self.options.unlisted_priority);
-        listed.chain(unlisted).take(layout.files().len()).collect()
-    }
-
-    fn wanted_files(&self) -> Vec<bool> {
-        let Some(meta) = &self.meta else {
-            return Vec::new();
-        };
-        let priorities = self.file_priorities(meta.info.layout()).into_iter();
-        priorities
-            .map(|priority| priority > Priority::Skip)
-            .collect()
     }
 
     pub(super) fn opened(&mut self, cx: &mut Cx<'_>, have: Bitfield, unchecked: Bitfield) {
@@ -354,6 +326,7 @@ impl Torrent {
         }
         match self.life.phase {
             Phase::Running => self.check_again(cx),
+            Phase::Waiting => self.life.checks_all = true,
             Phase::Stopped => self.check_stopped(cx),
             Phase::Stopping(next @ (Next::Rest | Next::Start)) => {
                 let runs = next == Next::Start;

@@ -16,6 +16,7 @@ mod holepunch;
 mod lifecycle;
 mod merge;
 mod metadata;
+mod open;
 mod peers;
 mod pieces;
 mod rates;
