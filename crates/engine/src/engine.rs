@@ -14,6 +14,7 @@ use riverrun_swarm::{Config, Event, Input, Limits, Revision};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::task::TaskTracker;
 
 use crate::changes::{Changes, changes_since};
 use crate::dht::{DhtConfig, DhtHandle, DhtStart, state_path};
@@ -173,16 +174,14 @@ impl EngineBuilder {
         let sockets =
             Sockets::new(&self.listen, self.network.clone()).map_err(StartError::Network)?;
         // From before the first listening on, so that no change is missed.
-        let changes = sockets.changes();
-        let clock = Clock::start();
+        let (changes, clock) = (sockets.changes(), Clock::start());
         let (intake, received) = mpsc::channel(DHT_BATCHES_WAITING);
         let intake = self.dht.is_some().then_some(intake);
         let presence =
             Presence::start(sockets.clone(), self.transports, intake, clock, rng.fork())?;
         let (whereabouts, utp) = (presence.whereabouts(), presence.utp());
         let (sender, inbox) = mpsc::channel(SHARD_INBOX_MESSAGES);
-        let routes = Arc::new(Routes::default());
-        let room = Arc::new(Notify::new());
+        let (routes, room) = (Arc::new(Routes::default()), Arc::new(Notify::new()));
         let (disk_sender, disk_done) = mpsc::unbounded_channel();
         let disk = self.start_disk(&routes, disk_sender, &room)?;
         let peer_id = draw_peer_id(&mut rng);
@@ -192,6 +191,7 @@ impl EngineBuilder {
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let keeping = claim.map(|claim| Keeping::begin(claim, &session, &sender));
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
+        let trackers = Trackers::new(client, sender.clone());
         let conns = ConnContext {
             clock,
             identity: identity.clone(),
@@ -211,7 +211,7 @@ impl EngineBuilder {
             conns,
             routes,
             disk: disk.clone(),
-            trackers: Trackers::new(client, sender.clone()),
+            trackers: trackers.clone(),
             local,
             events: events.clone(),
             session: session.clone(),
@@ -232,6 +232,7 @@ impl EngineBuilder {
                 keeping,
                 sockets,
                 dht,
+                goodbyes: trackers.goodbyes(),
                 written,
             }),
             shard: sender,
@@ -390,6 +391,8 @@ pub(crate) struct Inner {
     pub(crate) keeping: Option<Keeping>,
     pub(crate) sockets: Sockets,
     pub(crate) dht: Option<DhtHandle>,
+    /// What is being told to trackers of torrents that stop.
+    goodbyes: TaskTracker,
     written: Option<Written>,
 }
 
@@ -496,7 +499,7 @@ impl Engine {
     }
 
     /// Stops all torrents: trackers and peers are told, everything written is made durable. Returns when that is
-    /// done; trackers that do not answer are not waited for.
+    /// done; trackers are waited for 800 ms in all.
     pub async fn shutdown(self) {
         let _kept = match &self.inner.keeping {
             Some(keeping) => Some(keeping.keeper.finish().await),
@@ -505,16 +508,19 @@ impl Engine {
         let (done, stopped) = oneshot::channel();
         let goodbyes = async {
             if self.send(ShardMessage::Shutdown(done)).await.is_ok() {
-                // In time or not: what matters, durability, is storage's own shutdown.
-                let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, stopped).await;
+                let _ = stopped.await;
+                self.inner.goodbyes.close();
+                self.inner.goodbyes.wait().await;
             }
         };
+        // In time or not: what matters, durability, is storage's own shutdown.
+        let goodbyes = tokio::time::timeout(SHUTDOWN_TIMEOUT, goodbyes);
         let give_back = async {
             if let Some(mapper) = &self.inner.port_mapper {
                 mapper.stop().await;
             }
         };
-        tokio::join!(goodbyes, give_back);
+        let _ = tokio::join!(goodbyes, give_back);
         if let Some(dht) = &self.inner.dht {
             dht.save().await;
         }

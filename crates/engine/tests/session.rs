@@ -11,9 +11,12 @@ use riverrun_engine::{
     TorrentHandle, TorrentState, TorrentStats,
 };
 use riverrun_metainfo::MetaVersion;
+use riverrun_swarm::{TrackerStats, TrackerStatus};
 use support::{Published, soon};
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 fn keeping(state: &Path) -> EngineBuilder {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -354,4 +357,71 @@ async fn an_engine_that_keeps_nothing_makes_no_session() {
     guest.add(magnet(1).paused()).await.unwrap();
     guest.shutdown().await;
     assert!(!session_file(state.path()).exists());
+}
+
+/// A tracker that names no peers. Tells of each announce whether it is a goodbye.
+async fn tracker() -> (String, mpsc::UnboundedReceiver<bool>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((peer, _)) = listener.accept().await {
+            tokio::spawn(answer(peer, tell.clone()));
+        }
+    });
+    (url, told)
+}
+
+async fn answer(mut peer: TcpStream, tell: mpsc::UnboundedSender<bool>) {
+    let (mut request, mut bytes) = (Vec::new(), [0; 4096]);
+    while !request.ends_with(b"\r\n\r\n") {
+        match peer.read(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => request.extend_from_slice(&bytes[..count]),
+        }
+    }
+    let is_goodbye = String::from_utf8_lossy(&request).contains("event=stopped");
+    let _ = tell.send(is_goodbye);
+    let body = "d8:intervali1800e5:peers0:e";
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}", body.len());
+    let all = format!("{head}\r\nConnection: close\r\n\r\n{body}");
+    let _ = peer.write_all(all.as_bytes()).await;
+}
+
+/// Waits until all trackers have answered.
+async fn wait_announced(engine: &Engine) {
+    let is_working =
+        |tracker: &TrackerStats| matches!(tracker.status, TrackerStatus::Working { .. });
+    loop {
+        let all = torrents(engine).await;
+        let mut trackers = all.iter().flat_map(|(_, stats)| &stats.trackers);
+        if trackers.all(is_working) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trackers_are_told_that_torrents_stop_that_nobody_uses() {
+    let state = TempDir::new().unwrap();
+    let (url, mut told) = tracker().await;
+    let published = [11, 12, 13].map(|seed| Published::new(&[40_000], MetaVersion::V1, seed));
+    let engine = keeping(state.path()).start().await.unwrap();
+    for one in &published {
+        let add = AddTorrent::from_metainfo(one.metainfo.clone()).dir(one.dir.path());
+        let torrent = engine.add(add.tracker_tier([url.clone()])).await.unwrap();
+        wait_seeding(&torrent).await;
+    }
+    engine.shutdown().await;
+    while told.try_recv().is_ok() {}
+    let engine = keeping(state.path()).start().await.unwrap();
+    for _ in &published {
+        assert_eq!(soon(told.recv()).await, Some(false));
+    }
+    soon(wait_announced(&engine)).await;
+    engine.shutdown().await;
+    for _ in &published {
+        assert_eq!(told.try_recv(), Ok(true), "told before it was over");
+    }
 }

@@ -1,15 +1,17 @@
 //! Announces over HTTP and UDP: names are resolved, both address families asked, and the answers joined.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use reqwest::StatusCode;
 use riverrun_base::{InfoHash, Nearness};
 use riverrun_swarm::{Input, TorrentKey, TrackerKey};
 use riverrun_tracker::{
-    AnnounceRequest, AnnounceResponse, ScrapeCounts, ScrapeResponse, TrackerFailure, TrackerHost,
-    TrackerScheme, TrackerUrl, http,
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, ScrapeCounts, ScrapeResponse, TrackerFailure,
+    TrackerHost, TrackerScheme, TrackerUrl, http,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
 use super::shard::ShardMessage;
@@ -30,16 +32,34 @@ struct Page {
     body: Vec<u8>,
 }
 
+/// How many announces are under way at a time: thousands of torrents announce at once after a start. Goodbyes have as
+/// many places of their own, as they are not waited for for long.
+const ANNOUNCES_MAX: usize = 128;
+
 /// Asks trackers for the shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Trackers {
     client: TrackerClient,
     shard: mpsc::Sender<ShardMessage>,
+    places: Arc<Semaphore>,
+    goodbye_places: Arc<Semaphore>,
+    goodbyes: TaskTracker,
 }
 
 impl Trackers {
-    pub(crate) const fn new(client: TrackerClient, shard: mpsc::Sender<ShardMessage>) -> Self {
-        Self { client, shard }
+    pub(crate) fn new(client: TrackerClient, shard: mpsc::Sender<ShardMessage>) -> Self {
+        Self {
+            client,
+            shard,
+            places: Arc::new(Semaphore::new(ANNOUNCES_MAX)),
+            goodbye_places: Arc::new(Semaphore::new(ANNOUNCES_MAX)),
+            goodbyes: TaskTracker::new(),
+        }
+    }
+
+    /// The goodbyes that are under way.
+    pub(crate) fn goodbyes(&self) -> TaskTracker {
+        self.goodbyes.clone()
     }
 
     /// Announces in a task of its own; the answer goes to the shard.
@@ -51,7 +71,16 @@ impl Trackers {
         request: AnnounceRequest,
     ) {
         let trackers = self.clone();
-        tokio::spawn(async move {
+        let is_goodbye = request.event == AnnounceEvent::Stopped;
+        let places = if is_goodbye {
+            &self.goodbye_places
+        } else {
+            &self.places
+        };
+        let places = places.clone();
+        let announce = async move {
+            // Never closed.
+            let _place = places.acquire().await;
             let mut changes = trackers.client.sockets.changes();
             let result = tokio::select! {
                 result = trackers.client.ask(&url, &request) => result,
@@ -65,7 +94,12 @@ impl Trackers {
             let message = ShardMessage::Inputs(vec![announced]);
             // The shard's task ends before this one only when the engine does.
             let _ = trackers.shard.send(message).await;
-        });
+        };
+        if is_goodbye {
+            self.goodbyes.spawn(announce);
+        } else {
+            tokio::spawn(announce);
+        }
     }
 }
 
