@@ -26,7 +26,7 @@ pub(super) fn second_copy(
         })
         .take(SCAN_MAX)
         .filter_map(|(piece, partial)| {
-            let (askers, block) = partial.least_asked(asker.conn)?;
+            let (askers, block) = partial.least_asked(asker.conn, asker.is_best)?;
             Some((
                 askers,
                 BlockIndex {

@@ -90,6 +90,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) random_first: u32,
     /// Whether it owes nothing now.
     pub(crate) is_idle: bool,
+    /// Whether it has given more than any other.
+    pub(crate) is_best: bool,
     /// Deadlines before this are late: what others owe of such pieces is asked for again.
     pub(crate) late: Time,
     /// Whether it must not take pieces that wait for a peer which had no part in their failure.
@@ -498,7 +500,9 @@ impl Picker {
         urgent.map(|(_, piece)| piece).find_map(|piece| {
             let partial = self.partials.get(&piece)?;
             let fits = !endgame::is_sole(partial.claim);
-            let (_, block) = fits.then(|| partial.least_asked(asker.conn)).flatten()?;
+            let (_, block) = fits
+                .then(|| partial.least_asked(asker.conn, asker.is_best))
+                .flatten()?;
             Some(BlockIndex { piece, block })
         })
     }

@@ -3,7 +3,9 @@
 use crate::key::ConnKey;
 
 /// How many peers may owe us the same block at once; a bound for the end game and for late deadlines.
-pub(super) const ASKED_MAX: usize = 3;
+const ASKED_MAX: usize = 3;
+/// With the one who gives most, which others that are slow do not keep out.
+const ASKED_MAX_BEST: usize = ASKED_MAX + 1;
 
 /// What has become of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,14 +127,15 @@ impl Partial {
         first.into_iter().chain(extra.map(|(_, conn)| *conn))
     }
 
-    /// The block that the fewest peers were asked for, `conn` not among them.
-    pub(super) fn least_asked(&self, conn: ConnKey) -> Option<(usize, u32)> {
+    /// The block that the fewest peers were asked for, `conn` not among them. `is_best` says that it gives most.
+    pub(super) fn least_asked(&self, conn: ConnKey, is_best: bool) -> Option<(usize, u32)> {
+        let max = if is_best { ASKED_MAX_BEST } else { ASKED_MAX };
         let blocks = 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let asked = blocks.filter(|block| matches!(self.slots[*block as usize], Slot::Asked(_)));
         asked
             .filter(|block| self.askers(*block).all(|other| other != conn))
             .map(|block| (self.askers(block).count(), block))
-            .filter(|(askers, _)| *askers < ASKED_MAX)
+            .filter(|(askers, _)| *askers < max)
             .min()
     }
 
@@ -224,7 +227,7 @@ impl Partial {
         assert!(!self.slots[..self.first_free].contains(&Slot::Free));
         for (block, _) in &self.extra {
             assert!(matches!(self.slots[*block as usize], Slot::Asked(_)));
-            assert!(self.askers(*block).count() <= ASKED_MAX);
+            assert!(self.askers(*block).count() <= ASKED_MAX_BEST);
         }
     }
 

@@ -50,6 +50,7 @@ fn asker(index: u32, have: &Bitfield) -> Asker<'_> {
         pace: Pace::Shared,
         random_first: RANDOM_FIRST,
         is_idle: true,
+        is_best: false,
         late: Time::ZERO,
         is_suspect: false,
     }
@@ -253,6 +254,32 @@ fn a_deadline_comes_before_everything_and_twice_if_it_is_late() {
     };
     let copy = picker.pick(&late, 1, &PLAIN, &mut rng);
     assert_eq!(copy[0].piece, PieceIndex(11));
+    picker.check_invariants();
+}
+
+#[test]
+fn in_the_end_game_slow_peers_do_not_keep_the_best_one_out() {
+    let mut picker = picker(5);
+    let all = Bitfield::full(5);
+    (0..5).for_each(|_| picker.add_peer(&all));
+    let mut rng = Rng::new(1);
+    let last = picker.pick(&asker(0, &all), 8, &PLAIN, &mut rng);
+    assert_eq!(last.len(), 4, "one piece is left");
+    for at in &last[1..] {
+        picker.receive(*at, conn(0), &PLAIN);
+    }
+    for copy in 1..3 {
+        assert_eq!(
+            picker.pick(&asker(copy, &all), 8, &PLAIN, &mut rng),
+            last[..1]
+        );
+    }
+    assert_eq!(picker.pick(&asker(3, &all), 8, &PLAIN, &mut rng), []);
+    let best = Asker {
+        is_best: true,
+        ..asker(3, &all)
+    };
+    assert_eq!(picker.pick(&best, 8, &PLAIN, &mut rng), last[..1]);
     picker.check_invariants();
 }
 

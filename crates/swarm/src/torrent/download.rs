@@ -208,6 +208,7 @@ impl Torrent {
             pace: pace(cx, peer, is_suspect, layout.nominal_piece_len()),
             random_first: cx.config.tuning.random_first,
             is_idle: peer.down.requests.is_empty(),
+            is_best: peer.down.requests.is_empty() && self.peers.gives_most(peer),
             late: cx.now + LATE,
             is_suspect: trusted_elsewhere,
         };

@@ -508,6 +508,12 @@ impl Peers {
         settled
     }
 
+    /// Whether nobody who is connected has given us more than this peer.
+    pub(crate) fn gives_most(&self, peer: &Peer) -> bool {
+        let given = peer.down.total_bytes;
+        given > 0 && self.iter().all(|other| other.down.total_bytes <= given)
+    }
+
     /// How many connections an address has.
     pub(crate) fn of_ip(&self, ip: IpAddr) -> usize {
         self.iter().filter(|peer| peer.addr.ip() == ip).count()
