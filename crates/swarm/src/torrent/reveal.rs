@@ -4,7 +4,7 @@
 //! before that is time lost for all. Super-seeding (BEP 16) hides the pieces and reveals them one by one. Without
 //! it the seed suggests (BEP 6) to each peer a piece that it has given to nobody yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, PieceIndex, Rng, Time};
@@ -28,8 +28,8 @@ pub(super) struct Reveal {
     fresh: VecDeque<PieceIndex>,
     /// Whether `fresh` was filled.
     is_begun: bool,
-    /// Pieces that somebody has asked for.
-    taken: Option<Bitfield>,
+    /// Pieces that nobody had when somebody asked for them, and who was the first.
+    taken: BTreeMap<PieceIndex, ConnKey>,
     offers: BTreeMap<ConnKey, Offers>,
 }
 
@@ -59,6 +59,7 @@ impl Reveal {
 
     /// A peer has gone: what only it was offered is offered again.
     pub(super) fn gone(&mut self, conn: ConnKey) {
+        self.untake(conn, |_| true);
         let Some(offers) = self.offers.remove(&conn) else {
             return;
         };
@@ -68,6 +69,26 @@ impl Reveal {
             None
         };
         self.fresh.extend(last.into_iter().chain(&offers.open));
+    }
+
+    /// A peer is choked before it got all of these pieces. What it was to bring among the others, somebody else may.
+    pub(super) fn withdraw(&mut self, conn: ConnKey, refused: &BTreeSet<PieceIndex>) {
+        if let Some(offers) = self.offers.get_mut(&conn) {
+            self.fresh.extend(offers.open.drain(..));
+        }
+        self.untake(conn, |piece| refused.contains(&piece));
+    }
+
+    fn untake(&mut self, conn: ConnKey, test: impl Fn(PieceIndex) -> bool) {
+        let given_up = self
+            .taken
+            .extract_if(.., |piece, by| *by == conn && test(*piece));
+        self.fresh.extend(given_up.map(|(piece, _)| piece));
+    }
+
+    /// Whether somebody else has asked for a piece first, and is to bring it among the others.
+    pub(super) fn is_taken_by_another(&self, conn: ConnKey, piece: PieceIndex) -> bool {
+        self.taken.get(&piece).is_some_and(|by| *by != conn)
     }
 
     /// A piece that nobody was offered and that `conn` lacks; one that nobody has if all were offered.
@@ -248,7 +269,6 @@ impl Torrent {
         let Some(pieces) = &mut self.pieces else {
             return;
         };
-        let count = pieces.have().len();
         pieces.picker(&self.peers, order);
         let (Some(picker), Some(peer)) = (pieces.picker_ref(), self.peers.get(conn)) else {
             return;
@@ -256,18 +276,13 @@ impl Torrent {
         if !peer.has_fast() || !peer.has_told || !picker.rarity().any_absent() {
             return;
         }
-        let taken = self
-            .reveal
-            .taken
-            .get_or_insert_with(|| Bitfield::new(count))
-            .clone();
         while self.reveal.offers.entry(conn).or_default().open.len()
             < cx.config.tuning.suggested_max
         {
             let Some(piece) = self.reveal.next(conn, &peer.have, picker, &mut self.rng) else {
                 return;
             };
-            if taken.has(piece) || picker.rarity().availability(piece) > 0 {
+            if self.reveal.taken.contains_key(&piece) || picker.rarity().availability(piece) > 0 {
                 return;
             }
             self.reveal.offers.entry(conn).or_default().open.push(piece);
@@ -275,14 +290,24 @@ impl Torrent {
         }
     }
 
-    /// A peer has begun to take a piece.
+    /// A peer has asked for a part of a piece.
     pub(super) fn note_taken(&mut self, cx: &mut Cx<'_>, conn: ConnKey, piece: PieceIndex) {
-        let Some(taken) = &mut self.reveal.taken else {
-            return;
-        };
-        if !taken.set(piece) {
+        if self.reveal.is_hiding || !self.is_complete() {
             return;
         }
+        let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
+        let Some(rarity) = picker.map(Picker::rarity).filter(|all| all.any_absent()) else {
+            self.reveal.taken.clear();
+            return;
+        };
+        if rarity.availability(piece) > 0 {
+            self.reveal.taken.remove(&piece);
+            return;
+        }
+        if self.reveal.taken.contains_key(&piece) {
+            return;
+        }
+        self.reveal.taken.insert(piece, conn);
         self.reveal.fresh.retain(|other| *other != piece);
         for offers in self.reveal.offers.values_mut() {
             offers.open.retain(|other| *other != piece);

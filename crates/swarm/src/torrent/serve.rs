@@ -6,14 +6,15 @@
 //! requests are through. It works on more only as far as one peer alone does not take all that it can give: there are
 //! always blocks under way for a moment of its rate, and those that a peer leaves lying do not count.
 //!
-//! Pieces that nobody else has come first: all others wait for them, and for the rest there are other sources.
+//! Of all that is asked for the rarest piece comes first: most wait for it, each who gets it is one more source, and
+//! for the others there are sources already.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex, Rate, Time};
 
-use super::peers::{Peers, Up};
+use super::peers::{Peer, Peers, Up};
 use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::outbox::StorageJob;
@@ -31,6 +32,9 @@ const STUCK_MAX: Duration = Duration::from_secs(5);
 /// How many requests of a peer are searched for one that comes first.
 const SCAN_MAX: usize = 64;
 
+/// How many times in a row others with rarer pieces go before the first of those that wait.
+const PASSED_MAX: u32 = 16;
+
 /// Whose requests wait, and for whom blocks are under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Serving {
@@ -38,6 +42,8 @@ pub(super) struct Serving {
     queue: VecDeque<ConnKey>,
     /// Connections with blocks that are being read or sent.
     busy: Vec<ConnKey>,
+    /// How often others were served before the first.
+    passed: u32,
 }
 
 /// How much is to be under way.
@@ -100,22 +106,32 @@ impl Serving {
     }
 
     /// Whose block is to be read next, and which of those that it waits for: their places. Who is in the middle of a
-    /// piece comes first, and then pieces that are `fresh`.
-    fn next(&self, peers: &Peers, fresh: impl Fn(PieceIndex) -> bool) -> Option<(usize, usize)> {
+    /// piece comes first, and then the piece with the fewest `copies`; but nobody is passed over for ever.
+    fn next(
+        &self,
+        peers: &Peers,
+        copies: impl Fn(ConnKey, PieceIndex) -> u32,
+    ) -> Option<(usize, usize)> {
         let ups = (0..).zip(&self.queue);
-        let ups = ups.filter_map(|(place, conn)| Some((place, &peers.get(*conn)?.up)));
-        let mut open = ups.filter(|(_, up)| up.reading.len() < READS_MAX);
-        let find = |up: &Up, test: &dyn Fn(PieceIndex) -> bool| {
-            let mut wants = up.wants.iter().take(SCAN_MAX);
-            wants.position(|want| test(want.piece))
+        let ups = ups.filter_map(|(place, conn)| Some((place, peers.get(*conn)?)));
+        let mut open = ups.filter(|(_, peer)| peer.up.reading.len() < READS_MAX);
+        let goes_on = |peer: &Peer| {
+            let mut wants = peer.up.wants.iter().take(SCAN_MAX);
+            wants.position(|want| peer.up.current == Some(want.piece))
         };
-        let (first, up) = open.next()?;
-        if let Some(want) = find(up, &|piece| up.current == Some(piece)) {
+        let (first, peer) = open.next()?;
+        if let Some(want) = goes_on(peer) {
             return Some((first, want));
         }
-        let mut all = std::iter::once((first, up)).chain(open);
-        let freshest = all.find_map(|(place, up)| Some((place, find(up, &fresh)?)));
-        Some(freshest.unwrap_or((first, 0)))
+        let rest = (self.passed < PASSED_MAX).then_some(open);
+        let all = std::iter::once((first, peer)).chain(rest.into_iter().flatten());
+        let wants = all.flat_map(|(place, peer)| {
+            let wants = (0..).zip(peer.up.wants.iter().take(SCAN_MAX));
+            wants.map(move |(at, want)| (peer.conn, want.piece, (place, at)))
+        });
+        wants
+            .min_by_key(|(conn, piece, _)| copies(*conn, *piece))
+            .map(|(_, _, found)| found)
     }
 
     /// Panics if it does not agree with what the peers wait for.
@@ -160,13 +176,26 @@ impl Torrent {
         settled
     }
 
-    /// Refuses what a peer waits for, but for these pieces.
-    pub(super) fn refuse_wanted(&mut self, conn: ConnKey, keep: impl Fn(PieceIndex) -> bool) {
+    /// Refuses what a peer waits for, but for these pieces; of which there was something to refuse.
+    pub(super) fn refuse_wanted(
+        &mut self,
+        conn: ConnKey,
+        keep: impl Fn(PieceIndex) -> bool,
+    ) -> BTreeSet<PieceIndex> {
+        let mut refused = BTreeSet::new();
         if let Some(peer) = self.peers.get_mut(conn) {
-            peer.up.wants.retain(|span| keep(span.piece));
-            peer.up.reading.retain(|(span, _)| keep(span.piece));
+            let mut stays = |piece: PieceIndex| {
+                let stays = keep(piece);
+                if !stays {
+                    refused.insert(piece);
+                }
+                stays
+            };
+            peer.up.wants.retain(|span| stays(span.piece));
+            peer.up.reading.retain(|(span, _)| stays(span.piece));
             self.serving.review(conn, &peer.up);
         }
+        refused
     }
 
     fn ahead(&self, cx: &Cx<'_>) -> Ahead {
@@ -195,9 +224,9 @@ impl Torrent {
     fn next_served(&self) -> Option<(usize, usize)> {
         let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
         let rarity = picker.map(crate::picker::Picker::rarity);
-        let rarity = rarity.filter(|rarity| rarity.any_absent());
-        self.serving.next(&self.peers, |piece| {
-            rarity.is_some_and(|rarity| rarity.availability(piece) == 0)
+        self.serving.next(&self.peers, |conn, piece| {
+            let there = rarity.map_or(0, |rarity| rarity.availability(piece));
+            there + u32::from(self.reveal.is_taken_by_another(conn, piece))
         })
     }
 
@@ -223,6 +252,11 @@ impl Torrent {
             .take(SCAN_MAX)
             .any(|want| want.piece == span.piece);
         let is_served = peer.up.wants.is_empty();
+        self.serving.passed = if place == 0 {
+            0
+        } else {
+            self.serving.passed + 1
+        };
         self.serving.queue.remove(place);
         match (is_through, is_served) {
             (false, _) => self.serving.queue.push_front(conn),

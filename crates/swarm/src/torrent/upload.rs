@@ -114,7 +114,8 @@ impl Torrent {
         };
         // The connection refuses what waits; what is being read for it comes to nothing.
         let allowed = peer.up.allowed.clone();
-        self.refuse_wanted(conn, |piece| allowed.contains(&piece));
+        let refused = self.refuse_wanted(conn, |piece| allowed.contains(&piece));
+        self.reveal.withdraw(conn, &refused);
         cx.tell(conn, PeerCommand::Choke);
         self.serve(cx);
     }
