@@ -131,7 +131,8 @@ def write(results, out):
         f"{machine['kernel']}, {results['rounds']} rounds.",
         "Figures are medians. Behind those of another client stands, in that figure, **ours by theirs**: the median "
         "over the rounds of the ratio within one round, and the least and the most. The machine may have had other "
-        "work: ratios and CPU seconds say more than rates. All data is in the page cache.",
+        "work: ratios and CPU seconds say more than rates. All data is in the page cache. Where the time goes is in "
+        "[profile.md](profile.md).",
     ]
     runs = results["runs"]
     if "create" in runs:
