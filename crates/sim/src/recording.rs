@@ -7,6 +7,7 @@ use crate::config::{HostConfig, Start};
 use crate::content::Payload;
 use crate::ids::HostId;
 use crate::observe::{Happening, Observer};
+use crate::seconds;
 use crate::world::World;
 
 /// A run.
@@ -226,13 +227,13 @@ impl Recorder {
         self.end_second();
         let recording = &mut self.recording;
         recording.seed = world.config().seed;
-        recording.end = secs(world.now());
+        recording.end = seconds::of(world.now());
         recording.bound = bound;
         for (card, (_, host)) in recording.peers.iter_mut().zip(world.hosts()) {
             let tally = host.tally();
-            card.joined = tally.joined_at.map_or(0.0, secs);
-            card.left = tally.left_at.map(secs);
-            card.completed = tally.completed_at.map(secs);
+            card.joined = tally.joined_at.map_or(0.0, seconds::of);
+            card.left = tally.left_at.map(seconds::of);
+            card.completed = tally.completed_at.map(seconds::of);
         }
         recording.moments.sort_by(|a, b| a.at.total_cmp(&b.at));
         self.recording
@@ -344,7 +345,7 @@ impl Observer for Recorder {
                 }
             }
             if let Some((at, kind)) = moment(world.now(), happening) {
-                let at = secs(at);
+                let at = seconds::of(at);
                 self.recording.moments.push(Moment { at, kind });
             }
         }
@@ -389,7 +390,7 @@ fn moment(now: Time, happening: &Happening) -> Option<(Time, MomentKind)> {
                 piece: span.piece.0,
                 offset: span.offset,
                 len: span.len,
-                until: secs(now),
+                until: seconds::of(now),
                 right: *payload == Payload::Right,
             };
             return Some((*began, sent));
@@ -477,12 +478,4 @@ fn card(config: &HostConfig) -> PeerCard {
         completed: None,
         have_at_start,
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "runs are far shorter than 2^52 µs"
-)]
-fn secs(time: Time) -> f64 {
-    time.as_micros() as f64 / 1e6
 }

@@ -114,8 +114,7 @@ impl Tracker {
     }
 
     pub(crate) fn answers(&self, now: Time) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "times of scenarios are short")]
-        let secs = now.as_micros() as f64 / 1e6;
+        let secs = seconds::of(now);
         let is_out = |(from, until): &(f64, f64)| (*from..*until).contains(&secs);
         !self.is_down && !self.config.down.iter().any(is_out)
     }

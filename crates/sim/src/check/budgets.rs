@@ -10,8 +10,6 @@ use crate::ids::HostId;
 use crate::observe::Happening;
 use crate::world::World;
 
-/// How many peers are unchoked at a time when nothing else is said.
-const SLOTS_USUAL: u32 = 8;
 /// Over how long limits are judged.
 const WINDOW: Duration = Duration::from_secs(10);
 /// How much more than a limit may move in that time, in percent.
@@ -77,13 +75,14 @@ impl Budgets {
     }
 
     fn count_slots(&mut self, world: &World, host: HostId, findings: &mut Findings) {
-        let slots = world.host(host).config.slots.unwrap_or(SLOTS_USUAL).max(1);
+        let own = world.host(host);
+        let usual = own.swarm_config.tuning.slots;
+        let slots = own.config.slots.unwrap_or(usual).max(1);
         let unchoked = &mut self.hosts.of(host).unchoked;
         if unchoked.len() <= slots as usize || !is_sound(world, host) {
             return;
         }
         // A connection may be over for the decisions before the other side hears of it.
-        let own = world.host(host);
         let peers = own
             .shard()
             .zip(own.torrent())

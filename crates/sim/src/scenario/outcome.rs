@@ -11,6 +11,7 @@ use crate::ids::{ContentId, HostId};
 use crate::manners::Manners;
 use crate::observe::{Happening, Observer};
 use crate::recording::Recorder;
+use crate::seconds;
 use crate::world::World;
 
 /// A figure of a run. Times are seconds from when a host came to when it had everything; hosts that never had
@@ -333,14 +334,14 @@ impl<'a> Watcher<'a> {
                 group: *group,
                 seed: host.config.start == Start::Full,
                 honest: host.config.manners.is_honest(),
-                joined: tally.joined_at.map_or(0.0, seconds),
+                joined: tally.joined_at.map_or(0.0, seconds::of),
                 completed,
                 sent_bytes: tally.sent_bytes,
                 received_bytes: tally.received_bytes,
             }
         });
         let outcome = Outcome {
-            end: seconds(world.now()),
+            end: seconds::of(world.now()),
             bound,
             content_bytes: world.content(self.content).len_bytes(),
             hosts: hosts.collect(),
@@ -364,14 +365,6 @@ fn rarest(world: &World, content: ContentId) -> u32 {
     copies.into_iter().min().unwrap_or(0)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "runs are far shorter than 2^52 µs"
-)]
-fn seconds(time: riverrun_base::Time) -> f64 {
-    time.as_micros() as f64 / 1e6
-}
-
 impl Observer for Watcher<'_> {
     fn wants_reasons(&self) -> bool {
         self.recorder.as_ref().is_some_and(Observer::wants_reasons)
@@ -382,7 +375,7 @@ impl Observer for Watcher<'_> {
             match happening {
                 Happening::Verified { host, .. } => {
                     if world.host(*host).has_all() {
-                        self.completed[host.as_usize()].get_or_insert(seconds(world.now()));
+                        self.completed[host.as_usize()].get_or_insert(seconds::of(world.now()));
                         self.settle(*host);
                     }
                     if self.first_copy.is_none() && world.is_spread(self.content) {

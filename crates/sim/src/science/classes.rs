@@ -17,7 +17,7 @@ const KBIT: u64 = 125;
 
 fn completed(world: &World, host: HostId) -> f64 {
     let at = world.host(host).tally().completed_at;
-    at.map_or(f64::INFINITY, |at| as_f64(at.as_micros()) / 1e6)
+    at.map_or(f64::INFINITY, crate::seconds::of)
 }
 
 fn median(world: &World, hosts: &[HostId]) -> f64 {

@@ -119,7 +119,7 @@ impl Experiment {
 
 /// Seconds since the world began.
 fn seconds(world: &World) -> f64 {
-    as_f64(world.now().as_micros()) / 1e6
+    crate::seconds::of(world.now())
 }
 
 /// An ordinary world of a seed.
