@@ -21,6 +21,7 @@ mod private;
 mod recording;
 mod science;
 mod trackers;
+mod transfers;
 mod why;
 
 /// Shows a measured number to whoever looks.
