@@ -2,8 +2,8 @@
 //! alone when it is killed, interrupted, lied to, or given bad input and bad places.
 //!
 //! The clients are programs of the system: aria2, Transmission, and libtorrent through its Python package, whose
-//! interpreter `RIVERRUN_TEST_PYTHON` names. One that is missing is said and skipped, except in CI, where it is
-//! a failure.
+//! interpreter `RIVERRUN_TEST_PYTHON` names. Pages are looked at by Chromium. One that is missing is said and skipped,
+//! except in CI, where it is a failure.
 
 #![expect(
     clippy::print_stderr,
@@ -26,6 +26,7 @@ mod nats;
 mod netns;
 mod network;
 mod networks;
+mod page;
 mod payload;
 mod proxies;
 mod recording;
