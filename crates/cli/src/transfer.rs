@@ -1,6 +1,7 @@
 //! What `get` and `seed` share: an engine set up from flags, signals, and the loop that watches torrents.
 
 mod engine;
+mod mappings;
 mod progress;
 mod select;
 mod stall;

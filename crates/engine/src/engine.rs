@@ -441,9 +441,10 @@ impl Engine {
         self.inner.whereabouts.state()
     }
 
-    /// The port that the router forwards to us, now and from now on; `None` if [`EngineBuilder::port_map`] is not set.
-    pub fn port_mapping(&self) -> Option<watch::Receiver<Option<PortMapping>>> {
-        self.inner.port_mapper.as_ref().map(PortMapper::mapping)
+    /// What routers forward to us, and what they let through to our addresses of IPv6, now and from now on; `None` if
+    /// [`EngineBuilder::port_map`] is not set.
+    pub fn port_mappings(&self) -> Option<watch::Receiver<Vec<PortMapping>>> {
+        self.inner.port_mapper.as_ref().map(PortMapper::mappings)
     }
 
     /// The torrents that a publisher names (BEP 46), one after the other. The DHT is asked once an `interval`,

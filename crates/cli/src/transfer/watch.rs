@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use riverrun_base::ByteSize;
 use riverrun_engine::{
-    BroadcastStream, Engine, Event, NetworkState, PortMapping, Revision, StorageFault,
-    TorrentHandle, TorrentKey, TorrentState, TorrentStats, WaitError,
+    BroadcastStream, Engine, Event, NetworkState, Revision, StorageFault, TorrentHandle,
+    TorrentKey, TorrentState, TorrentStats, WaitError,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -19,6 +19,7 @@ use tokio_stream::StreamExt as _;
 
 pub(crate) use newer::Newer;
 
+use super::mappings::{self, Mappings};
 use super::progress::{Progress, TorrentLine, duration, got_bytes, hashes_json, joined};
 use super::select::priorities;
 use super::stall::Stall;
@@ -176,7 +177,7 @@ pub(crate) struct Feed {
     revision: Revision,
     events: BroadcastStream<Event>,
     network: Receiver<NetworkState>,
-    mapping: Option<Receiver<Option<PortMapping>>>,
+    mappings: Mappings,
 }
 
 impl Feed {
@@ -185,26 +186,13 @@ impl Feed {
         if *network.borrow() != NetworkState::Online {
             network.mark_changed();
         }
-        let mapping = engine.port_mapping();
         Self {
             engine: engine.clone(),
             revision: Revision::START,
             events,
             network,
-            mapping,
+            mappings: Mappings::of(engine),
         }
-    }
-
-    /// The port that the router forwards from now on.
-    async fn mapped(mapping: &mut Option<Receiver<Option<PortMapping>>>) -> PortMapping {
-        if let Some(mapping) = mapping {
-            while mapping.changed().await.is_ok() {
-                if let Some(mapping) = *mapping.borrow_and_update() {
-                    return mapping;
-                }
-            }
-        }
-        std::future::pending().await
     }
 
     /// Brings the figures of the torrents that have changed up to date; one that was removed is over.
@@ -262,7 +250,7 @@ pub(crate) async fn watch(
                 let state = feed.network.borrow_and_update().clone();
                 note_network(&state, progress)?;
             }
-            mapping = Feed::mapped(&mut feed.mapping) => note_mapping(&mapping, progress)?,
+            mapping = feed.mappings.next() => mappings::tell(&mapping, progress)?,
             _ = tick.tick() => {
                 feed.catch_up(&mut torrents).await?;
                 for watched in torrents.iter_mut().filter(|watched| !watched.is_over()) {
@@ -292,27 +280,6 @@ fn running(torrents: &mut [Watched], key: TorrentKey) -> Option<&mut Watched> {
     torrents
         .iter_mut()
         .find(|watched| watched.torrent.key() == key && !watched.is_over())
-}
-
-/// Tells at which port of the router we are reached.
-fn note_mapping(mapping: &PortMapping, progress: &mut Progress<'_>) -> Outcome {
-    let PortMapping {
-        port,
-        external_port,
-        external_ip,
-        by,
-        ..
-    } = mapping;
-    let ip = external_ip.map(|ip| ip.to_string());
-    progress.event(&json!({
-        "event": "port_mapped", "port": port, "external_port": external_port, "external_ip": ip, "by": by,
-    }))?;
-    let at = ip.map_or_else(
-        || external_port.to_string(),
-        |ip| format!("{ip}:{external_port}"),
-    );
-    progress.detail(format!("the router forwards {at} to port {port} ({by})"));
-    Ok(())
 }
 
 /// Asks for the figures of one torrent now.

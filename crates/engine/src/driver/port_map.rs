@@ -1,17 +1,20 @@
-//! Asks the router to forward our port, for as long as we are there: by PCP (RFC 6887), NAT-PMP (RFC 6886), or UPnP.
+//! Asks the router to forward our port, for as long as we are there: by PCP (RFC 6887), NAT-PMP (RFC 6886), or UPnP; and
+//! for IPv6, where nothing has to be forwarded, to let it through.
 //!
 //! A mapping is renewed at half its life, asked for anew when we listen elsewhere, and given back at the end. Only the
 //! gateway of the way by which we go is asked, and only it is believed.
 
 mod gateway;
 mod pcp;
+mod pinholes;
 mod router;
+mod server;
 mod upnp;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use riverrun_swarm::{Input, Witness};
@@ -20,11 +23,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::pcp::Grant;
+use self::pinholes::Pinholes;
 use self::router::Router;
 use super::identity::Identity;
 use super::presence::Whereabouts;
 use super::shard::ShardMessage;
-use super::socket::Sockets;
+use super::socket::{Family, Sockets};
 
 /// How long a mapping is asked for: long enough that renewing costs nothing, short enough that a router forgets one
 /// whose owner crashed.
@@ -62,10 +66,12 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A port that a router forwards to us.
+/// A port that a router forwards to us, or lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PortMapping {
+    /// Our own address.
+    pub ip: IpAddr,
     /// Our own port.
     pub port: u16,
     /// The router's port.
@@ -76,12 +82,43 @@ pub struct PortMapping {
     pub by: &'static str,
 }
 
-/// The task, and its end.
+/// What routers forward to us and let through now.
+#[derive(Clone, Debug)]
+struct Open(Arc<watch::Sender<Vec<PortMapping>>>);
+
+impl Default for Open {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())))
+    }
+}
+
+impl Open {
+    /// These are there in this family, and no others; whether that is news.
+    fn set(&self, family: Family, mappings: Vec<PortMapping>) -> bool {
+        let (mut old, mut is_new) = (Vec::new(), false);
+        self.0.send_if_modified(|all| {
+            (old, *all) = all
+                .drain(..)
+                .partition(|mapping| Family::of_ip(mapping.ip) == family);
+            is_new = old != mappings;
+            all.extend(mappings);
+            is_new
+        });
+        is_new
+    }
+
+    #[cfg(test)]
+    fn all(&self) -> Vec<PortMapping> {
+        self.0.borrow().clone()
+    }
+}
+
+/// The tasks, and their end.
 #[derive(Debug)]
 pub(crate) struct PortMapper {
-    mapping: watch::Receiver<Option<PortMapping>>,
+    open: Open,
     stop: CancellationToken,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl PortMapper {
@@ -91,40 +128,48 @@ impl PortMapper {
         identity: Identity,
         shard: mpsc::Sender<ShardMessage>,
     ) -> Self {
-        let stop = CancellationToken::new();
-        let mapping = watch::Sender::new(None);
-        let seen = mapping.subscribe();
+        let (open, stop) = (Open::default(), CancellationToken::new());
+        let pinholes = Pinholes {
+            sockets: sockets.clone(),
+            whereabouts: whereabouts.clone(),
+            open: open.clone(),
+        };
         let task = Task {
             sockets,
             whereabouts,
             identity,
             shard,
-            mapping,
+            open: open.clone(),
         };
-        let task = tokio::spawn(task.run(stop.clone()));
+        let tasks = vec![
+            tokio::spawn(task.run(stop.clone())),
+            tokio::spawn(pinholes.run(stop.clone())),
+        ];
         Self {
-            mapping: seen,
+            open,
             stop,
-            task: Mutex::new(Some(task)),
+            tasks: Mutex::new(tasks),
         }
     }
 
-    pub(crate) fn mapping(&self) -> watch::Receiver<Option<PortMapping>> {
-        self.mapping.clone()
+    pub(crate) fn mappings(&self) -> watch::Receiver<Vec<PortMapping>> {
+        let mut mappings = self.open.0.subscribe();
+        // What is there already is news to whoever begins to listen.
+        mappings.mark_changed();
+        mappings
     }
 
     /// Gives the port back. Returns soon, whether the router answers or not.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(task) = task {
-            // A router that does not answer forgets the mapping by itself.
-            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, task).await;
-        }
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        // A router that does not answer forgets the mapping by itself.
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, all).await;
     }
 }
 
@@ -139,7 +184,7 @@ struct Task {
     whereabouts: Whereabouts,
     identity: Identity,
     shard: mpsc::Sender<ShardMessage>,
-    mapping: watch::Sender<Option<PortMapping>>,
+    open: Open,
 }
 
 /// Something that is forwarded now.
@@ -165,7 +210,7 @@ impl Task {
                     }
                     // Where we were nobody is: nothing to give back there, and nothing that holds here.
                     held = None;
-                    self.mapping.send_replace(None);
+                    self.open.set(Family::V4, Vec::new());
                 }
             }
         }
@@ -203,7 +248,7 @@ impl Task {
             Err(error) => {
                 tracing::info!(%error, "no router forwards our port");
                 *held = None;
-                self.mapping.send_replace(None);
+                self.open.set(Family::V4, Vec::new());
                 self.tell_port(listening.port(), Vec::new()).await;
                 RETRY
             }
@@ -211,12 +256,7 @@ impl Task {
     }
 
     async fn tell(&self, mapping: PortMapping) {
-        let is_new = self.mapping.send_if_modified(|known| {
-            let is_new = *known != Some(mapping);
-            *known = Some(mapping);
-            is_new
-        });
-        if !is_new {
+        if !self.open.set(Family::V4, vec![mapping]) {
             return;
         }
         tracing::info!(?mapping, "the router forwards our port");
@@ -250,6 +290,7 @@ async fn unless_stopped<T>(step: impl Future<Output = T>, stop: &CancellationTok
 
 fn mapping(port: u16, router: &Router, granted: &Grant) -> PortMapping {
     PortMapping {
+        ip: router.client().into(),
         port,
         external_port: granted.external_port,
         external_ip: granted.external_ip,

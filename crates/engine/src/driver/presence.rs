@@ -35,7 +35,7 @@ pub(crate) struct Whereabouts {
 }
 
 impl Whereabouts {
-    fn new(state: NetworkState) -> Self {
+    pub(crate) fn new(state: NetworkState) -> Self {
         Self {
             addrs: Arc::default(),
             state: watch::Sender::new(state),

@@ -482,10 +482,11 @@ impl Sockets {
             .transpose()
     }
 
-    /// The interface by which everything of a family leaves, if it has to be one.
-    pub(crate) fn device(&self, family: Family) -> Option<String> {
-        let place = self.inner.ground.borrow().place(family);
-        place?.device.map(|device| device.name)
+    /// The interfaces by which everything of a family leaves, if it has to be by some; the first unless one is named.
+    pub(crate) fn devices(&self, family: Family) -> Vec<String> {
+        let places = self.inner.ground.borrow().places_at(family.any_port().ip());
+        let devices = places.into_iter().filter_map(|place| place.device);
+        devices.map(|device| device.name).collect()
     }
 
     /// The addresses of a host, in the families that are used. With a proxy they stand for the name, which the proxy

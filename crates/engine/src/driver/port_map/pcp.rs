@@ -34,7 +34,7 @@ pub(super) struct Wish {
     /// Zero ends it.
     pub(super) lifetime: Duration,
     /// Our address, as the router must see it.
-    pub(super) client: Ipv4Addr,
+    pub(super) client: IpAddr,
     /// Names the mapping; only who knows it can change it (PCP).
     pub(super) nonce: [u8; 12],
 }
@@ -72,13 +72,16 @@ impl Wish {
             Version::Pcp => {
                 out.extend([PCP, MAP, 0, 0]);
                 out.extend(lifetime.to_be_bytes());
-                out.extend(self.client.to_ipv6_mapped().octets());
+                out.extend(in_sixteen(self.client));
                 out.extend(self.nonce);
                 out.extend([self.number(), 0, 0, 0]);
                 out.extend(self.port.to_be_bytes());
                 out.extend(self.external_port.to_be_bytes());
                 // Any address of its own, of the same family (RFC 6887 §11.1).
-                out.extend(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets());
+                out.extend(in_sixteen(match self.client {
+                    IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                    IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                }));
             }
         }
         out
@@ -169,6 +172,14 @@ pub(super) fn external_ip(message: &[u8]) -> Option<IpAddr> {
     is_answer.then(|| IpAddr::V4(Ipv4Addr::from(*octets)))
 }
 
+/// An address as PCP has it (RFC 6887 §5).
+const fn in_sixteen(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
 fn seconds(bytes: &[u8]) -> Option<Duration> {
     let bytes: &[u8; 4] = bytes.first_chunk()?;
     Some(Duration::from_secs(u32::from_be_bytes(*bytes).into()))
@@ -184,7 +195,7 @@ mod tests {
             port: 6881,
             external_port: 6882,
             lifetime: Duration::from_hours(1),
-            client: Ipv4Addr::new(192, 168, 1, 5),
+            client: Ipv4Addr::new(192, 168, 1, 5).into(),
             nonce: *b"twelve bytes",
         }
     }
@@ -212,6 +223,15 @@ mod tests {
         assert_eq!(pcp[18..24], [0xff, 0xff, 192, 168, 1, 5]);
         assert_eq!(pcp[24..36], *b"twelve bytes");
         assert_eq!(pcp[36..44], [6, 0, 0, 0, 0x1a, 0xe1, 0x1a, 0xe2]);
+        assert_eq!(pcp[44..], Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets());
+        let client: Ipv6Addr = "2001:db8::5".parse().unwrap();
+        let wish = Wish {
+            client: client.into(),
+            ..wish()
+        };
+        let pcp = wish.message(Version::Pcp);
+        assert_eq!(pcp[8..24], client.octets());
+        assert_eq!(pcp[44..], [0; 16]);
     }
 
     #[test]

@@ -7,16 +7,13 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use socket2::SockRef;
 use thiserror::Error;
-use tokio::net::UdpSocket;
 
-use super::pcp::{self, Answer, Grant, Version, Wish};
+use super::pcp::{self, Grant, Version};
+use super::server::Server;
 use super::upnp::{self, Call, Service};
 use super::{LIFETIME, Protocol, gateway};
 use crate::driver::socket::{ClientError, Family, Sockets};
 use crate::driver::web::read_body;
-
-/// How long to wait for an answer to each message of PCP, in milliseconds. The RFC begins with seconds; routers are a hop away.
-const WAITS_MS: [u64; 4] = [250, 500, 1000, 2000];
 
 /// How long routers may take to answer a search: what it asks for (`MX`), and some more.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -44,11 +41,7 @@ pub(super) struct Router {
 
 #[derive(Debug)]
 enum Way {
-    Pcp {
-        addr: Ipv4Addr,
-        version: Version,
-        nonce: [u8; 12],
-    },
+    Pcp(Server),
     Upnp(Service),
 }
 
@@ -67,6 +60,8 @@ pub(super) enum RouterError {
     Strange,
     #[error("the router forwards two ports for one")]
     TwoPorts,
+    #[error("the router has another address or port for us")]
+    Translated,
     #[error("the router cannot be asked")]
     Io(#[from] io::Error),
     #[error("the router cannot be asked")]
@@ -82,8 +77,9 @@ impl Router {
         if sockets.is_proxied() {
             return Err(RouterError::Proxied);
         }
-        let device = sockets.device(Family::V4);
-        let addr = gateway::default_gateway(device.as_deref()).ok_or(RouterError::None)?;
+        let devices = sockets.devices(Family::V4);
+        let device = devices.first().map(String::as_str);
+        let addr = gateway::default_gateway(device).ok_or(RouterError::None)?;
         let client = client_of(sockets, addr).await?;
         // Routes that are more special than the default one, as those of a VPN, may lead another way.
         if client_of(sockets, ANYWHERE).await.ok() != Some(client) {
@@ -92,15 +88,12 @@ impl Router {
         let port = listening.port();
         let nonce = rand::random();
         for version in [Version::Pcp, Version::NatPmp] {
-            let way = Way::Pcp {
-                addr,
-                version,
-                nonce,
-            };
+            let at = SocketAddr::from((addr, pcp::PORT));
+            let server = Server::new(sockets.clone(), client.into(), at, version, nonce);
             let router = Self {
                 sockets: sockets.clone(),
                 client,
-                way,
+                way: Way::Pcp(server),
             };
             match router.map(port, port).await {
                 Ok(granted) => return Ok((router, granted)),
@@ -122,13 +115,14 @@ impl Router {
         Ok((router, granted))
     }
 
+    /// Our address on its side.
+    pub(super) const fn client(&self) -> Ipv4Addr {
+        self.client
+    }
+
     pub(super) const fn protocol(&self) -> &'static str {
         match &self.way {
-            Way::Pcp {
-                version: Version::Pcp,
-                ..
-            } => "PCP",
-            Way::Pcp { .. } => "NAT-PMP",
+            Way::Pcp(server) => server.protocol(),
             Way::Upnp(_) => "UPnP",
         }
     }
@@ -136,134 +130,21 @@ impl Router {
     /// Has the port forwarded, for connections and datagrams, from `external_port` if it is free.
     pub(super) async fn map(&self, port: u16, external_port: u16) -> Result<Grant, RouterError> {
         match &self.way {
-            Way::Pcp {
-                addr,
-                version,
-                nonce,
-            } => {
-                let wish = |protocol, external_port| Wish {
-                    protocol,
-                    port,
-                    external_port,
-                    lifetime: LIFETIME,
-                    client: self.client,
-                    nonce: *nonce,
-                };
-                let asked = wish(Protocol::Tcp, external_port);
-                let mut granted = self.ask(*addr, *version, asked).await?;
-                // One port for both, as far as the router will: peers are told one.
-                let asked = wish(Protocol::Udp, granted.external_port);
-                let also = self.ask(*addr, *version, asked).await;
-                let is_one = |also: &Grant| also.external_port == granted.external_port;
-                if !also.as_ref().is_ok_and(is_one) {
-                    self.unmap(port, granted.external_port).await;
-                    return also.and(Err(RouterError::TwoPorts));
-                }
-                if *version == Version::NatPmp {
-                    granted.external_ip = self.ask_address(*addr).await;
-                }
-                Ok(granted)
-            }
+            Way::Pcp(server) => server.map(port, external_port).await,
             Way::Upnp(service) => self.map_by_upnp(service, port, external_port).await,
         }
     }
 
     /// Has the port not forwarded any more. Says it once: nobody waits for the answer.
     pub(super) async fn unmap(&self, port: u16, external_port: u16) {
-        for protocol in Protocol::ALL {
-            let ended = match &self.way {
-                Way::Pcp {
-                    addr,
-                    version,
-                    nonce,
-                } => {
-                    let wish = Wish {
-                        protocol,
-                        port,
-                        external_port: 0,
-                        lifetime: Duration::ZERO,
-                        client: self.client,
-                        nonce: *nonce,
-                    };
-                    self.say(*addr, &wish.message(*version)).await
+        match &self.way {
+            Way::Pcp(server) => server.unmap(port).await,
+            Way::Upnp(service) => {
+                for protocol in Protocol::ALL {
+                    self.delete(service, protocol, external_port).await;
                 }
-                Way::Upnp(service) => {
-                    let call = Call::Delete {
-                        protocol,
-                        external_port,
-                    };
-                    self.call(service, call).await.map(drop)
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "giving the port back failed");
             }
         }
-    }
-
-    /// A socket that hears only the router.
-    async fn socket_to(&self, addr: Ipv4Addr) -> io::Result<UdpSocket> {
-        let socket = self.sockets.datagrams(Family::V4.any_port())?;
-        socket.connect((addr, pcp::PORT)).await?;
-        Ok(socket)
-    }
-
-    async fn say(&self, addr: Ipv4Addr, message: &[u8]) -> Result<(), RouterError> {
-        let socket = self.socket_to(addr).await?;
-        socket.send(message).await?;
-        Ok(())
-    }
-
-    /// Puts a wish, again and again, until the router answers it.
-    async fn ask(
-        &self,
-        addr: Ipv4Addr,
-        version: Version,
-        wish: Wish,
-    ) -> Result<Grant, RouterError> {
-        let understand = |message: &[u8]| wish.answer(version, message);
-        match self
-            .exchange(addr, &wish.message(version), understand)
-            .await?
-        {
-            Answer::Granted(granted) if granted.external_port == 0 => Err(RouterError::Strange),
-            Answer::Granted(granted) => Ok(granted),
-            Answer::OtherVersion => Err(RouterError::Strange),
-            Answer::Refused(code) => Err(RouterError::Refused(code)),
-        }
-    }
-
-    /// The router's own address (NAT-PMP); not worth a failure.
-    async fn ask_address(&self, addr: Ipv4Addr) -> Option<IpAddr> {
-        self.exchange(addr, &pcp::ASK_ADDRESS, pcp::external_ip)
-            .await
-            .ok()
-    }
-
-    async fn exchange<T>(
-        &self,
-        addr: Ipv4Addr,
-        message: &[u8],
-        understand: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<T, RouterError> {
-        let socket = self.socket_to(addr).await?;
-        let mut buffer = [0; pcp::MESSAGE_BYTES_MAX];
-        for wait in WAITS_MS.map(Duration::from_millis) {
-            socket.send(message).await?;
-            let answered = async {
-                loop {
-                    let len = socket.recv(&mut buffer).await?;
-                    if let Some(answer) = understand(&buffer[..len]) {
-                        return Ok::<_, io::Error>(answer);
-                    }
-                }
-            };
-            if let Ok(answer) = tokio::time::timeout(wait, answered).await {
-                // A refusal by ICMP comes as an error of the socket.
-                return answer.map_err(|_| RouterError::Silent);
-            }
-        }
-        Err(RouterError::Silent)
     }
 
     async fn map_by_upnp(
@@ -323,13 +204,17 @@ impl Router {
             if protocol == failed {
                 return;
             }
-            let call = Call::Delete {
-                protocol,
-                external_port,
-            };
-            if let Err(error) = self.call(service, call).await {
-                tracing::debug!(%error, "giving the port back failed");
-            }
+            self.delete(service, protocol, external_port).await;
+        }
+    }
+
+    async fn delete(&self, service: &Service, protocol: Protocol, external_port: u16) {
+        let call = Call::Delete {
+            protocol,
+            external_port,
+        };
+        if let Err(error) = self.call(service, call).await {
+            tracing::debug!(%error, "giving the port back failed");
         }
     }
 
