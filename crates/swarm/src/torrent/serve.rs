@@ -32,8 +32,9 @@ const STUCK_MAX: Duration = Duration::from_secs(5);
 /// How many requests of a peer are searched for one that comes first.
 const SCAN_MAX: usize = 64;
 
-/// How many times in a row others with rarer pieces go before the first of those that wait.
-const PASSED_MAX: u32 = 16;
+/// For how long others with rarer pieces go before the first of those that wait: well below the minute after which
+/// peers take that for silence.
+const PASS_TIME: Duration = Duration::from_secs(20);
 
 /// Whose requests wait, and for whom blocks are under way.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +43,8 @@ pub(super) struct Serving {
     queue: VecDeque<ConnKey>,
     /// Connections with blocks that are being read or sent.
     busy: Vec<ConnKey>,
-    /// How often others were served before the first.
-    passed: u32,
+    /// Since when others are served before the first.
+    passed_since: Option<Time>,
 }
 
 /// How much is to be under way.
@@ -109,6 +110,7 @@ impl Serving {
     /// piece comes first, and then the piece with the fewest `copies`; but nobody is passed over for ever.
     fn next(
         &self,
+        now: Time,
         peers: &Peers,
         copies: impl Fn(ConnKey, PieceIndex) -> u32,
     ) -> Option<(usize, usize)> {
@@ -123,7 +125,9 @@ impl Serving {
         if let Some(want) = goes_on(peer) {
             return Some((first, want));
         }
-        let rest = (self.passed < PASSED_MAX).then_some(open);
+        let passed_over = self.passed_since.map(|since| now.since(since));
+        let may_pass = passed_over.is_none_or(|time| time < PASS_TIME);
+        let rest = may_pass.then_some(open);
         let all = std::iter::once((first, peer)).chain(rest.into_iter().flatten());
         let wants = all.flat_map(|(place, peer)| {
             let wants = (0..).zip(peer.up.wants.iter().take(SCAN_MAX));
@@ -214,17 +218,17 @@ impl Torrent {
         let ahead = self.ahead(cx);
         let mut under_way = self.serving.under_way(cx.now, &self.peers, ahead);
         while under_way < ahead.blocks
-            && let Some(place) = self.next_served()
+            && let Some(place) = self.next_served(cx.now)
         {
             self.serve_one(cx, place);
             under_way += 1;
         }
     }
 
-    fn next_served(&self) -> Option<(usize, usize)> {
+    fn next_served(&self, now: Time) -> Option<(usize, usize)> {
         let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
         let rarity = picker.map(crate::picker::Picker::rarity);
-        self.serving.next(&self.peers, |conn, piece| {
+        self.serving.next(now, &self.peers, |conn, piece| {
             let there = rarity.map_or(0, |rarity| rarity.availability(piece));
             there + u32::from(self.reveal.is_taken_by_another(conn, piece))
         })
@@ -252,11 +256,11 @@ impl Torrent {
             .take(SCAN_MAX)
             .any(|want| want.piece == span.piece);
         let is_served = peer.up.wants.is_empty();
-        self.serving.passed = if place == 0 {
-            0
+        if place == 0 {
+            self.serving.passed_since = None;
         } else {
-            self.serving.passed + 1
-        };
+            self.serving.passed_since.get_or_insert(cx.now);
+        }
         self.serving.queue.remove(place);
         match (is_through, is_served) {
             (false, _) => self.serving.queue.push_front(conn),
