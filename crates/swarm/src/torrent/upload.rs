@@ -317,7 +317,7 @@ impl Torrent {
         self.peers.check_counts();
         let unchoked = self.peers.iter().filter(|peer| peer.up.is_unchoked).count();
         let max = match config.unchoke_slots {
-            UnchokeSlots::Auto => config.tuning.slots,
+            UnchokeSlots::Auto => config.tuning.slots.max(SLOTS_MIN),
             UnchokeSlots::Fixed(slots) => slots.max(1),
         };
         assert!(
