@@ -3,65 +3,57 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The rounds of all file systems.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds(Mutex<State>);
+pub(crate) struct Rounds {
+    /// How many were begun.
+    begun: AtomicU64,
+    /// The number of the last round of each device that went well.
+    last: Mutex<BTreeMap<u64, u64>>,
+    /// Held by the one that goes on. A round takes as long as the disk does, and nobody else waits for it.
+    turn: Mutex<()>,
+}
 
 /// A moment between two rounds: what is on a file system at that moment is durable after the next round there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
-#[derive(Debug, Default)]
-struct State {
-    /// How many rounds were begun.
-    begun: u64,
-    /// The number of the last round of each device that went well.
-    last: BTreeMap<u64, u64>,
-}
-
 impl Rounds {
     /// The moment that is now.
     pub(crate) fn now(&self) -> Moment {
-        Moment(self.state().begun)
+        Moment(self.begun.load(Ordering::SeqCst))
     }
 
     /// Whether what was on a device at that moment is durable by a round that others have begun.
     pub(crate) fn is_past(&self, device: u64, moment: Moment) -> bool {
-        let state = self.state();
-        state
-            .last
-            .get(&device)
-            .is_some_and(|round| *round > moment.0)
+        let last = lock(&self.last);
+        last.get(&device).is_some_and(|round| *round > moment.0)
     }
 
-    /// Sees that what is on a device now is durable; `sync` does so. Rounds come one after the other.
+    /// Sees that what was on a device at that moment is durable; `sync` does so. Rounds come one after the other.
     pub(crate) fn run(
         &self,
         device: u64,
         moment: Moment,
         sync: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut state = self.state();
-        // Others may have done it while we waited for the lock.
-        if state
-            .last
-            .get(&device)
-            .is_some_and(|round| *round > moment.0)
-        {
+        let _turn = lock(&self.turn);
+        // Others may have done it while we waited for our turn.
+        if self.is_past(device, moment) {
             return Ok(());
         }
-        state.begun += 1;
-        let round = state.begun;
+        let round = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         sync()?;
-        state.last.insert(device, round);
+        lock(&self.last).insert(device, round);
         Ok(())
     }
+}
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
