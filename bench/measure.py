@@ -16,6 +16,15 @@ from process import Process
 GB = 1e9
 PIECE_LEN = 1 << 20
 VERSIONS = ["v1", "v2", "hybrid"]
+# Crowds: how many leechers, their uplinks in turn and the seeder's, in Mbit/s, and the piece length; without one, what
+# `riverrun create` chooses.
+CROWDS = {
+    "8": (8, [20], 20, None),
+    "8, pieces of 256 KiB": (8, [20], 20, 256 << 10),
+    "24": (24, [20], 20, None),
+    "9 at 5, 20, 80 Mbit/s": (9, [5, 20, 80], 20, None),
+    "8, seeder at 10 Mbit/s": (8, [20], 10, None),
+}
 # For one transfer, or to get ready for it.
 PATIENCE_S = 600
 
@@ -54,10 +63,9 @@ class Bench:
         self.peers = [client for client in self.clients if hasattr(client, "command")]
 
     def run(self, names):
-        results = {"machine": self.machine(), "rounds": self.args.rounds, "runs": {}}
-        for name in names:
-            results["runs"][name] = getattr(self, name)()
-        return results
+        """What was measured, by name, each with what it was made with."""
+        made = {**self.machine(), "rounds": self.args.rounds}
+        return {name: {"made": made, "runs": getattr(self, name)()} for name in names}
 
     def machine(self):
         with open("/proc/cpuinfo") as info:
@@ -135,7 +143,8 @@ class Bench:
     def tracked(self, path, tracker, piece_len):
         """A v1 torrent of `path`, which every client reads."""
         torrent = self.place / "transfer.torrent"
-        flags = ["--v1", "--piece", str(piece_len), "--force", "--tracker", tracker, "-o", torrent]
+        piece = ["--piece", str(piece_len)] if piece_len else []
+        flags = ["--v1", *piece, "--force", "--tracker", tracker, "-o", torrent]
         run = [self.program, "-q", "create", *flags, path]
         subprocess.run(run, check=True, env={**os.environ, "HOME": str(self.place)})
         return torrent
@@ -228,28 +237,30 @@ class Bench:
         return found
 
     def crowd(self):
-        """One seeder, a crowd that comes at once, all uplinks alike."""
-        total, count, up = bytes_of(self.args.crowd_size), self.args.crowd, self.args.up
+        """One seeder, and leechers that come at once."""
+        total = bytes_of(self.args.crowd_size)
         place = self.place / "crowd"
         place.mkdir(exist_ok=True)
         path = place / "crowd.bin"
         payload(path, total)
-        rate = up * 1e6 / 8
-        # The seeder has to send all once; all uplinks together have to carry a copy for each.
-        bound = max(total / rate, count * total / ((count + 1) * rate))
         found = []
-        for turn in range(self.args.rounds):
-            for client in self.peers if turn % 2 else reversed(self.peers):
-                with Hosts(count + 1, up=up) as hosts:
-                    run = self.transfer(client, client, hosts, path, 256 << 10)
-                figures = {
-                    "bound_s": bound,
-                    "slowest_by_bound": run["times"][-1] / bound,
-                    "mean_by_bound": sum(run["times"]) / count / bound,
-                    "seeder_copies": run["seeder_sent"] / total,
-                    "times": run["times"],
-                    "foreign_s": run["foreign_s"],
-                }
-                self.say("crowd", client.name, figures)
-                found.append({"turn": turn, "case": "crowd", "client": client.name, **figures})
+        for case, (count, ups, seed_up, piece_len) in CROWDS.items():
+            rates = {0: seed_up, **{n: ups[(n - 1) % len(ups)] for n in range(1, count + 1)}}
+            # The seeder has to send all once; all uplinks together have to carry a copy for each.
+            bound = total * 8 / 1e6 * max(1 / seed_up, count / sum(rates.values()))
+            for turn in range(self.args.rounds):
+                for client in self.peers if turn % 2 else reversed(self.peers):
+                    with Hosts(count + 1, ups=rates) as hosts:
+                        run = self.transfer(client, client, hosts, path, piece_len)
+                    figures = {
+                        "bound_s": bound,
+                        "slowest_by_bound": run["times"][-1] / bound,
+                        "mean_by_bound": sum(run["times"]) / count / bound,
+                        "seeder_copies": run["seeder_sent"] / total,
+                        "leecher_cpu_s": run["leecher_cpu_s"],
+                        "times": run["times"],
+                        "foreign_s": run["foreign_s"],
+                    }
+                    self.say(f"crowd {case}", client.name, figures)
+                    found.append({"turn": turn, "case": case, "client": client.name, **figures})
         return found

@@ -57,7 +57,7 @@ def rows_of(clients, keys):
 
 def bars(results, name, cases, key, label, out):
     """One group of bars a case, one bar a client; the line on each goes from the least to the most."""
-    runs = results["runs"][name]
+    runs = results[name]["runs"]
     clients = sorted({run["client"] for run in runs}, key=lambda client: (client != OURS, client))
     figure, axes = pyplot.subplots(figsize=(6.4, 2.8), layout="constrained")
     width = 0.8 / len(clients)
@@ -82,9 +82,9 @@ def bars(results, name, cases, key, label, out):
 
 
 def files_section(results, name, title, out):
-    runs = results["runs"][name]
+    runs = results[name]["runs"]
     cases = [case for case in ["v1", "v2", "hybrid"] if by_client(runs, case)]
-    parts = [f"## {title}"]
+    parts = [f"## {title}", made_text(results, name)]
     parts.append(bars(results, name, cases, "rate", "GB/s", out))
     rows = []
     for case in cases:
@@ -95,7 +95,7 @@ def files_section(results, name, title, out):
 
 
 def pair_section(results, out):
-    clients = by_client(results["runs"]["pair"], "pair")
+    clients = by_client(results["pair"]["runs"], "pair")
     keys = [("rate", 3), ("leecher_cpu_s_per_gb", 2), ("seeder_cpu_s_per_gb", 2), ("leecher_peak_mib", 0), ("seeder_peak_mib", 0)]
     head = ["client", "GB/s", "leecher's CPU s/GB", "seeder's CPU s/GB", "leecher's memory, MiB", "seeder's memory, MiB"]
     text = (
@@ -103,44 +103,51 @@ def pair_section(results, out):
         "that was seen of anonymous memory."
     )
     plot = bars(results, "pair", ["pair"], "leecher_cpu_s_per_gb", "leecher's CPU s/GB", out)
-    return "\n\n".join(["## A seeder and a leecher", text, plot, table(head, rows_of(clients, keys))])
+    return "\n\n".join(["## A seeder and a leecher", made_text(results, "pair"), text, plot, table(head, rows_of(clients, keys))])
 
 
 def crowd_section(results, out):
-    clients = by_client(results["runs"]["crowd"], "crowd")
-    keys = [("slowest_by_bound", 3), ("mean_by_bound", 3), ("seeder_copies", 2)]
-    head = ["client", "slowest / bound", "mean / bound", "copies that the seeder sent"]
+    runs = results["crowd"]["runs"]
+    cases = list(dict.fromkeys(run["case"] for run in runs))
     text = (
-        "All leechers come at the same moment to one seeder; every uplink has the same rate, held by a token bucket. "
-        "The bound is the time that all uplinks together need to carry a copy for each, or the seeder's for one; TCP "
-        "carries some 0.955 of such a rate as payload, so that 1.05 is the least there can be. Copies are what went "
-        "over the seeder's link, with headers."
+        "All leechers come at the same moment to one seeder; uplinks are held by token buckets, at 20 Mbit/s where "
+        "nothing else is said. The bound is the time that all uplinks together need to carry a copy for each, or the "
+        "seeder's for one; TCP carries some 0.955 of such a rate as payload, so that 1.05 is the least there can be. "
+        "Copies are what went over the seeder's link, with headers."
     )
-    plot = bars(results, "crowd", ["crowd"], "slowest_by_bound", "slowest / bound", out)
-    return "\n\n".join(["## A crowd", text, plot, table(head, rows_of(clients, keys))])
+    keys = [("slowest_by_bound", 3), ("mean_by_bound", 3), ("seeder_copies", 2), ("leecher_cpu_s", 2)]
+    head = ["leechers", "client", "slowest / bound", "mean / bound", "seeder's copies", "leecher's CPU s"]
+    rows = [[case, *row] for case in cases for row in rows_of(by_client(runs, case), keys)]
+    plot = bars(results, "crowd", cases, "slowest_by_bound", "slowest / bound", out)
+    return "\n\n".join(["## Crowds", made_text(results, "crowd"), text, plot, table(head, rows)])
+
+
+def made_text(results, name):
+    made = results[name]["made"]
+    return (
+        f"{made['program']}, on {made['cores']} cores of {made['processor']}, Linux {made['kernel']}, "
+        f"{made['rounds']} rounds."
+    )
 
 
 def write(results, out):
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    machine = results["machine"]
     parts = [
         "# Measurements",
         "Made by `bench/run`, which builds the program, runs it and others in turn, and writes this page; nothing here "
-        f"is by hand. {machine['program']}, on {machine['cores']} cores of {machine['processor']}, Linux "
-        f"{machine['kernel']}, {results['rounds']} rounds.",
+        "is by hand. Each part says what it was made with.",
         "Figures are medians. Behind those of another client stands, in that figure, **ours by theirs**: the median "
         "over the rounds of the ratio within one round, and the least and the most. The machine may have had other "
         "work: ratios and CPU seconds say more than rates. All data is in the page cache. Where the time goes is in "
         "[profile.md](profile.md).",
     ]
-    runs = results["runs"]
-    if "create" in runs:
+    if "create" in results:
         parts.append(files_section(results, "create", "Creating a torrent", out))
-    if "verify" in runs:
+    if "verify" in results:
         parts.append(files_section(results, "verify", "Verifying files", out))
-    if "pair" in runs:
+    if "pair" in results:
         parts.append(pair_section(results, out))
-    if "crowd" in runs:
+    if "crowd" in results:
         parts.append(crowd_section(results, out))
     (out / "bench.md").write_text("\n\n".join(parts) + "\n")
