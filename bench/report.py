@@ -1,6 +1,7 @@
 """Results as a page for people: tables with paired ratios, and plots beside them."""
 
 import statistics
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -69,10 +70,10 @@ def bars(results, name, cases, key, label, out):
         places = [case + (n - (len(clients) - 1) / 2) * width for case in range(len(cases))]
         colour = COLOURS.get(client, "#cc79a7")
         axes.bar(places, middle, width * 0.92, yerr=[low, high], label=client, color=colour, ecolor="#444444", capsize=2)
-    axes.set_xticks(range(len(cases)), cases)
+    axes.set_xticks(range(len(cases)), [textwrap.fill(case, 12) for case in cases])
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(clients), frameon=False, fontsize="small")
     path = out / f"bench-{name}.svg"
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
@@ -126,7 +127,7 @@ def made_text(results, name):
     made = results[name]["made"]
     return (
         f"{made['program']}, on {made['cores']} cores of {made['processor']}, Linux {made['kernel']}, "
-        f"{made['rounds']} rounds."
+        f"{made['rounds']} round{'s' if made['rounds'] > 1 else ''}."
     )
 
 
