@@ -1,7 +1,7 @@
 """Hosts of this machine's own making: network namespaces around a bridge in one more namespace.
 
 Nothing outside of these namespaces is touched, and their names carry this process's number, so that two runs do not
-meet. Rates are held by a token bucket (tbf) on each side of each host's link.
+meet. Uplinks are held by a token bucket (tbf) at each host.
 """
 
 import os
@@ -14,14 +14,14 @@ def ip(*args, inside=None):
 
 
 class Hosts:
-    """`count` hosts; `up` and `down` in Mbit/s, None for no limit. `ups` may say otherwise of single hosts."""
+    """`count` hosts. `ups` has the uplinks of those that are limited, in Mbit/s."""
 
-    def __init__(self, count, up=None, down=None, ups=None):
+    def __init__(self, count, ups=None):
         self.bridge = f"rrb{os.getpid()}"
         self.names = [f"{self.bridge}-{n}" for n in range(count)]
         self.made = []
         try:
-            self._make(up, down, ups or {})
+            self._make(ups or {})
         except subprocess.CalledProcessError as error:
             self.close()
             raise SystemExit(f"cannot make hosts: {' '.join(error.cmd)}: {error.stderr.decode().strip()}") from error
@@ -31,7 +31,7 @@ class Hosts:
         self.made.append(name)
         ip("ip", "link", "set", "lo", "up", inside=name)
 
-    def _make(self, up, down, ups):
+    def _make(self, ups):
         self._namespace(self.bridge)
         ip("ip", "link", "add", "br0", "type", "bridge", inside=self.bridge)
         ip("ip", "addr", "add", f"{self.tracker_address}/24", "dev", "br0", inside=self.bridge)
@@ -43,8 +43,7 @@ class Hosts:
             ip("ip", "addr", "add", f"{self.address(n)}/24", "dev", "eth0", inside=name)
             ip("ip", "link", "set", "eth0", "up", inside=name)
             ip("ip", "route", "add", "default", "via", self.tracker_address, inside=name)
-            self._limit(name, "eth0", ups.get(n, up))
-            self._limit(self.bridge, f"p{n}", down)
+            self._limit(name, "eth0", ups.get(n))
 
     @staticmethod
     def _limit(namespace, device, mbit):
