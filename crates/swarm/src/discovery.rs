@@ -47,30 +47,15 @@ impl PeerSource {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
-    use riverrun_bencode::Writer;
-    use riverrun_metainfo::Info;
 
     use super::*;
-
-    /// The metadata of a one-byte torrent, with this value of `private`.
-    fn info(private: Option<i64>) -> Info {
-        let mut writer = Writer::new();
-        writer.dict().key(b"length").uint(1);
-        writer.key(b"name").bytes(b"a");
-        writer.key(b"piece length").uint(16384);
-        writer.key(b"pieces").bytes(&[7; 20]);
-        if let Some(flag) = private {
-            writer.key(b"private").int(flag);
-        }
-        writer.end();
-        Info::from_bytes(&writer.finish()).unwrap()
-    }
+    use crate::sample::info;
 
     proptest! {
         #[test]
         fn exactly_torrents_that_are_not_private_are_found_without_trackers(flag in any::<Option<i64>>()) {
             let private = flag.is_some_and(|flag| flag != 0);
-            let said = info(flag).is_private();
+            let said = info("a", flag).is_private();
             for way in Discovery::ALL {
                 prop_assert_eq!(way.allowed(said), !private);
             }

@@ -23,6 +23,8 @@ mod priority;
 mod reason;
 mod recency;
 mod record;
+#[cfg(test)]
+mod sample;
 mod shard;
 mod shared;
 mod torrent;

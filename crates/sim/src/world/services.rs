@@ -74,10 +74,8 @@ impl World {
             no_seeds,
             ..PeersQuestion::new(info_hash)
         };
-        let began = self.now;
+        let search = Search::new(self.now, torrent, question, announce);
         self.with_socket(host, Service::Node.port(), |now, node: &mut Node, out| {
-            let mut search = Search::new(now, torrent, question, announce);
-            search.began = began;
             node.search(now, search, out);
         });
     }

@@ -54,23 +54,17 @@ mod tests {
     use std::net::SocketAddr;
 
     use riverrun_base::{InfoHashes, PeerId, Time};
-    use riverrun_bencode::Writer;
     use riverrun_metainfo::PieceLayers;
 
     use super::*;
-    use crate::{Config, Event, Input, Outbox, Shard, TorrentKey, TorrentOptions, TorrentStats};
+    use crate::{
+        Config, Event, Input, Outbox, Shard, TorrentKey, TorrentOptions, TorrentStats, sample,
+    };
 
     const NOW: Time = Time::from_secs(1);
 
-    /// The metadata of a one-byte torrent.
     fn info(private: bool) -> Arc<Info> {
-        let mut writer = Writer::new();
-        writer.dict().key(b"length").uint(1);
-        writer.key(b"name").bytes(b"a");
-        writer.key(b"piece length").uint(16384);
-        writer.key(b"pieces").bytes(&[7; 20]);
-        writer.key(b"private").uint(private.into()).end();
-        Arc::new(Info::from_bytes(&writer.finish()).unwrap())
+        sample::info("a", Some(private.into()))
     }
 
     fn magnet(hashes: InfoHashes, n: u16) -> AddTorrent {

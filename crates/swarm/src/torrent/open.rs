@@ -81,13 +81,12 @@ mod tests {
     use std::time::Duration;
 
     use riverrun_base::{Bitfield, PeerId, Time};
-    use riverrun_bencode::Writer;
     use riverrun_metainfo::{Info, PieceHashes, PieceLayers};
 
     use super::*;
     use crate::{
         AddTorrent, Config, Input, Outbox, Shard, StorageDone, TorrentKey, TorrentOptions,
-        TorrentState,
+        TorrentState, sample,
     };
 
     const COUNT: u32 = 300;
@@ -95,12 +94,7 @@ mod tests {
     const AWAKE_MAX: usize = 2 * 64;
 
     fn info(n: u32) -> Arc<Info> {
-        let mut writer = Writer::new();
-        writer.dict().key(b"length").uint(1);
-        writer.key(b"name").bytes(n.to_string().as_bytes());
-        writer.key(b"piece length").uint(16384);
-        writer.key(b"pieces").bytes(&[7; 20]).end();
-        Arc::new(Info::from_bytes(&writer.finish()).unwrap())
+        sample::info(&n.to_string(), None)
     }
 
     fn metadata(n: u32) -> (Arc<Info>, PieceHashes) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex, Rate, Time};
 
-use super::peers::{Peer, Peers, Up};
+use super::peers::{Peers, Up};
 use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::outbox::StorageJob;
@@ -117,17 +117,13 @@ impl Serving {
         let ups = (0..).zip(&self.queue);
         let ups = ups.filter_map(|(place, conn)| Some((place, peers.get(*conn)?)));
         let mut open = ups.filter(|(_, peer)| peer.up.reading.len() < READS_MAX);
-        let goes_on = |peer: &Peer| {
-            let mut wants = peer.up.wants.iter().take(SCAN_MAX);
-            wants.position(|want| peer.up.current == Some(want.piece))
-        };
         let (first, peer) = open.next()?;
-        if let Some(want) = goes_on(peer) {
+        let goes_on = |want: &BlockSpan| peer.up.current == Some(want.piece);
+        if let Some(want) = peer.up.wants.iter().take(SCAN_MAX).position(goes_on) {
             return Some((first, want));
         }
-        let passed_over = self.passed_since.map(|since| now.since(since));
-        let may_pass = passed_over.is_none_or(|time| time < PASS_TIME);
-        let rest = may_pass.then_some(open);
+        let is_overdue = |since: Time| now.since(since) >= PASS_TIME;
+        let rest = (!self.passed_since.is_some_and(is_overdue)).then_some(open);
         let all = std::iter::once((first, peer)).chain(rest.into_iter().flatten());
         let wants = all.flat_map(|(place, peer)| {
             let wants = (0..).zip(peer.up.wants.iter().take(SCAN_MAX));
@@ -186,19 +182,20 @@ impl Torrent {
         conn: ConnKey,
         keep: impl Fn(PieceIndex) -> bool,
     ) -> BTreeSet<PieceIndex> {
-        let mut refused = BTreeSet::new();
-        if let Some(peer) = self.peers.get_mut(conn) {
-            let mut stays = |piece: PieceIndex| {
-                let stays = keep(piece);
-                if !stays {
-                    refused.insert(piece);
-                }
-                stays
-            };
-            peer.up.wants.retain(|span| stays(span.piece));
-            peer.up.reading.retain(|(span, _)| stays(span.piece));
-            self.serving.review(conn, &peer.up);
-        }
+        let Some(peer) = self.peers.get_mut(conn) else {
+            return BTreeSet::new();
+        };
+        let up = &mut peer.up;
+        let spans = up
+            .wants
+            .iter()
+            .chain(up.reading.iter().map(|(span, _)| span));
+        let pieces = spans.map(|span| span.piece);
+        let refused: BTreeSet<_> = pieces.filter(|piece| !keep(*piece)).collect();
+        up.wants.retain(|span| !refused.contains(&span.piece));
+        up.reading
+            .retain(|(span, _)| !refused.contains(&span.piece));
+        self.serving.review(conn, up);
         refused
     }
 
@@ -290,7 +287,60 @@ impl Torrent {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::peers::Peer;
     use super::*;
+    use crate::PeerSource;
+
+    fn conn(index: u32) -> ConnKey {
+        ConnKey::new(index, 0)
+    }
+
+    /// Peers that each wait for the first block of these pieces, in this order.
+    fn waiting(wants: &[&[u32]]) -> (Serving, Peers) {
+        let (mut serving, mut peers) = (Serving::default(), Peers::default());
+        for (index, pieces) in (0..).zip(wants) {
+            let addr = SocketAddr::from(([10, 0, 0, 1], 6881));
+            let start = (Time::ZERO, 0);
+            let mut peer = Peer::new(conn(index), addr, PeerSource::Tracker, false, start);
+            peer.up.wants = pieces.iter().copied().map(first_block).collect();
+            peers.insert(peer);
+            serving.enqueue(conn(index), false);
+        }
+        (serving, peers)
+    }
+
+    fn first_block(piece: u32) -> BlockSpan {
+        BlockSpan {
+            piece: PieceIndex(piece),
+            offset: 0,
+            len: BLOCK_LEN,
+        }
+    }
+
+    #[test]
+    fn the_rarest_piece_is_served_first_and_then_the_first_in_line() {
+        let (serving, mut peers) = waiting(&[&[5, 4], &[3, 7], &[3]]);
+        // There are as many copies as the piece's number says.
+        let copies = |_: ConnKey, piece: PieceIndex| piece.0;
+        let next = |serving: &Serving, peers: &Peers| serving.next(Time::ZERO, peers, copies);
+        assert_eq!(next(&serving, &peers), Some((1, 0)));
+        let by_peer = |conn: ConnKey, piece: PieceIndex| piece.0 + 3 * u32::from(conn.index() == 1);
+        assert_eq!(serving.next(Time::ZERO, &peers, by_peer), Some((2, 0)));
+        peers.get_mut(conn(0)).unwrap().up.current = Some(PieceIndex(4));
+        assert_eq!(next(&serving, &peers), Some((0, 1)), "it goes on");
+    }
+
+    #[test]
+    fn nobody_is_passed_over_for_longer_than_a_while() {
+        let (mut serving, peers) = waiting(&[&[9], &[1]]);
+        serving.passed_since = Some(Time::from_secs(5));
+        let copies = |_: ConnKey, piece: PieceIndex| piece.0;
+        let at = |second| serving.next(Time::from_secs(second), &peers, copies);
+        assert_eq!(at(24), Some((1, 0)));
+        assert_eq!(at(25), Some((0, 0)));
+    }
 
     #[test]
     fn a_moment_of_the_uplink_is_under_way() {
