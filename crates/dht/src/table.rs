@@ -49,6 +49,44 @@ pub(crate) struct Table {
     len: usize,
 }
 
+/// The nodes that are nearest to a target among those that were offered.
+struct Nearest<'a> {
+    target: NodeId,
+    count: usize,
+    /// The nearest first, `count` at most.
+    found: Vec<(Distance, &'a Contact)>,
+}
+
+impl<'a> Nearest<'a> {
+    fn new(target: NodeId, count: usize) -> Self {
+        Self {
+            target,
+            count,
+            found: Vec::with_capacity(count),
+        }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.found.len() >= self.count
+    }
+
+    /// Takes the nearer ones. Most of a large bucket are farther than those that are here: to look at each costs less than
+    /// to sort them all.
+    fn offer(&mut self, bucket: &'a [Entry]) {
+        for entry in bucket.iter().filter(|entry| entry.failures == 0) {
+            let distance = entry.contact.id.distance(&self.target);
+            if self.is_full() {
+                if self.found.last().is_none_or(|(last, _)| *last <= distance) {
+                    continue;
+                }
+                self.found.pop();
+            }
+            let at = self.found.partition_point(|(other, _)| *other < distance);
+            self.found.insert(at, (distance, &entry.contact));
+        }
+    }
+}
+
 /// How many nodes a bucket may have.
 const fn capacity(bits: u32) -> usize {
     match bits {
@@ -174,33 +212,25 @@ impl Table {
     /// out.
     pub(crate) fn closest(&self, target: NodeId, count: usize) -> Vec<Contact> {
         let at = self.place(target);
-        let mut found: Vec<(Distance, Contact)> = Vec::with_capacity(count * 2);
-        let take = |found: &mut Vec<_>, bucket: &[Entry]| {
-            let alive = bucket.iter().filter(|entry| entry.failures == 0);
-            found.extend(alive.map(|entry| (entry.contact.id.distance(&target), entry.contact)));
-        };
+        let mut nearest = Nearest::new(target, count);
         // What shares more bits with the target than we do is in one bucket; what shares as many as we do is in all
         // after it; what shares fewer is in those before it, each farther than the one behind it.
         for bucket in self.buckets.get(at..=at).into_iter().flatten() {
-            take(&mut found, bucket);
+            nearest.offer(bucket);
         }
-        if found.len() < count {
+        if !nearest.is_full() {
             for bucket in self.buckets.iter().skip(at + 1) {
-                take(&mut found, bucket);
+                nearest.offer(bucket);
             }
         }
         for bucket in self.buckets.iter().take(at).rev() {
-            if found.len() >= count {
+            if nearest.is_full() {
                 break;
             }
-            take(&mut found, bucket);
+            nearest.offer(bucket);
         }
-        if found.len() > count {
-            found.select_nth_unstable(count);
-            found.truncate(count);
-        }
-        found.sort_unstable();
-        found.into_iter().map(|(_, contact)| contact).collect()
+        let found = nearest.found.into_iter();
+        found.map(|(_, contact)| *contact).collect()
     }
 
     /// The first bucket at or behind `from` that is not half full, as the number of bits that its nodes share with
