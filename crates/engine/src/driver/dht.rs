@@ -169,10 +169,8 @@ impl DhtTask {
             }
             self.searches.begin(now, &mut self.dht, out);
         }
-        for datagram in out.datagrams.drain(..) {
-            self.datagrams
-                .send(datagram.socket, datagram.to, &datagram.bytes);
-        }
+        self.datagrams.send(&out.datagrams);
+        out.datagrams.clear();
     }
 
     async fn tell(&mut self, event: Event) {

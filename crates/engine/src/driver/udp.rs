@@ -1,11 +1,14 @@
 //! The UDP socket of an address where we listen, which all protocols over UDP share.
 
+mod mailing;
+
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use riverrun_dht::Datagram;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UdpSocket};
@@ -168,6 +171,18 @@ impl UdpPort {
         }
     }
 
+    /// Sends datagrams to whom they are for, now or not at all.
+    fn mail(&self, datagrams: &[Datagram]) {
+        if self.relay.is_some() {
+            for Datagram { to, bytes, .. } in datagrams {
+                let _ = self.try_send(*to, None, bytes, bytes.len());
+            }
+            return;
+        }
+        let datagrams = datagrams.iter().map(|each| (each.to, &each.bytes[..]));
+        mailing::send(&self.socket, &datagrams.collect::<Vec<_>>());
+    }
+
     /// Waits until it can be read or written, or whichever is wanted.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         self.socket.ready(interest).await
@@ -276,9 +291,12 @@ impl Datagrams {
     }
 
     /// Sends now or not at all: to the DHT a full buffer is a lost datagram like any other.
-    pub(crate) fn send(&self, socket: usize, to: SocketAddr, bytes: &[u8]) {
-        if let Some(port) = self.ports.borrow().get(socket) {
-            let _ = port.try_send(to, None, bytes, bytes.len());
+    pub(crate) fn send(&self, datagrams: &[Datagram]) {
+        let ports = self.ports.borrow();
+        for together in datagrams.chunk_by(|one, next| one.socket == next.socket) {
+            if let Some(port) = ports.get(together[0].socket) {
+                port.mail(together);
+            }
         }
     }
 }
