@@ -1,10 +1,22 @@
 //! Delays and losses of one connection, as LEDBAT wants them.
 
+use std::time::Duration;
+
 use riverrun_base::Time;
 
 use crate::config::UtpConfig;
 use crate::delay::DelayHistory;
-use crate::ledbat::Ledbat;
+use crate::ledbat::{Ledbat, Progress};
+
+/// What has arrived at the peer, by an acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) bytes: usize,
+    /// How many bytes were under way before.
+    pub(crate) flight: usize,
+    /// How long the way there and back takes, in the mean.
+    pub(crate) round_trip: Duration,
+}
 
 /// What one connection knows of the path.
 #[derive(Clone, Debug)]
@@ -47,14 +59,22 @@ impl Congestion {
         self.ledbat.delayed(queue);
     }
 
-    /// `bytes` have arrived, of `flight` that were under way. `order` is one past the latest transmission that
-    /// has arrived.
-    pub(crate) fn acked(&mut self, bytes: usize, flight: usize, order: u64, packet_len: usize) {
+    /// Something has arrived. `order` is one past the latest transmission that has.
+    pub(crate) fn acked(&mut self, now: Time, arrived: Arrived, order: u64, packet_len: usize) {
         if order <= self.recovery_until {
             return;
         }
-        let is_limited = flight + packet_len >= self.ledbat.window_bytes();
-        self.ledbat.acked(bytes, is_limited, packet_len);
+        let Arrived {
+            bytes,
+            flight,
+            round_trip,
+        } = arrived;
+        let progress = Progress {
+            bytes,
+            is_limited: flight + packet_len >= self.ledbat.window_bytes(),
+            round_trip,
+        };
+        self.ledbat.acked(now, progress, packet_len);
     }
 
     /// Transmission `order` was lost; `next` will be the next.

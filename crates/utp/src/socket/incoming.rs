@@ -5,6 +5,7 @@ use std::time::Duration;
 use riverrun_base::Time;
 
 use super::{AckDue, State, UtpEnd, UtpSocket, clock};
+use crate::congestion::Arrived;
 use crate::packet::{HEADER_LEN, Header, Packet, PacketKind};
 use crate::recv::{Received, RecvBuffer};
 use crate::send::Acked;
@@ -142,12 +143,13 @@ impl UtpSocket {
         self.note_losses(now, acked);
         if acked.has_news {
             self.rtt.progressed();
-            self.congestion.acked(
-                acked.bytes,
+            let arrived = Arrived {
+                bytes: acked.bytes,
                 flight,
-                self.send.acked_order(),
-                self.packet_len(),
-            );
+                round_trip: self.rtt.smoothed().unwrap_or_default(),
+            };
+            let (order, packet_len) = (self.send.acked_order(), self.packet_len());
+            self.congestion.acked(now, arrived, order, packet_len);
             let waits = self.send.is_outstanding() || self.send.has_waiting();
             self.timer.progressed(now, waits);
         }

@@ -75,3 +75,29 @@ fn tcp_keeps_four_fifths_beside_it() {
         assert!(tcp >= 0.8 * alone, "{:.3}", tcp / alone);
     }
 }
+
+/// What two flows of uTP carry of what there is, in the second minute after the later one has come.
+fn shares(link: Link, head_start: u64) -> [f64; 2] {
+    let rate = link.rate.unwrap() as f64;
+    let back = Link::new(10);
+    let mut world = World::new(1, link, back, [u64::MAX, 0]);
+    world.run_until(seconds(head_start));
+    world.add_rival();
+    let received = |world: &World| [world.hosts[1].received, world.rivals[1].received];
+    world.run_until(seconds(head_start + 60));
+    let before = received(&world);
+    world.run_until(seconds(head_start + 120));
+    let after = received(&world);
+    [0, 1].map(|flow| (after[flow] - before[flow]) as f64 / (60.0 * rate))
+}
+
+#[test]
+fn whoever_comes_later_shares_with_whoever_was_there() {
+    for (delay, head_start) in [(2, 20), (20, 20), (90, 20), (20, 0)] {
+        let link = Link::new(delay).queue(10, 1_250_000);
+        let [first, second] = shares(link, head_start);
+        let of = format!("{delay} ms, {head_start} s later: {first:.3}, {second:.3}");
+        assert!(first + second >= 0.9, "{of}");
+        assert!(first <= 2.0 * second && second <= 2.0 * first, "{of}");
+    }
+}

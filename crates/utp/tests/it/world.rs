@@ -1,4 +1,4 @@
-//! Two uTP sockets, a link each way, and perhaps a TCP flow through the same queue.
+//! Two uTP sockets, a link each way, and perhaps a TCP flow or other uTP sockets through the same queue.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -183,6 +183,8 @@ impl Host {
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) hosts: [Host; 2],
+    /// Others, of which host 2 dials host 3, and so on; all that dial share a link, and all that are dialled.
+    pub(crate) rivals: Vec<Host>,
     pub(crate) links: [Link; 2],
     pub(crate) tcp: Option<TcpFlow>,
     arrivals: BinaryHeap<Reverse<(Time, u64, Arrival)>>,
@@ -207,12 +209,31 @@ impl World {
         Self {
             now,
             hosts,
+            rivals: Vec::new(),
             links: [forth, back],
             tcp: None,
             arrivals: BinaryHeap::new(),
             sequence: 0,
             rng,
             config,
+        }
+    }
+
+    /// A pair like the first two comes, of which the dialler sends without end.
+    pub(crate) fn add_rival(&mut self) {
+        let addrs = [1, 0].map(|index: usize| self.hosts[index].peer);
+        let ids = ConnectionIds::dialling(u16::MAX);
+        let seed = self.rng.next_u64();
+        let mut dialler = Host::new(addrs[1], u64::MAX);
+        let socket = UtpSocket::connect(self.now, self.config.clone(), addrs[1], ids, seed);
+        dialler.socket = Some(socket);
+        self.rivals.extend([dialler, Host::new(addrs[0], 0)]);
+    }
+
+    fn host(&mut self, index: usize) -> &mut Host {
+        match index.checked_sub(2) {
+            None => &mut self.hosts[index],
+            Some(index) => &mut self.rivals[index],
         }
     }
 
@@ -224,6 +245,7 @@ impl World {
             let timers = self
                 .hosts
                 .iter()
+                .chain(&self.rivals)
                 .filter_map(|host| host.socket.as_ref()?.poll_timeout());
             let tcp = self.tcp.as_ref().and_then(TcpFlow::poll_timeout);
             let Some(next) = timers.chain(arrival).chain(tcp).min() else {
@@ -261,7 +283,7 @@ impl World {
                 }
             }
         }
-        for host in &mut self.hosts {
+        for host in self.hosts.iter_mut().chain(&mut self.rivals) {
             if let Some(socket) = &mut host.socket {
                 socket.handle_timeout(now);
             }
@@ -273,24 +295,25 @@ impl World {
 
     fn receive(&mut self, to: usize, bytes: &[u8]) {
         let packet = Packet::parse(bytes).expect("sockets send packets");
-        let host = &mut self.hosts[to];
-        if let Some(socket) = &mut host.socket {
-            socket.handle_packet(self.now, &packet);
+        let now = self.now;
+        if let Some(socket) = &mut self.host(to).socket {
+            socket.handle_packet(now, &packet);
         } else {
             let ids = ConnectionIds::answering(packet.connection_id());
-            let seed = self.rng.next_u64();
-            host.socket =
-                UtpSocket::accept(self.now, self.config.clone(), host.peer, ids, &packet, seed);
+            let (seed, config) = (self.rng.next_u64(), self.config.clone());
+            let host = self.host(to);
+            host.socket = UtpSocket::accept(now, config, host.peer, ids, &packet, seed);
         }
     }
 
     /// Lets hosts and the TCP flow send what they can.
     fn settle(&mut self) {
         let now = self.now;
-        for index in 0..2 {
-            self.hosts[index].pump(now, index);
+        for index in 0..2 + self.rivals.len() {
+            let host = self.host(index);
+            host.pump(now, index % 2);
             let mut out = Vec::new();
-            if let Some(socket) = &mut self.hosts[index].socket {
+            if let Some(socket) = &mut host.socket {
                 while let Some(transmit) = socket.poll_transmit(now, 64) {
                     assert!(transmit.bytes.len() <= 65_507 && transmit.segment_len > 0);
                     out.extend(
@@ -304,9 +327,9 @@ impl World {
                 }
             }
             for bytes in out {
-                self.hosts[index].datagrams += 1;
-                let max = &mut self.hosts[index].datagram_max;
-                *max = (*max).max(bytes.len());
+                let host = self.host(index);
+                host.datagrams += 1;
+                host.datagram_max = host.datagram_max.max(bytes.len());
                 self.send(index, &bytes);
             }
         }
@@ -318,10 +341,10 @@ impl World {
     }
 
     fn send(&mut self, from: usize, bytes: &[u8]) {
-        let link = &mut self.links[from];
+        let link = &mut self.links[from % 2];
         for at in link.arrivals(self.now, bytes.len() + OVERHEAD, &mut self.rng) {
             let arrival = Arrival::Datagram {
-                to: 1 - from,
+                to: from ^ 1,
                 bytes: bytes.to_vec(),
             };
             self.push(at, arrival);
