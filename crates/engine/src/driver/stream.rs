@@ -63,7 +63,19 @@ impl PeerStream {
         match self {
             Self::Tcp(stream) => {
                 empty.reserve_exact(READ_BYTES);
-                stream.try_read_buf(empty)
+                let mut read = Err(io::ErrorKind::WouldBlock.into());
+                // What does not fill the buffer was all there is: said to tokio as if it had been asked for more, so
+                // that nobody asks. The next bytes are told by the kernel anew.
+                let _ = stream.try_io(Interest::READABLE, || {
+                    read = stream.try_read_buf(empty);
+                    match &read {
+                        Ok(count) if (1..READ_BYTES).contains(count) => {
+                            Err(io::Error::from(io::ErrorKind::WouldBlock))
+                        }
+                        _ => Ok(()),
+                    }
+                });
+                read
             }
             Self::Utp(stream) => stream.try_read(empty),
         }
