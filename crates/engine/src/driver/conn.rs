@@ -13,7 +13,7 @@ use riverrun_swarm::{ConnKey, Input};
 use tokio::io::Interest;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
-use super::clock::Clock;
+use super::clock::{Alarm, Clock};
 use super::dial::OtherWay;
 use super::identity::Identity;
 use super::listen::{Directory, KeyExchanges};
@@ -68,6 +68,7 @@ pub(crate) struct ConnTask {
     batch: SendBatch,
     outgoing: Vec<PeerEvent>,
     introduction: Option<ShardMessage>,
+    alarm: Alarm,
 }
 
 impl ConnTask {
@@ -115,6 +116,7 @@ impl ConnTask {
     ) -> Self {
         let peer = PeerConn::new(context.identity.config(), role, seed, context.clock.now());
         Self {
+            alarm: context.clock.alarm(),
             context,
             key,
             peer,
@@ -204,7 +206,7 @@ impl ConnTask {
                 Ok(())
             }
             () = has_room, if self.starved => Ok(()),
-            () = clock.sleep_until(deadline) => {
+            () = self.alarm.ring(deadline) => {
                 self.peer.handle_timeout(clock.now()).map_err(misbehaved)
             }
         }

@@ -197,12 +197,13 @@ impl ShardTask {
         let clock = self.outside.conns.clock;
         let mut batch = Vec::with_capacity(MESSAGES_PER_TURN);
         let mut done = Vec::with_capacity(MESSAGES_PER_TURN);
+        let mut alarm = clock.alarm();
         loop {
             let deadline = self.shard.poll_timeout();
             tokio::select! {
                 _ = self.inbox.recv_many(&mut batch, MESSAGES_PER_TURN) => {}
                 _ = self.disk.recv_many(&mut done, MESSAGES_PER_TURN) => {}
-                () = clock.sleep_until(deadline) => {}
+                () = alarm.ring(deadline) => {}
             }
             let now = clock.now();
             for message in done.drain(..) {
