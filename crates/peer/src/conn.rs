@@ -218,6 +218,7 @@ impl PeerConn {
                 (Timer::Rejects, State::Open(open)) => {
                     open.session.handle_no_rejects(now, reading, &mut self.link);
                 }
+                (Timer::Haves, _) => self.link.out.urge_haves(),
                 (Timer::Snub | Timer::Rejects, _) => {}
             }
         }
@@ -236,7 +237,17 @@ impl PeerConn {
         let before = out.len_bytes();
         let may_speak = self.close.is_none() && self.envelope.drain(out);
         let mark = out.mark();
+        if let State::Open(open) = &self.state
+            && self.send_credit.is_left()
+            && open.session.has_blocks()
+        {
+            // They cost little in company.
+            self.link.out.urge_haves();
+        }
         let drained = may_speak && self.link.out.drain(out);
+        if !self.link.out.has_haves() {
+            self.link.timers.stop(Timer::Haves);
+        }
         let payload = match &mut self.state {
             State::Open(open) if drained => {
                 open.session

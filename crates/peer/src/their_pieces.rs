@@ -78,6 +78,14 @@ impl TheirPieces {
         }
     }
 
+    /// Whether the peer has said that it has a piece.
+    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
+        match self {
+            Self::Sized { have, .. } => have.as_ref().is_some_and(|have| have.has(piece)),
+            Self::Unsized { .. } => false,
+        }
+    }
+
     /// The peer says all that it has. The first word is reported whole, later ones by what is new.
     pub(crate) fn claim(&mut self, claim: Claim) -> Result<Vec<PeerEvent>, PeerMisbehaved> {
         match self {

@@ -15,15 +15,18 @@ pub(crate) enum Timer {
     Snub,
     /// A peer that choked us has rejected our requests by then (BEP 6).
     Rejects,
+    /// Pieces that we have are told by then, with something else or without.
+    Haves,
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Handshake,
         Self::Idle,
         Self::KeepAlive,
         Self::Snub,
         Self::Rejects,
+        Self::Haves,
     ];
 }
 

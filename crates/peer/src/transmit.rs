@@ -178,9 +178,16 @@ pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     /// How much of `bytes` is gone.
     gone: usize,
-    /// Pieces to tell of. Held as numbers until the moment of sending, so that several go together and one
-    /// that is lost again is never told.
-    haves: VecDeque<PieceIndex>,
+    haves: Haves,
+}
+
+/// Pieces to tell of. Held as numbers until the moment of sending, so that several go together and one that is lost
+/// again is never told.
+#[derive(Debug, Default)]
+struct Haves {
+    waiting: VecDeque<PieceIndex>,
+    /// They are sent even if nothing else is.
+    are_due: bool,
 }
 
 impl Outgoing {
@@ -199,15 +206,27 @@ impl Outgoing {
         }
     }
 
+    /// Tells of a piece when something else is sent, or when it is [urged](Self::urge_haves).
     pub(crate) fn have(&mut self, piece: PieceIndex) {
-        self.haves.push_back(piece);
+        self.haves.waiting.push_back(piece);
+    }
+
+    /// Tells of pieces that wait now, even if nothing else is sent.
+    pub(crate) fn urge_haves(&mut self) {
+        self.haves.are_due = true;
+    }
+
+    /// Whether there are pieces to tell of.
+    pub(crate) fn has_haves(&self) -> bool {
+        !self.haves.waiting.is_empty()
     }
 
     /// Takes back a piece that was not yet told of; whether it was there.
     pub(crate) fn unhave(&mut self, piece: PieceIndex) -> bool {
-        let before = self.haves.len();
-        self.haves.retain(|waiting| *waiting != piece);
-        self.haves.len() < before
+        let haves = &mut self.haves.waiting;
+        let before = haves.len();
+        haves.retain(|waiting| *waiting != piece);
+        haves.len() < before
     }
 
     /// How many bytes wait, without pieces to tell of: those are our doing alone.
@@ -217,7 +236,7 @@ impl Outgoing {
 
     pub(crate) fn len_bytes(&self) -> usize {
         // A `have` is nine bytes.
-        self.answer_bytes() + self.haves.len() * 9
+        self.answer_bytes() + self.haves.waiting.len() * 9
     }
 
     /// Moves what there is room for; whether all is gone, so that something else may follow.
@@ -232,13 +251,17 @@ impl Outgoing {
         self.bytes.clear();
         self.bytes.shrink_to(SCRATCH_KEEP_LEN);
         self.gone = 0;
+        if !self.haves.are_due && batch.is_empty() {
+            return true;
+        }
         while batch.room() > 0 {
-            let Some(piece) = self.haves.pop_front() else {
+            let Some(piece) = self.haves.waiting.pop_front() else {
+                self.haves.are_due = false;
                 return true;
             };
             batch.write(|scratch| Message::Have(piece).encode(scratch));
         }
-        self.haves.is_empty()
+        self.haves.waiting.is_empty()
     }
 }
 

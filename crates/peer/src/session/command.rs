@@ -5,7 +5,7 @@ use std::sync::Arc;
 use riverrun_base::{Block, BlockSpan, PieceIndex, Time};
 use riverrun_metainfo::Info;
 
-use super::{Link, Session};
+use super::{HAVE_WAIT, Link, Session};
 use crate::codec::message::{Message, answer_len};
 use crate::command::PeerCommand;
 use crate::error::PeerMisbehaved;
@@ -13,6 +13,7 @@ use crate::event::PeerEvent;
 use crate::hashes::{HashRequest, Hashes};
 use crate::metadata::MetadataMessage;
 use crate::pending::Cancelled;
+use crate::timers::Timer;
 
 /// What a command asks of the part that reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +33,7 @@ impl Session {
     ) -> Result<Reading, PeerMisbehaved> {
         match command {
             PeerCommand::Metadata(info) => self.size(info, link)?,
-            // Told even to a peer that has the piece: so a seed learns when we become one, and a seed that hides
-            // how far its pieces have spread (BEP 16).
-            PeerCommand::Have(piece) => link.out.have(piece),
+            PeerCommand::Have(piece) => self.have(now, piece, link),
             PeerCommand::DontHave(piece) => self.unhave(piece, link),
             PeerCommand::Choke => self.choke(link),
             PeerCommand::Unchoke => {
@@ -105,6 +104,19 @@ impl Session {
             self.send_handshake(link);
         }
         Ok(())
+    }
+
+    /// Told even to a peer that has the piece: so a seed learns when we become one, and a seed that hides how far its
+    /// pieces have spread (BEP 16).
+    fn have(&mut self, now: Time, piece: PieceIndex, link: &mut Link) {
+        link.out.have(piece);
+        let timers = &mut link.timers;
+        if !self.interest.theirs && !self.pieces.has(piece) {
+            // It wants nothing else of us, and may have waited for just this.
+            link.out.urge_haves();
+        } else if !timers.is_set(Timer::Haves) {
+            timers.set(Timer::Haves, now + HAVE_WAIT);
+        }
     }
 
     fn unhave(&mut self, piece: PieceIndex, link: &mut Link) {

@@ -37,6 +37,9 @@ use crate::window::{Arrival, Window};
 /// How long a peer with the fast extension may take, after it has choked us, to reject our requests. They follow
 /// the choke in the same stream, so this is time for what was already on its way.
 const REJECTS_WAIT: Duration = Duration::from_secs(10);
+/// For how long a piece may wait to be told of in company. In a crowd of dozens with small pieces each would be a packet
+/// of its own otherwise, there and here, and wake both ends: more work than the payload.
+const HAVE_WAIT: Duration = Duration::from_millis(25);
 
 /// What every part of a connection's life may use.
 #[derive(Debug, Default)]
@@ -275,6 +278,11 @@ impl Session {
             link.events.push_back(PeerEvent::Served(span));
         }
         payload
+    }
+
+    /// Whether there are blocks to be sent.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.serving.ready_bytes() > 0
     }
 
     /// Whether the peer owes us blocks that we still want.

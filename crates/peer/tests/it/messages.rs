@@ -19,11 +19,14 @@ fn tells(kind: Kind, command: &PeerCommand, expected: &[&str]) {
         v2_hash(&info)
     };
     let mut pair = Pair::new(hash, attach(&info, &[1, 2]), attach(&info, &[1, 2]));
-    pair.settle().dialer_does(command.clone());
+    pair.settle().dialer_does(command.clone()).pass(MOMENT);
     assert_eq!(pair.listener.take_news(), expected, "{command:?}");
-    pair.listener_does(command.clone());
+    pair.listener_does(command.clone()).pass(MOMENT);
     assert_eq!(pair.dialer.take_news(), expected, "{command:?}");
 }
+
+/// Time for what may wait a little.
+const MOMENT: Duration = Duration::from_millis(100);
 
 #[test]
 fn facts_arrive_as_they_were_told() {

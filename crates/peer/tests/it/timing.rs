@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use riverrun_base::Time;
+use riverrun_base::{Block, PieceIndex, Time};
 use riverrun_peer::{CloseReason, PeerCommand, PeerMisbehaved};
 
 use crate::pair::{Pair, Plenty, config, misbehaved};
-use crate::raw::{FAST, Victim, message, piece};
+use crate::raw::{FAST, Victim, message, numbers, piece, spanned};
 use crate::torrent::{Kind, attach, content, span, torrent, v1_hash};
 
 #[test]
@@ -170,4 +170,49 @@ fn a_block_that_comes_byte_by_byte_is_no_silence() {
     assert_eq!(victim.news(), ["Snubbed"]);
     victim.pass(Duration::from_secs(20)).unwrap();
     assert_eq!(victim.news(), ["Snubbed"], "and it still does");
+}
+
+#[test]
+fn pieces_are_told_in_company_unless_the_peer_wanted_nothing_before() {
+    let info = torrent(Kind::V1, 10);
+    let have = |piece| PeerCommand::Have(PieceIndex(piece));
+    let told = |piece| numbers(4, &[piece]);
+    let fresh = |wire: &[u8]| {
+        let mut victim = Victim::v1(FAST, &info, &[0]);
+        victim.says(wire).unwrap();
+        victim.sent_bytes();
+        victim
+    };
+    let (none, interested) = (message(15, &[]), message(2, &[]));
+    let wants = [&none[..], &interested].concat();
+
+    let mut victim = fresh(&none);
+    victim.does(have(1));
+    assert_eq!(victim.sent_bytes(), told(1), "it wanted nothing of us");
+
+    let mut victim = fresh(&wants);
+    victim.does(have(1));
+    victim.does(have(2));
+    assert_eq!(victim.sent_bytes(), [], "it wants others too");
+    victim.does(PeerCommand::Unchoke);
+    let all = [message(1, &[]), told(1), told(2)].concat();
+    assert_eq!(victim.sent_bytes(), all, "with what is sent at once");
+    victim.says(&spanned(6, span(1))).unwrap();
+    victim.does(have(3));
+    assert_eq!(victim.sent_bytes(), []);
+    let (span, block) = (span(1), Block::unbudgeted(&content(span(1))));
+    victim.does(PeerCommand::Serve { span, block });
+    let all = [told(3), piece(span, &content(span))].concat();
+    assert_eq!(victim.sent_bytes(), all, "with a block");
+
+    let mut victim = fresh(&message(14, &[]));
+    victim.does(have(1));
+    victim.pass(Duration::from_millis(24)).unwrap();
+    victim.does(have(2));
+    assert_eq!(victim.sent_bytes(), [], "it has them all");
+    victim.pass(Duration::from_millis(1)).unwrap();
+    assert_eq!(victim.sent_bytes(), [told(1), told(2)].concat());
+    victim.does(have(3));
+    victim.pass(Duration::from_millis(24)).unwrap();
+    assert_eq!(victim.sent_bytes(), [], "the next has its own time");
 }
