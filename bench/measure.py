@@ -1,4 +1,4 @@
-"""What is measured: creating, verifying, one pair of peers, a crowd."""
+"""What is measured: creating, verifying, one pair of peers, one leecher of many seeders, a crowd."""
 
 import filecmp
 import os
@@ -25,6 +25,11 @@ CROWDS = {
     "9 at 5, 20, 80 Mbit/s": (9, [5, 20, 80], 20, None),
     "8, seeder at 10 Mbit/s": (8, [20], 10, None),
 }
+# One leecher of many: how many seeders, and the uplink of each in Mbit/s.
+MANY = (30, 20)
+# How much of a link is payload at most. A link that is held by tbf counts whole frames: 14 bytes of Ethernet, 20 of IPv4,
+# 32 of TCP with timestamps, in 1514; and each block of 16 KiB has a head of 13 bytes.
+PAYLOAD_SHARE = 1448 / 1514 * (1 << 14) / ((1 << 14) + 13)
 # For one transfer, or to get ready for it.
 PATIENCE_S = 600
 
@@ -149,13 +154,13 @@ class Bench:
         subprocess.run(run, check=True, env={**os.environ, "HOME": str(self.place)})
         return torrent
 
-    def transfer(self, seeder, leecher, hosts, path, piece_len):
-        """One seeder on the first host, a leecher on each other; gives figures, once all copies are compared."""
+    def transfer(self, seeder, leecher, hosts, path, piece_len, seeders=1):
+        """Seeders on the first hosts, a leecher on each other; gives figures, once all copies are compared."""
         address = f"{hosts.tracker_address}:6969"
         torrent = self.tracked(path, f"http://{address}/announce", piece_len)
         work = self.place / "transfer"
         shutil.rmtree(work, ignore_errors=True)
-        started, leechers = [], []
+        started, seeds, leechers = [], [], []
 
         def start(client, role, n, data):
             home = work / f"home{n}"
@@ -169,11 +174,14 @@ class Bench:
             work.mkdir()
             tracker = [self.program, "-q", "tracker", "--http", address]
             started.append(Process(tracker, work / "tracker", hosts.bridge, {"HOME": str(work)}))
-            seed, log, home = start(seeder, "seed", 0, path.parent)
-            self.until(lambda: seeder.is_ready(log, home), seed)
-            # What it did to get ready is not the transfer.
-            seed_cpu, sent, begin, busy = seed.cpu_s(), hosts.sent_bytes(0), time.monotonic(), busy_s()
-            for n in range(1, len(hosts.names)):
+            for n in range(seeders):
+                seed, log, home = start(seeder, "seed", n, path.parent)
+                self.until(lambda: seeder.is_ready(log, home), seed)
+                seeds.append(seed)
+            # What they did to get ready is not the transfer.
+            seed_cpu, sent = sum(seed.cpu_s() for seed in seeds), hosts.sent_bytes(0)
+            begin, busy = time.monotonic(), busy_s()
+            for n in range(seeders, len(hosts.names)):
                 data = work / f"data{n}"
                 data.mkdir()
                 leechers.append((*start(leecher, "leech", n, data), data))
@@ -188,14 +196,15 @@ class Bench:
                 if time.monotonic() - begin > PATIENCE_S:
                     raise TimeoutError(f"{leecher.name}: {len(times)} of {len(leechers)} done in {PATIENCE_S} s")
                 time.sleep(0.005)
+            seed_cpu = sum(seed.cpu_s() for seed in seeds) - seed_cpu
             figures = {
                 "times": sorted(times.values()),
                 "leecher_cpu_s": sum(cpus.values()) / len(cpus),
-                "seeder_cpu_s": seed.cpu_s() - seed_cpu,
+                "seeder_cpu_s": seed_cpu,
                 "leecher_peak": max(peaks.values()),
-                "seeder_peak": seed.anonymous_peak,
+                "seeder_peak": max(seed.anonymous_peak for seed in seeds),
                 "seeder_sent": hosts.sent_bytes(0) - sent,
-                "foreign_s": foreign_load(busy, busy_s(), sum(cpus.values()) + seed.cpu_s() - seed_cpu),
+                "foreign_s": foreign_load(busy, busy_s(), sum(cpus.values()) + seed_cpu),
             }
         finally:
             for process in reversed(started):
@@ -234,6 +243,29 @@ class Bench:
                 }
                 self.say("pair", client.name, figures)
                 found.append({"turn": turn, "case": "pair", "client": client.name, **figures})
+        return found
+
+    def many(self):
+        """One leecher whose link is free, and seeders whose links are not."""
+        path, total = self.source()
+        count, up = MANY
+        bound = total * 8 / 1e6 / (count * up * PAYLOAD_SHARE)
+        found = []
+        for turn in range(self.args.rounds):
+            for client in self.peers if turn % 2 else reversed(self.peers):
+                with Hosts(count + 1, ups=dict.fromkeys(range(count), up)) as hosts:
+                    run = self.transfer(client, client, hosts, path, PIECE_LEN, seeders=count)
+                figures = {
+                    "wall_s": run["times"][-1],
+                    "rate": total / run["times"][-1] / GB,
+                    "share": bound / run["times"][-1],
+                    "leecher_cpu_s_per_gb": run["leecher_cpu_s"] / (total / GB),
+                    "seeder_cpu_s_per_gb": run["seeder_cpu_s"] / (total / GB),
+                    "leecher_peak_mib": run["leecher_peak"] / (1 << 20),
+                    "foreign_s": run["foreign_s"],
+                }
+                self.say("many", client.name, figures)
+                found.append({"turn": turn, "case": "many", "client": client.name, **figures})
         return found
 
     def crowd(self):

@@ -11,6 +11,8 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "riverrun"
 from matplotlib import pyplot  # noqa: E402
 
+from measure import MANY, PAYLOAD_SHARE  # noqa: E402
+
 OURS = "riverrun"
 # Distinct in grey and for colour-blind eyes (Okabe and Ito).
 COLOURS = {"riverrun": "#0072b2", "libtorrent": "#e69f00", "aria2": "#009e73", "plain loop": "#999999"}
@@ -107,6 +109,21 @@ def pair_section(results, out):
     return "\n\n".join(["## A seeder and a leecher", made_text(results, "pair"), text, plot, table(head, rows_of(clients, keys))])
 
 
+def many_section(results, out):
+    clients = by_client(results["many"]["runs"], "many")
+    text = (
+        f"One leecher and {MANY[0]} seeders of the same client over TCP. Each seeder's uplink is held by a token bucket "
+        f"at {MANY[1]} Mbit/s, the leecher's link is free. The share is that of all that the uplinks together can carry, "
+        f"from the moment when the leecher is started on: of each uplink {PAYLOAD_SHARE:.4f} is payload at most, the rest "
+        "the frames' headers and those of blocks."
+    )
+    plot = bars(results, "many", ["many"], "share", "share of the uplinks", out)
+    keys = [("share", 3), ("leecher_cpu_s_per_gb", 2), ("seeder_cpu_s_per_gb", 2), ("leecher_peak_mib", 0)]
+    head = ["client", "share", "leecher's CPU s/GB", "seeders' CPU s/GB", "leecher's memory, MiB"]
+    parts = ["## Many seeders", made_text(results, "many"), text, plot, table(head, rows_of(clients, keys))]
+    return "\n\n".join(parts)
+
+
 def crowd_section(results, out):
     runs = results["crowd"]["runs"]
     cases = list(dict.fromkeys(run["case"] for run in runs))
@@ -149,6 +166,8 @@ def write(results, out):
         parts.append(files_section(results, "verify", "Verifying files", out))
     if "pair" in results:
         parts.append(pair_section(results, out))
+    if "many" in results:
+        parts.append(many_section(results, out))
     if "crowd" in results:
         parts.append(crowd_section(results, out))
     (out / "bench.md").write_text("\n\n".join(parts) + "\n")
