@@ -71,6 +71,34 @@ impl Rest {
     pub(super) fn was_complete(&self) -> bool {
         self.summary.is_some_and(|summary| summary.is_complete)
     }
+
+    /// All that there is to keep while nobody waits.
+    pub(super) fn put_away(self) -> Rested {
+        Rested {
+            summary: self.summary,
+            is_kept: self.is_kept,
+            used_at: self.used_at,
+        }
+    }
+}
+
+/// What stands for metadata and pieces of a torrent that is put away.
+#[derive(Clone, Debug)]
+pub(super) struct Rested {
+    summary: Option<Summary>,
+    is_kept: bool,
+    used_at: Time,
+}
+
+impl Rested {
+    pub(super) const fn take_out(self) -> Rest {
+        Rest {
+            summary: self.summary,
+            is_kept: self.is_kept,
+            used_at: self.used_at,
+            callers: Vec::new(),
+        }
+    }
 }
 
 impl Torrent {

@@ -7,7 +7,7 @@ use riverrun_base::{InfoHashes, Rng, Time};
 
 use super::announce::Announcer;
 use super::dht::DhtSchedule;
-use super::doze::Rest;
+use super::doze::Rested;
 use super::rates::Totals;
 use super::{Lifecycle, Rates, Torrent};
 use crate::bans::Bans;
@@ -23,14 +23,15 @@ pub(crate) struct Stub {
     hashes: InfoHashes,
     options: TorrentOptions,
     is_completed: bool,
-    rest: Rest,
+    rest: Rested,
     /// Whom it knows, if it knows somebody.
     book: Option<Box<(Candidates, Bans)>>,
     announcer: Announcer,
     dht: DhtSchedule,
     local: LocalAnnouncer,
     totals: Totals,
-    rng: Rng,
+    /// For randomness from here on.
+    seed: u64,
 }
 
 impl Torrent {
@@ -48,13 +49,13 @@ impl Torrent {
             hashes: self.hashes,
             options: self.options,
             is_completed: self.life.is_completed,
-            rest: self.rest,
+            rest: self.rest.put_away(),
             book: knows.then(|| Box::new((self.candidates, self.bans))),
             announcer: self.announcer,
             dht: self.dht,
             local: self.local,
             totals: self.rates.all(),
-            rng: self.rng,
+            seed: self.rng.next_u64(),
         }
     }
 }
@@ -73,7 +74,7 @@ impl Stub {
             hashes: self.hashes,
             life: Lifecycle::dozing(self.is_completed),
             meta: None,
-            rest: self.rest,
+            rest: self.rest.take_out(),
             fetch: super::MetadataFetch::default(),
             pieces: None,
             changes: super::Changes::default(),
@@ -89,7 +90,7 @@ impl Stub {
             local: self.local,
             bans,
             rates: Rates::of(now, self.totals, self.options.limits),
-            rng: self.rng,
+            rng: Rng::new(self.seed),
             options: self.options,
         }
     }
