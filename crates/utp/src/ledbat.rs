@@ -32,19 +32,23 @@ const DECLINE_PART: i64 = 4;
 /// More targets too long than that do not count, or a single stall of the path would close the window: it halves at most.
 const EXCESS_TARGETS_MAX: i64 = 2;
 
-/// How many round trips a slowdown keeps the window shut: one until what was in flight has left the queue, one to see it
-/// empty.
-const SLOWDOWN_ROUND_TRIPS: u32 = 2;
+/// A slowdown shuts the window for a round trip, in which what was in flight leaves the queue, and opens it again from this
+/// part of what it was: the queue stays nearly empty for some round trips more.
+const OPENING_PART: i64 = 16;
 
 /// How many times as long as a slowdown took it is until the next one at least, so that they cost a tenth at most.
 const SLOWDOWN_PAUSES: u32 = 9;
 
-/// And how long at least: who came later waits for his share no longer than that.
-const SLOWDOWN_INTERVAL_MIN: Duration = Duration::from_secs(30);
-
 /// How long after it has met a queue a window slows down for the first time: soon, as it may be the one that came later,
 /// but not before most transfers are over.
-const FIRST_SLOWDOWN_AFTER: Duration = Duration::from_secs(2);
+const SLOWDOWN_INTERVAL_MIN: Duration = Duration::from_secs(2);
+
+/// Each time it waits so many times as long: at the first one who was there may fill the queue still, at the second he has
+/// retreated.
+const SLOWDOWN_INTERVAL_GROWTH: u32 = 4;
+
+/// And so long at most.
+const SLOWDOWN_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Whoever comes later finds the delay that others make, and takes it for the path's own for as long as they go on making
 /// it (RFC 6817 §4.4): it would fill the queue by as much again, before which they retreat. So each flow lets its part of
@@ -78,6 +82,8 @@ pub(crate) struct Ledbat {
     delays: [u32; FILTER_SAMPLES],
     samples: usize,
     slowdown: Slowdown,
+    /// How long after this one the next slowdown comes at least.
+    slowdown_interval: Duration,
 }
 
 /// What an acknowledgement brought.
@@ -103,6 +109,7 @@ impl Ledbat {
             delays: [0; FILTER_SAMPLES],
             samples: 0,
             slowdown: Slowdown::Unplanned,
+            slowdown_interval: SLOWDOWN_INTERVAL_MIN,
         }
     }
 
@@ -175,7 +182,7 @@ impl Ledbat {
         match self.slowdown {
             Slowdown::Unplanned => {
                 if !self.is_slow_start() {
-                    self.slowdown = Slowdown::Due(now + FIRST_SLOWDOWN_AFTER);
+                    self.slowdown = Slowdown::Due(now + self.slowdown_interval);
                 }
                 false
             }
@@ -183,9 +190,11 @@ impl Ledbat {
             Slowdown::Due(_) => {
                 self.slowdown = Slowdown::Shut {
                     since: now,
-                    until: now + SLOWDOWN_ROUND_TRIPS * progress.round_trip,
+                    until: now + progress.round_trip,
                     window: self.window,
                 };
+                let longer = self.slowdown_interval * SLOWDOWN_INTERVAL_GROWTH;
+                self.slowdown_interval = longer.min(SLOWDOWN_INTERVAL_MAX);
                 self.window = 0;
                 self.clamp(2 * packet_len);
                 true
@@ -193,10 +202,11 @@ impl Ledbat {
             Slowdown::Shut { until, .. } if now < until => true,
             Slowdown::Shut { since, window, .. } | Slowdown::Opening { since, window } => {
                 let bytes = i64::try_from(progress.bytes).unwrap_or(0);
-                self.window = (self.window + bytes * FRACTION).min(window);
+                let opened = self.window.max(window / OPENING_PART) + bytes * FRACTION;
+                self.window = opened.min(window);
                 self.slowdown = if self.window == window {
                     let pause = SLOWDOWN_PAUSES * now.since(since);
-                    Slowdown::Due(now + pause.max(SLOWDOWN_INTERVAL_MIN))
+                    Slowdown::Due(now + pause.max(self.slowdown_interval))
                 } else {
                     Slowdown::Opening { since, window }
                 };
@@ -314,13 +324,13 @@ mod tests {
             }
             was_shut = is_shut;
         }
-        // Two round trips; how long it takes to open is a matter of what arrives, here a packet in 10 ms.
-        let [(first, 90), (second, 90), (third, 90)] = shut[..] else {
+        // For a round trip; how long it takes to open is a matter of what arrives, here a packet in 10 ms.
+        let [(2000, 40), (second, 40), (third, 40), (fourth, 40)] = shut[..] else {
             panic!("{shut:?}");
         };
-        assert_eq!(first, 2000);
-        assert!((30_000..32_000).contains(&(second - first)), "{shut:?}");
+        assert!((10_000..12_000).contains(&second), "{shut:?}");
         assert!((30_000..32_000).contains(&(third - second)), "{shut:?}");
+        assert!((30_000..32_000).contains(&(fourth - third)), "{shut:?}");
     }
 
     #[test]

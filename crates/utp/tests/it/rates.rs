@@ -76,7 +76,7 @@ fn tcp_keeps_four_fifths_beside_it() {
     }
 }
 
-/// What two flows of uTP carry of what there is, in the second minute after the later one has come.
+/// What two flows of uTP carry of what there is, in the second half minute after the later one has come.
 fn shares(link: Link, head_start: u64) -> [f64; 2] {
     let rate = link.rate.unwrap() as f64;
     let back = Link::new(10);
@@ -84,11 +84,11 @@ fn shares(link: Link, head_start: u64) -> [f64; 2] {
     world.run_until(seconds(head_start));
     world.add_rival();
     let received = |world: &World| [world.hosts[1].received, world.rivals[1].received];
-    world.run_until(seconds(head_start + 60));
+    world.run_until(seconds(head_start + 30));
     let before = received(&world);
-    world.run_until(seconds(head_start + 120));
+    world.run_until(seconds(head_start + 60));
     let after = received(&world);
-    [0, 1].map(|flow| (after[flow] - before[flow]) as f64 / (60.0 * rate))
+    [0, 1].map(|flow| (after[flow] - before[flow]) as f64 / (30.0 * rate))
 }
 
 #[test]
