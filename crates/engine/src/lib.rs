@@ -42,6 +42,8 @@ pub use changes::Changes;
 pub use dht::{DEFAULT_BOOTSTRAP, DhtConfig, DhtHandle, DhtNode, DhtSearch, draw_secret};
 pub use driver::port_map::PortMapping;
 pub use driver::tracker::TrackerClient;
+#[doc(hidden)]
+pub use driver::utp::{UtpConn, UtpEndpoint};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{AddError, EngineStopped, FileError, StartError, WaitError};
 pub use network::{

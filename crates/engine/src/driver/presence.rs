@@ -19,7 +19,7 @@ use super::relay::RelayState;
 use super::shard::ShardMessage;
 use super::socket::{Changes, Listening, RelayEnd, Sockets};
 use super::udp::{self, Datagrams, Received, Speakers, ToDht, UdpPort};
-use super::utp::{UtpPort, UtpPorts};
+use super::utp::{Door, UtpPort, UtpPorts};
 use crate::error::StartError;
 use crate::network::NetworkState;
 use crate::transports::Transports;
@@ -211,7 +211,7 @@ impl Presence {
         }
         for (socket, (udp, utp)) in self.ports.drain(..).enumerate() {
             let speakers = Speakers {
-                utp: utp.map(|utp| (utp, conns.clone())),
+                utp: utp.map(|utp| (utp, Door::Peers(conns.clone()))),
                 dht: self.dht.clone().map(|task| ToDht::new(socket, task)),
             };
             accepting.spawn(udp::serve(udp, speakers));

@@ -14,10 +14,9 @@ use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::conn::ConnContext;
 use super::listen::canonical;
 use super::socket::{Family, Sockets, unwrap_relayed};
-use super::utp::UtpPort;
+use super::utp::{Door, UtpPort};
 
 /// How many batches of datagrams wait for the DHT's task. More are lost, as in any full queue on their way.
 pub(crate) const DHT_BATCHES_WAITING: usize = 64;
@@ -304,7 +303,7 @@ impl Datagrams {
 /// Who speaks through a socket. The first byte of a datagram tells whom it is for: a message of the DHT is a dictionary
 /// and begins with `d`, which no packet of uTP does (BEP 29 has version 1 in the lower half of its first byte).
 pub(crate) struct Speakers {
-    pub(crate) utp: Option<(Arc<UtpPort>, ConnContext)>,
+    pub(crate) utp: Option<(Arc<UtpPort>, Door)>,
     pub(crate) dht: Option<ToDht>,
 }
 
@@ -351,8 +350,8 @@ impl Speakers {
         if let Some(dht) = &mut self.dht {
             dht.take_in(arrived);
         }
-        if let Some((utp, context)) = &self.utp {
-            utp.handle(arrived, context);
+        if let Some((utp, door)) = &self.utp {
+            utp.handle(arrived, door);
         }
     }
 

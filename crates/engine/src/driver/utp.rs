@@ -3,11 +3,13 @@
 //! A connection's state is shared by two tasks: that of its UDP socket, which hands it packets and sends what
 //! their acknowledgements set free, and that of the connection, which reads, writes and keeps its timers.
 
+mod endpoint;
 mod link;
 mod port;
 mod stream;
 
-pub(crate) use port::UtpPort;
+pub use endpoint::{UtpConn, UtpEndpoint};
+pub(crate) use port::{Door, UtpPort};
 pub(crate) use stream::UtpStream;
 
 use std::io;

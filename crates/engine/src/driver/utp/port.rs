@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riverrun_base::Rng;
 use riverrun_utp::{ConnectionIds, Demux, Packet, PacketKind, Route, UtpConfig, UtpSocket, is_utp};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::link::UtpLink;
@@ -22,6 +22,15 @@ const HALF_OPEN_MAX: usize = 256;
 
 /// How many connections one socket carries at most, those that are about to end included.
 const CONNECTIONS_MAX: usize = 8192;
+
+/// Who takes in those that dial us.
+#[derive(Clone)]
+pub(crate) enum Door {
+    /// An engine, for which they are peers.
+    Peers(ConnContext),
+    /// Whoever wants streams of bytes, and no more of them than fit: others are not answered.
+    Streams(mpsc::Sender<UtpStream>),
+}
 
 /// uTP over one UDP socket.
 #[derive(Debug)]
@@ -82,9 +91,9 @@ impl UtpPort {
         Ok(stream)
     }
 
-    /// Takes in what has come from one sender; [`Self::settle`] does what that leads to. Whoever dials us is accepted into
-    /// `context`.
-    pub(crate) fn handle(self: &Arc<Self>, arrived: &Arrived<'_>, context: &ConnContext) {
+    /// Takes in what has come from one sender; [`Self::settle`] does what that leads to. Whoever dials us is accepted by
+    /// `door`.
+    pub(crate) fn handle(self: &Arc<Self>, arrived: &Arrived<'_>, door: &Door) {
         let datagrams = arrived.datagrams().filter(|datagram| is_utp(datagram));
         let mut packets = datagrams
             .filter_map(|datagram| Packet::parse(datagram).ok())
@@ -102,7 +111,7 @@ impl UtpPort {
                         lock(&self.touched).push(link);
                     }
                 }
-                Route::New(ids) => self.accept(arrived, ids, &first, context),
+                Route::New(ids) => self.accept(arrived, ids, &first, door),
                 Route::Nobody => {}
             }
         }
@@ -124,7 +133,7 @@ impl UtpPort {
         arrived: &Arrived<'_>,
         ids: ConnectionIds,
         syn: &Packet<'_>,
-        context: &ConnContext,
+        door: &Door,
     ) {
         let Ok(half_open) = self.half_open.clone().try_acquire_owned() else {
             return;
@@ -140,12 +149,7 @@ impl UtpPort {
         };
         drop(connections);
         link.flush(&mut link.lock());
-        tokio::spawn(run_accepted(
-            UtpStream::new(link),
-            context.clone(),
-            seed,
-            half_open,
-        ));
+        tokio::spawn(let_in(UtpStream::new(link), door.clone(), seed, half_open));
     }
 
     /// A connection waits for room in the kernel.
@@ -213,18 +217,21 @@ const fn is_inside(packet: &Packet<'_>) -> bool {
     !matches!(packet.kind(), PacketKind::Syn | PacketKind::Reset)
 }
 
-async fn run_accepted(
-    stream: UtpStream,
-    context: ConnContext,
-    seed: u64,
-    half_open: OwnedSemaphorePermit,
-) {
-    if stream.connected().await.is_ok() {
-        let addr = stream.peer();
-        let stream = PeerStream::Utp(stream);
-        ConnTask::accepted(context, seed, stream, addr, half_open)
-            .run()
-            .await;
+/// Lets in whoever has proved to hear us.
+async fn let_in(stream: UtpStream, door: Door, seed: u64, half_open: OwnedSemaphorePermit) {
+    if stream.connected().await.is_err() {
+        return;
+    }
+    match door {
+        Door::Peers(context) => {
+            let addr = stream.peer();
+            let stream = PeerStream::Utp(stream);
+            ConnTask::accepted(context, seed, stream, addr, half_open)
+                .run()
+                .await;
+        }
+        // Whoever does not fit is let go.
+        Door::Streams(streams) => drop(streams.try_send(stream)),
     }
 }
 
