@@ -18,6 +18,7 @@ mod creation;
 mod dht;
 mod endings;
 mod exchange;
+mod firewalls;
 mod hostile;
 mod https;
 mod kills;
