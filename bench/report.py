@@ -110,10 +110,11 @@ def pair_section(results, out):
 
 
 def many_section(results, out):
-    clients = by_client(results["many"]["runs"], "many")
+    runs = results["many"]["runs"]
+    clients, wanted = by_client(runs, "many"), runs[0]["rate"] * runs[0]["wall_s"]
     text = (
-        f"One leecher and {MANY[0]} seeders of the same client over TCP. Each seeder's uplink is held by a token bucket "
-        f"at {MANY[1]} Mbit/s, the leecher's link is free. The share is that of all that the uplinks together can carry, "
+        f"One leecher of {wanted:.2f} GB and {MANY[0]} seeders of the same client over TCP. Each seeder's uplink is held by a "
+        f"token bucket at {MANY[1]} Mbit/s, the leecher's link is free. The share is that of all that the uplinks together can carry, "
         f"from the moment when the leecher is started on: of each uplink {PAYLOAD_SHARE:.4f} is payload at most, the rest "
         "the frames' headers and those of blocks."
     )
