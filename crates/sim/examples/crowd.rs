@@ -1,5 +1,5 @@
 //! A flash crowd, measured: `cargo run --release -p riverrun-sim --example crowd -- peers=1000 pieces=100 blocks=16
-//! neighbours=50 slots=8 seed=1 latency=10 tcp=1 super=0 up=1000000 down=1000000 seedup=1000000 trace=0`. Time it from outside.
+//! neighbours=50 slots=8 seed=1 latency=10 tcp=1 super=0 up=1000000 down=1000000 seedup=1000000 bytes=0 trace=0`. Time it from outside.
 //!
 //! With several values for a name, as in `t.slots=3,4,8 seed=1,2,3`, every combination is run, and a table has one row for
 //! each, over its seeds.
@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
-use riverrun_sim::{Content, ContentId, HostConfig, HostId, Tally, World, WorldConfig, fluid};
+use riverrun_sim::{
+    Content, ContentId, HostConfig, HostId, Level, Tally, World, WorldConfig, fluid,
+};
 use riverrun_swarm::Config;
 
 #[derive(Clone)]
@@ -102,6 +104,9 @@ impl Settings {
         config.connections_max = self.number("neighbours", 50);
         config.latency = Duration::from_millis(self.number("latency", 10).into());
         config.down = Some(self.number("down", 1_000_000).into()).filter(|down| *down > 0);
+        if self.number("bytes", 0) > 0 {
+            config.level = Level::Bytes;
+        }
         config.up(up.into())
     }
 }

@@ -92,8 +92,13 @@ impl World {
             let Some((host, bytes)) = self.bytes_end(end) else {
                 return;
             };
-            let Some(event) = bytes.conn.poll_event() else {
+            let mut event = bytes.conn.poll_event();
+            if event.is_none() {
                 bytes.fill(now);
+                // What goes out now is reported too.
+                event = bytes.conn.poll_event();
+            }
+            let Some(event) = event else {
                 let close = bytes.conn.close_requested();
                 if let (Some(why), false) = (close, bytes.has_output()) {
                     self.end_bytes(end, why);

@@ -163,10 +163,15 @@ impl World {
             at += round_trip;
         }
         self.put_on_way(end_id.other(), at, message);
-        if let (Some(span), true) = (served, is_open) {
-            self.counts.blocks += 1;
-            self.note_sent(host, len);
-            self.peer_at(end_id, PeerEvent::Served(span));
+        match served {
+            Some(span) if is_open => {
+                self.counts.blocks += 1;
+                self.note_sent(host, len);
+                self.peer_at(end_id, PeerEvent::Served(span));
+            }
+            Some(_) => {}
+            // What took its place in the batch is to be reported.
+            None => self.pump(end_id),
         }
     }
 
