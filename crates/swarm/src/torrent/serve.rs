@@ -7,14 +7,15 @@
 //! always blocks under way for a moment of its rate, and those that a peer leaves lying do not count.
 //!
 //! Of all that is asked for the rarest piece comes first: most wait for it, each who gets it is one more source, and
-//! for the others there are sources already.
+//! for the others there are sources already. Of those that give something and ask for equally rare ones, whoever has least:
+//! all are to be complete at the same time.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use riverrun_base::{BLOCK_LEN, BlockSpan, PieceIndex, Rate, Time};
 
-use super::peers::{Peers, Up};
+use super::peers::{Peer, Peers, Up};
 use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::outbox::StorageJob;
@@ -45,6 +46,15 @@ pub(super) struct Serving {
     busy: Vec<ConnKey>,
     /// Since when others are served before the first.
     passed_since: Option<Time>,
+}
+
+/// How far a peer has come, in pieces, if it has ever given something; else it stands behind all who have.
+fn progress(peer: &Peer) -> u32 {
+    if peer.down.total_bytes == 0 {
+        u32::MAX
+    } else {
+        peer.have.count_ones()
+    }
 }
 
 /// How much is to be under way.
@@ -107,12 +117,12 @@ impl Serving {
     }
 
     /// Whose block is to be read next, and which of those that it waits for: their places. Who is in the middle of a
-    /// piece comes first, and then the piece with the fewest `copies`; but nobody is passed over for ever.
+    /// piece comes first, and then the piece with the lowest `rank`; but nobody is passed over for ever.
     fn next(
         &self,
         now: Time,
         peers: &Peers,
-        copies: impl Fn(ConnKey, PieceIndex) -> u32,
+        rank: impl Fn(ConnKey, PieceIndex) -> (u32, u32),
     ) -> Option<(usize, usize)> {
         let ups = (0..).zip(&self.queue);
         let ups = ups.filter_map(|(place, conn)| Some((place, peers.get(*conn)?)));
@@ -130,7 +140,7 @@ impl Serving {
             wants.map(move |(at, want)| (peer.conn, want.piece, (place, at)))
         });
         wants
-            .min_by_key(|(conn, piece, _)| copies(*conn, *piece))
+            .min_by_key(|(conn, piece, _)| rank(*conn, *piece))
             .map(|(_, _, found)| found)
     }
 
@@ -227,7 +237,10 @@ impl Torrent {
         let rarity = picker.map(crate::picker::Picker::rarity);
         self.serving.next(now, &self.peers, |conn, piece| {
             let there = rarity.map_or(0, |rarity| rarity.availability(piece));
-            there + u32::from(self.reveal.is_taken_by_another(conn, piece))
+            let copies = there + u32::from(self.reveal.is_taken_by_another(conn, piece));
+            // To a seed all are alike: else whoever only says that it has nothing would go first there.
+            let trader = self.peers.get(conn).filter(|_| !self.is_complete());
+            (copies, trader.map_or(0, progress))
         })
     }
 
@@ -289,7 +302,8 @@ impl Torrent {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::peers::Peer;
+    use riverrun_base::Bitfield;
+
     use super::*;
     use crate::PeerSource;
 
@@ -323,20 +337,39 @@ mod tests {
     fn the_rarest_piece_is_served_first_and_then_the_first_in_line() {
         let (serving, mut peers) = waiting(&[&[5, 4], &[3, 7], &[3]]);
         // There are as many copies as the piece's number says.
-        let copies = |_: ConnKey, piece: PieceIndex| piece.0;
+        let copies = |_: ConnKey, piece: PieceIndex| (piece.0, 0);
         let next = |serving: &Serving, peers: &Peers| serving.next(Time::ZERO, peers, copies);
         assert_eq!(next(&serving, &peers), Some((1, 0)));
-        let by_peer = |conn: ConnKey, piece: PieceIndex| piece.0 + 3 * u32::from(conn.index() == 1);
+        let by_peer =
+            |conn: ConnKey, piece: PieceIndex| (piece.0 + 3 * u32::from(conn.index() == 1), 0);
         assert_eq!(serving.next(Time::ZERO, &peers, by_peer), Some((2, 0)));
         peers.get_mut(conn(0)).unwrap().up.current = Some(PieceIndex(4));
         assert_eq!(next(&serving, &peers), Some((0, 1)), "it goes on");
     }
 
     #[test]
+    fn of_those_who_give_and_ask_for_equally_rare_pieces_whoever_has_least_goes_first() {
+        let (serving, mut peers) = waiting(&[&[1], &[1], &[1]]);
+        let mut has = |index, pieces: &[u32], given| {
+            let peer = peers.get_mut(conn(index)).unwrap();
+            peer.have = Bitfield::new(9);
+            for piece in pieces {
+                peer.have.set(PieceIndex(*piece));
+            }
+            peer.down.total_bytes = given;
+        };
+        has(0, &[2, 3, 4], 1);
+        has(1, &[], 0);
+        has(2, &[2], 1);
+        let rank = |conn: ConnKey, _: PieceIndex| (1, peers.get(conn).map_or(0, progress));
+        assert_eq!(serving.next(Time::ZERO, &peers, rank), Some((2, 0)));
+    }
+
+    #[test]
     fn nobody_is_passed_over_for_longer_than_a_while() {
         let (mut serving, peers) = waiting(&[&[9], &[1]]);
         serving.passed_since = Some(Time::from_secs(5));
-        let copies = |_: ConnKey, piece: PieceIndex| piece.0;
+        let copies = |_: ConnKey, piece: PieceIndex| (piece.0, 0);
         let at = |second| serving.next(Time::from_secs(second), &peers, copies);
         assert_eq!(at(24), Some((1, 0)));
         assert_eq!(at(25), Some((0, 0)));
