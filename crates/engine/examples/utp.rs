@@ -72,7 +72,7 @@ async fn measure(way: &str, size: u32) -> Result<()> {
             conn.write_all(&bytes).await?;
         }
         drop(conn);
-        end(&mut said, (way, size), (begun, before))
+        end(&mut said, (way, size), (begun, before))?;
     } else {
         let mut stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
@@ -80,8 +80,10 @@ async fn measure(way: &str, size: u32) -> Result<()> {
             stream.write_all(&bytes).await?;
         }
         drop(stream);
-        end(&mut said, (way, size), (begun, before))
+        end(&mut said, (way, size), (begun, before))?;
     }
+    receiver.wait()?;
+    Ok(())
 }
 
 /// Waits until the receiver has everything, and says what both have used.
