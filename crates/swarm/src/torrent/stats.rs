@@ -243,17 +243,9 @@ impl Torrent {
     fn payload_of(&self, pieces: impl Iterator<Item = PieceIndex>) -> u64 {
         let Some(meta) = &self.meta else { return 0 };
         let layout = meta.info.layout();
-        let has_padding = layout.payload_len() < layout.wire_len();
-        let payload = |piece| {
-            let span = layout.piece_span(piece);
-            // To look for the files of each piece of a torrent is not for whoever lists thousands.
-            if has_padding {
-                layout.payload_in(span)
-            } else {
-                span.len
-            }
-        };
-        pieces.map(|piece| u64::from(payload(piece))).sum()
+        pieces
+            .map(|piece| u64::from(layout.payload_in(layout.piece_span(piece))))
+            .sum()
     }
 
     /// Its connections.
