@@ -122,7 +122,7 @@ impl Serving {
         &self,
         now: Time,
         peers: &Peers,
-        rank: impl Fn(ConnKey, PieceIndex) -> (u32, u32),
+        rank: impl Fn(&Peer, PieceIndex) -> (u32, u32),
     ) -> Option<(usize, usize)> {
         let ups = (0..).zip(&self.queue);
         let ups = ups.filter_map(|(place, conn)| Some((place, peers.get(*conn)?)));
@@ -137,10 +137,10 @@ impl Serving {
         let all = std::iter::once((first, peer)).chain(rest.into_iter().flatten());
         let wants = all.flat_map(|(place, peer)| {
             let wants = (0..).zip(peer.up.wants.iter().take(SCAN_MAX));
-            wants.map(move |(at, want)| (peer.conn, want.piece, (place, at)))
+            wants.map(move |(at, want)| (peer, want.piece, (place, at)))
         });
         wants
-            .min_by_key(|(conn, piece, _)| rank(*conn, *piece))
+            .min_by_key(|(peer, piece, _)| rank(peer, *piece))
             .map(|(_, _, found)| found)
     }
 
@@ -235,12 +235,12 @@ impl Torrent {
     fn next_served(&self, now: Time) -> Option<(usize, usize)> {
         let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
         let rarity = picker.map(crate::picker::Picker::rarity);
-        self.serving.next(now, &self.peers, |conn, piece| {
+        // To a seed all are alike: else whoever only says that it has nothing would go first there.
+        let is_trading = !self.is_complete();
+        self.serving.next(now, &self.peers, |peer, piece| {
             let there = rarity.map_or(0, |rarity| rarity.availability(piece));
-            let copies = there + u32::from(self.reveal.is_taken_by_another(conn, piece));
-            // To a seed all are alike: else whoever only says that it has nothing would go first there.
-            let trader = self.peers.get(conn).filter(|_| !self.is_complete());
-            (copies, trader.map_or(0, progress))
+            let copies = there + u32::from(self.reveal.is_taken_by_another(peer.conn, piece));
+            (copies, if is_trading { progress(peer) } else { 0 })
         })
     }
 
@@ -337,11 +337,11 @@ mod tests {
     fn the_rarest_piece_is_served_first_and_then_the_first_in_line() {
         let (serving, mut peers) = waiting(&[&[5, 4], &[3, 7], &[3]]);
         // There are as many copies as the piece's number says.
-        let copies = |_: ConnKey, piece: PieceIndex| (piece.0, 0);
+        let copies = |_: &Peer, piece: PieceIndex| (piece.0, 0);
         let next = |serving: &Serving, peers: &Peers| serving.next(Time::ZERO, peers, copies);
         assert_eq!(next(&serving, &peers), Some((1, 0)));
         let by_peer =
-            |conn: ConnKey, piece: PieceIndex| (piece.0 + 3 * u32::from(conn.index() == 1), 0);
+            |peer: &Peer, piece: PieceIndex| (piece.0 + 3 * u32::from(peer.conn.index() == 1), 0);
         assert_eq!(serving.next(Time::ZERO, &peers, by_peer), Some((2, 0)));
         peers.get_mut(conn(0)).unwrap().up.current = Some(PieceIndex(4));
         assert_eq!(next(&serving, &peers), Some((0, 1)), "it goes on");
@@ -361,7 +361,7 @@ mod tests {
         has(0, &[2, 3, 4], 1);
         has(1, &[], 0);
         has(2, &[2], 1);
-        let rank = |conn: ConnKey, _: PieceIndex| (1, peers.get(conn).map_or(0, progress));
+        let rank = |peer: &Peer, _: PieceIndex| (1, progress(peer));
         assert_eq!(serving.next(Time::ZERO, &peers, rank), Some((2, 0)));
     }
 
@@ -369,7 +369,7 @@ mod tests {
     fn nobody_is_passed_over_for_longer_than_a_while() {
         let (mut serving, peers) = waiting(&[&[9], &[1]]);
         serving.passed_since = Some(Time::from_secs(5));
-        let copies = |_: ConnKey, piece: PieceIndex| (piece.0, 0);
+        let copies = |_: &Peer, piece: PieceIndex| (piece.0, 0);
         let at = |second| serving.next(Time::from_secs(second), &peers, copies);
         assert_eq!(at(24), Some((1, 0)));
         assert_eq!(at(25), Some((0, 0)));
