@@ -8,9 +8,10 @@
 
 #![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
+mod process;
+
 use std::collections::VecDeque;
 use std::error::Error;
-use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ use riverrun_engine::{
     Question,
 };
 
+use self::process::cpu_seconds;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const SEARCHES: u16 = 300;
@@ -30,8 +33,6 @@ const QUERIES: usize = 1_000_000;
 const WINDOW: usize = 256;
 /// How many nodes join at once.
 const JOINING: usize = 50;
-/// The kernel's clock ticks a second, on all Linux.
-const TICKS: f64 = 100.0;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -187,15 +188,4 @@ fn queries() -> Vec<Vec<u8>> {
         out.finish()
     };
     kinds.into_iter().cycle().take(1024).map(query).collect()
-}
-
-/// The CPU time of this process, all threads, the kernel's part included.
-fn cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks = ticks
-        .map(str::parse::<f64>)
-        .sum::<std::result::Result<f64, _>>();
-    Ok(ticks? / TICKS)
 }

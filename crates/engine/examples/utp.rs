@@ -9,8 +9,9 @@
 
 #![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
+mod process;
+
 use std::error::Error;
-use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -19,6 +20,8 @@ use std::time::Instant;
 use riverrun_engine::UtpEndpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+
+use self::process::cpu_seconds;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -30,8 +33,6 @@ const WRITES_PER_GB: usize = 3815;
 const GB_BYTES: usize = 1_000_000_000;
 /// What is read at once, at most: uTP's chunks are as large.
 const READ_BYTES: usize = 64 * 1024;
-/// The kernel's clock ticks a second, on all Linux.
-const TICKS: f64 = 100.0;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -146,15 +147,4 @@ fn tell(before: f64, received: usize) -> Result<()> {
     }
     println!("{}", cpu_seconds()? - before);
     Ok(())
-}
-
-/// The CPU time of this process, all threads, the kernel's part included.
-fn cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks = ticks
-        .map(str::parse::<f64>)
-        .sum::<std::result::Result<f64, _>>();
-    Ok(ticks? / TICKS)
 }
