@@ -92,12 +92,11 @@ impl World {
             let Some((host, bytes)) = self.bytes_end(end) else {
                 return;
             };
-            let mut event = bytes.conn.poll_event();
-            if event.is_none() {
+            let event = bytes.conn.poll_event().or_else(|| {
                 bytes.fill(now);
                 // What goes out now is reported too.
-                event = bytes.conn.poll_event();
-            }
+                bytes.conn.poll_event()
+            });
             let Some(event) = event else {
                 let close = bytes.conn.close_requested();
                 if let (Some(why), false) = (close, bytes.has_output()) {
