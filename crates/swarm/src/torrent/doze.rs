@@ -32,34 +32,50 @@ const METADATA_LOST: &str = "what was kept of its metadata cannot be read";
 /// What stands for metadata and pieces that are not in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Rest {
+    kept: Rested,
+    /// Peers that have dialled us, by the driver's names of the connections.
+    callers: Vec<(u64, SocketAddr)>,
+}
+
+/// All that there is to keep of it while nobody waits.
+#[derive(Clone, Debug)]
+pub(super) struct Rested {
     /// As it was when they were let go.
     summary: Option<Summary>,
     /// Whether the metadata can be loaded again.
     is_kept: bool,
     /// When it was used last, while it runs.
     used_at: Time,
-    /// Peers that have dialled us, by the driver's names of the connections.
-    callers: Vec<(u64, SocketAddr)>,
 }
 
 impl Rest {
     pub(super) const fn new(has_metadata: bool, summary: Option<Summary>) -> Self {
-        Self {
+        Self::take_out(Rested {
             is_kept: has_metadata || summary.is_some(),
             summary,
             used_at: Time::ZERO,
+        })
+    }
+
+    pub(super) const fn take_out(kept: Rested) -> Self {
+        Self {
+            kept,
             callers: Vec::new(),
         }
     }
 
+    pub(super) fn put_away(self) -> Rested {
+        self.kept
+    }
+
     /// What is known without the metadata.
     pub(super) const fn summary(&self) -> Option<Summary> {
-        self.summary
+        self.kept.summary
     }
 
     /// It is in use.
     pub(super) const fn touch(&mut self, now: Time) {
-        self.used_at = now;
+        self.kept.used_at = now;
     }
 
     /// Whether somebody waits for it to be awake.
@@ -69,35 +85,7 @@ impl Rest {
 
     /// Whether all pieces were there when they were seen last.
     pub(super) fn was_complete(&self) -> bool {
-        self.summary.is_some_and(|summary| summary.is_complete)
-    }
-
-    /// All that there is to keep while nobody waits.
-    pub(super) fn put_away(self) -> Rested {
-        Rested {
-            summary: self.summary,
-            is_kept: self.is_kept,
-            used_at: self.used_at,
-        }
-    }
-}
-
-/// What stands for metadata and pieces of a torrent that is put away.
-#[derive(Clone, Debug)]
-pub(super) struct Rested {
-    summary: Option<Summary>,
-    is_kept: bool,
-    used_at: Time,
-}
-
-impl Rested {
-    pub(super) const fn take_out(self) -> Rest {
-        Rest {
-            summary: self.summary,
-            is_kept: self.is_kept,
-            used_at: self.used_at,
-            callers: Vec::new(),
-        }
+        self.kept.summary.is_some_and(|summary| summary.is_complete)
     }
 }
 
@@ -178,7 +166,7 @@ impl Torrent {
     /// Since when it might doze.
     pub(crate) fn idle_since(&self, config: &Config) -> Option<Time> {
         let may_doze = config.doze_after.is_some() && self.may_doze();
-        may_doze.then_some(self.rest.used_at)
+        may_doze.then_some(self.rest.kept.used_at)
     }
 
     /// When it may doze.
@@ -202,7 +190,7 @@ impl Torrent {
             .as_ref()
             .is_some_and(|meta| meta.hashes.is_complete());
         self.life.is_running()
-            && self.rest.is_kept
+            && self.rest.kept.is_kept
             && is_whole
             && self.is_complete()
             && self.pieces.as_ref().is_some_and(Pieces::is_settled)
@@ -221,7 +209,7 @@ impl Torrent {
 
     /// Whether metadata can be loaded again.
     pub(super) fn can_let_metadata_go(&self, cx: &Cx<'_>) -> bool {
-        self.rest.is_kept && cx.config.doze_after.is_some()
+        self.rest.kept.is_kept && cx.config.doze_after.is_some()
     }
 
     /// Lets the metadata go, if it can be loaded again. `is_complete` says whether it is taken for complete without
@@ -229,11 +217,11 @@ impl Torrent {
     pub(super) fn let_metadata_go(&mut self, cx: &mut Cx<'_>, is_complete: bool) {
         let is_in_memory = self.meta.is_some();
         if is_in_memory && !self.can_let_metadata_go(cx) {
-            self.rest.summary = None;
+            self.rest.kept.summary = None;
             return;
         }
         let summary = Some(self.summary()).filter(|_| self.knows_metadata());
-        self.rest.summary = summary.map(|summary| Summary {
+        self.rest.kept.summary = summary.map(|summary| Summary {
             is_complete,
             ..summary
         });
@@ -274,7 +262,7 @@ impl Torrent {
     /// It is used from now on.
     pub(super) fn begin_use(&mut self, cx: &mut Cx<'_>) {
         self.rest.touch(cx.now);
-        self.rest.summary = None;
+        self.rest.kept.summary = None;
     }
 
     /// Metadata was asked for, and has come or not.

@@ -7,7 +7,7 @@ use riverrun_base::{InfoHashes, Rng, Time};
 
 use super::announce::Announcer;
 use super::dht::DhtSchedule;
-use super::doze::Rested;
+use super::doze::{Rest, Rested};
 use super::rates::Totals;
 use super::{Lifecycle, Rates, Torrent};
 use crate::bans::Bans;
@@ -74,7 +74,7 @@ impl Stub {
             hashes: self.hashes,
             life: Lifecycle::dozing(self.is_completed),
             meta: None,
-            rest: self.rest.take_out(),
+            rest: Rest::take_out(self.rest),
             fetch: super::MetadataFetch::default(),
             pieces: None,
             changes: super::Changes::default(),
