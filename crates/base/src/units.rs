@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -45,6 +46,13 @@ impl Rate {
     /// In bytes per second.
     pub const fn bytes_per_second(self) -> u64 {
         self.0
+    }
+
+    /// How many bytes move in a time, to the microsecond; what is less than a byte is left out. `u64::MAX` if it is more
+    /// than that.
+    pub fn bytes_in(self, time: Duration) -> u64 {
+        let bytes = u128::from(self.0).saturating_mul(time.as_micros()) / 1_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
 
@@ -163,6 +171,15 @@ mod tests {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         assert_eq!("2M/s".parse(), Ok(Rate::from_bytes_per_second(2_000_000)));
+    }
+
+    #[test]
+    fn a_rate_counts_parts_of_seconds() {
+        let bytes = |rate, time| Rate::from_bytes_per_second(rate).bytes_in(time);
+        assert_eq!(bytes(3_001, Duration::from_millis(1_500)), 4_501);
+        assert_eq!(bytes(1, Duration::from_millis(999)), 0);
+        assert_eq!(bytes(5, Duration::ZERO), 0);
+        assert_eq!(bytes(u64::MAX, Duration::from_secs(2)), u64::MAX);
     }
 
     #[test]

@@ -67,6 +67,26 @@ fn an_upload_limit_is_used_up_from_the_start() {
 }
 
 #[test]
+fn slots_under_a_limit_follow_parts_of_seconds() {
+    let content = Content::tokens(400, 4);
+    let mut world = Arena::new(1, &content);
+    let mut config = HostConfig::seed().up(FAST);
+    config.upload_limit = Some(4 * 65_536);
+    let content = world.own_content();
+    let seed = world.add_host(content, config);
+    let hop_max = Duration::from_millis(1_500);
+    world
+        .setup(seed)
+        .shard(|config| config.tuning.hop_max = hop_max);
+    for _ in 0..8 {
+        world.leech(FAST);
+    }
+    world.run_until(Time::from_secs(5));
+    // In a second and a half the limit moves six pieces.
+    assert_eq!(world.stats(seed).unchoked, 6);
+}
+
+#[test]
 fn the_limit_of_a_torrent_holds_too_and_can_be_lifted() {
     let content = Content::tokens(2000, 16);
     let mut world = Arena::unchecked(2, &content);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockDigest, BlockSpan, PieceIndex, Time};
+use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockDigest, BlockSpan, PieceIndex, Rate, Time};
 use riverrun_peer::PeerCommand;
 
 use super::peers::{Peer, Silence};
@@ -707,16 +707,13 @@ fn may_ask(peer: &Peer, now: Time) -> bool {
 
 /// How many blocks come in a time at a rate in bytes per second.
 fn blocks_in(time: Duration, rate: u64) -> usize {
-    let bytes = u128::from(rate) * time.as_millis() / 1000;
-    usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
+    let bytes = Rate::from_bytes_per_second(rate).bytes_in(time);
+    usize::try_from(bytes / u64::from(BLOCK_LEN)).unwrap_or(usize::MAX)
 }
 
 fn pace(cx: &Cx<'_>, peer: &Peer, is_suspect: bool, piece_len: u32) -> Pace {
-    let in_time = peer
-        .down
-        .meter
-        .rate(cx.now)
-        .saturating_mul(cx.config.tuning.whole_piece.as_secs());
+    let rate = Rate::from_bytes_per_second(peer.down.meter.rate(cx.now));
+    let in_time = rate.bytes_in(cx.config.tuning.whole_piece);
     if is_suspect {
         Pace::Parole
     } else if peer.down.is_snubbed {

@@ -170,10 +170,7 @@ impl Torrent {
             .meta
             .as_ref()
             .map_or(1, |meta| meta.info.layout().nominal_piece_len());
-        let fitting = uplink
-            .bytes_per_second()
-            .saturating_mul(cx.config.tuning.hop_max.as_secs())
-            / u64::from(piece_len);
+        let fitting = uplink.bytes_in(cx.config.tuning.hop_max) / u64::from(piece_len);
         u32::try_from(fitting)
             .unwrap_or(u32::MAX)
             .clamp(SLOTS_MIN, cx.config.tuning.slots.max(SLOTS_MIN))
