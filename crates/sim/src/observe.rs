@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use riverrun_base::{BlockSpan, PieceIndex, Time};
-use riverrun_swarm::{PickReason, SlotReason, TorrentState};
+use riverrun_swarm::{ConnKey, PickReason, SlotReason, TorrentState};
 use riverrun_tracker::AnnounceEvent;
 
 use crate::content::Payload;
@@ -152,6 +152,8 @@ pub enum Happening {
         by: HostId,
         /// About whom.
         to: HostId,
+        /// On which of their connections, by the name that the first has for it.
+        conn: ConnKey,
         /// Which of the two.
         choked: bool,
         /// Why; only if somebody wants reasons.

@@ -402,6 +402,7 @@ fn moment(now: Time, happening: &Happening) -> Option<(Time, MomentKind)> {
             to,
             choked,
             why,
+            ..
         } => MomentKind::Choke {
             by: by.0,
             to: to.0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use riverrun_swarm::PeerStats;
+use riverrun_swarm::ConnKey;
 
 use super::{Findings, PerHost, Property, is_sound};
 use crate::ids::HostId;
@@ -25,7 +25,8 @@ pub(super) struct Budgets {
 /// What is known of one host.
 #[derive(Debug, Default)]
 struct Account {
-    unchoked: BTreeSet<HostId>,
+    /// Two hosts may have two connections for a moment: each has a slot of its own, or none.
+    unchoked: BTreeSet<ConnKey>,
     /// Payload by the second in which it began to leave, and in which it has come.
     sent: Vec<u64>,
     received: Vec<u64>,
@@ -34,18 +35,16 @@ struct Account {
 impl Budgets {
     pub(super) fn see(&mut self, world: &World, happening: &Happening, findings: &mut Findings) {
         match happening {
-            Happening::Choked { by, to, choked, .. } => {
+            Happening::Choked {
+                by, conn, choked, ..
+            } => {
                 let account = self.hosts.of(*by);
                 if *choked {
-                    account.unchoked.remove(to);
+                    account.unchoked.remove(conn);
                 } else {
-                    account.unchoked.insert(*to);
+                    account.unchoked.insert(*conn);
                     self.count_slots(world, *by, findings);
                 }
-            }
-            Happening::Disconnected { from, to } => {
-                self.hosts.of(*from).unchoked.remove(to);
-                self.hosts.of(*to).unchoked.remove(from);
             }
             Happening::Crashed { host, .. } | Happening::Left { host } => {
                 self.hosts.of(*host).unchoked.clear();
@@ -82,16 +81,16 @@ impl Budgets {
         if unchoked.len() <= slots as usize || !is_sound(world, host) {
             return;
         }
-        // A connection may be over for the decisions before the other side hears of it.
+        // A connection may be over for the decisions before the other side hears of it, and the other way round.
         let peers = own
             .shard()
             .zip(own.torrent())
             .map_or_else(Vec::new, |(shard, torrent)| {
                 shard.peers(world.now_at(host), torrent)
             });
-        let met = |other: &HostId| {
-            let known = |peer: &PeerStats| world.other_end(host, peer.conn) == Some(*other);
-            peers.iter().any(known)
+        let met = |conn: &ConnKey| {
+            let is_known = peers.iter().any(|peer| peer.conn == *conn);
+            is_known && world.other_end(host, *conn).is_some()
         };
         unchoked.retain(met);
         let unchoked = unchoked.len();

@@ -24,7 +24,7 @@ impl World {
         let Some(command) = self.bend(host, command) else {
             return;
         };
-        self.watch_command(host, end, &command);
+        self.watch_command(host, (conn, end), &command);
         let Some(wire) = self.wires[end.wire()].as_deref_mut() else {
             return;
         };
@@ -44,7 +44,12 @@ impl World {
         }
     }
 
-    fn watch_command(&mut self, host: HostId, end: EndId, command: &PeerCommand) {
+    fn watch_command(
+        &mut self,
+        host: HostId,
+        (conn, end): (ConnKey, EndId),
+        command: &PeerCommand,
+    ) {
         if !self.watch.happenings {
             return;
         }
@@ -58,6 +63,7 @@ impl World {
                 self.happen(|| Happening::Choked {
                     by: host,
                     to,
+                    conn,
                     choked,
                     why: None,
                 });
@@ -107,6 +113,7 @@ impl World {
             self.happen(|| Happening::Choked {
                 by,
                 to,
+                conn,
                 choked: !unchoked,
                 why: Some(why),
             });

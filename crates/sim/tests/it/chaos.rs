@@ -88,6 +88,10 @@ fn what_failed_once_does_not_fail_again() {
             include_str!("../regressions/a-snubbed-peer-asked-first.toml"),
         ),
         (
+            "two-connections-to-one-host",
+            include_str!("../regressions/two-connections-to-one-host.toml"),
+        ),
+        (
             "a-goodbye-in-sleep",
             include_str!("../regressions/a-goodbye-in-sleep.toml"),
         ),
