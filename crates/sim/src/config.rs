@@ -47,6 +47,8 @@ pub struct WorldConfig {
     pub trace: bool,
     /// Record what every shard is given, for [`World::records`](crate::World::records).
     pub record: bool,
+    /// Work out slowly what every shard may do, and hold against it what it does: slow with many pieces.
+    pub models: bool,
 }
 
 impl Default for WorldConfig {
@@ -63,6 +65,7 @@ impl Default for WorldConfig {
             keep_events: false,
             trace: false,
             record: false,
+            models: false,
         }
     }
 }

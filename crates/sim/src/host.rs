@@ -15,6 +15,7 @@ use crate::config::HostConfig;
 use crate::disk::{Disk, Store};
 use crate::ids::{ContentId, EndId, LineId};
 use crate::link::Gate;
+use crate::model::Model;
 use crate::planted::Planted;
 use crate::socket::Sockets;
 
@@ -32,6 +33,10 @@ pub struct Host {
     pub(crate) recorder: Option<Recorder>,
     /// The records of processes that have ended.
     pub(crate) records: Vec<Vec<u8>>,
+    /// What its decisions are held against, if that is wanted.
+    pub(crate) model: Option<Box<Model>>,
+    /// Where they did not agree, by the world's time.
+    pub(crate) disagreements: Vec<(Time, String)>,
     pub(crate) swarm_config: Arc<Config>,
     pub(crate) peer_config: Arc<PeerConfig>,
     pub(crate) out: Outbox,
@@ -194,6 +199,8 @@ impl Host {
             shard: None,
             recorder: None,
             records: Vec::new(),
+            model: None,
+            disagreements: Vec::new(),
             swarm_config: Arc::new(swarm),
             peer_config: Arc::new(peer_config),
             out: Outbox::default(),
@@ -336,6 +343,24 @@ impl Host {
         self.end_record();
         self.recorder = record.then(|| Recorder::new("riverrun-sim", &config, seed));
         self.shard = Some(Box::new(Shard::new(Arc::new(config), seed)));
+    }
+
+    /// Holds the decisions of a new process against a model of what they are to be.
+    pub(crate) fn start_model(&mut self) {
+        self.end_model();
+        self.model = Some(Box::new(Model::new(Config::clone(&self.swarm_config))));
+    }
+
+    fn end_model(&mut self) {
+        if let Some(ended) = self.model.take() {
+            self.disagreements.extend_from_slice(ended.found());
+        }
+    }
+
+    /// Where its decisions and their model did not agree, each with the world's time.
+    pub(crate) fn disagreements(&self) -> impl Iterator<Item = &(Time, String)> {
+        let now = self.model.iter().flat_map(|model| model.found());
+        self.disagreements.iter().chain(now)
     }
 
     fn end_record(&mut self) {

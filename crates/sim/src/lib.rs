@@ -16,6 +16,7 @@ mod host;
 mod ids;
 mod link;
 mod manners;
+mod model;
 mod observe;
 mod planted;
 pub mod recording;

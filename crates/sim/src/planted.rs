@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use riverrun_base::{Bitfield, Time};
 use riverrun_peer::{PeerCommand, PeerEvent};
 use riverrun_swarm::{
-    ConnKey, Event, Input, NetAction, Outbox, Shard, StorageDone, StorageJob, TorrentKey,
+    Config, ConnKey, Event, Input, NetAction, Outbox, Picking, Shard, StorageDone, StorageJob,
+    TorrentKey,
 };
 use riverrun_tracker::AnnounceEvent;
 use serde::{Deserialize, Serialize};
@@ -87,11 +88,19 @@ pub enum Planted {
     Panics,
     /// Decides by something that it was not told.
     DecidesByMore,
+    /// Begins any piece rather than the rarest.
+    PicksAtRandom,
+    /// Asks two peers for each block.
+    AsksTwice,
+    /// Reconsiders its slots six times as rarely as it should.
+    RarelyReconsiders,
+    /// Lends a bit more than a limit allows.
+    LendsMore,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::SkipsHashCheck,
         Self::ClaimsBeforeSync,
         Self::NeverSyncs,
@@ -124,7 +133,20 @@ impl Planted {
         Self::NeverAnnouncesToNodes,
         Self::Panics,
         Self::DecidesByMore,
+        Self::PicksAtRandom,
+        Self::AsksTwice,
+        Self::RarelyReconsiders,
+        Self::LendsMore,
     ];
+
+    /// Bends what a shard is made with.
+    pub(crate) fn bend_config(self, config: &mut Config) {
+        match self {
+            Self::PicksAtRandom => config.picking = Picking::Random,
+            Self::RarelyReconsiders => config.rechoke_interval *= 6,
+            _ => {}
+        }
+    }
 
     /// Bends an input; whether it is heard at all.
     ///
@@ -224,6 +246,10 @@ impl Planted {
                     served.push((*conn, *span));
                     false
                 }
+                (Self::LendsMore, PeerCommand::Credit(credit)) => {
+                    credit.send_bytes = credit.send_bytes.map(|bytes| bytes + bytes / 32);
+                    true
+                }
                 (Self::IgnoresUploadLimit, PeerCommand::Credit(credit)) => {
                     credit.send_bytes = None;
                     true
@@ -234,6 +260,9 @@ impl Planted {
                 }
                 _ => true,
             });
+        if self == Self::AsksTwice {
+            ask_twice(out);
+        }
         served
     }
 
@@ -273,6 +302,18 @@ impl Planted {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// Asks whoever is asked for something next for what the one before was asked for, too.
+fn ask_twice(out: &mut Outbox) {
+    let mut before = Vec::new();
+    for (_, command) in &mut out.peers {
+        if let PeerCommand::Request(spans) = command {
+            let own = spans.clone();
+            spans.append(&mut before);
+            before = own;
         }
     }
 }

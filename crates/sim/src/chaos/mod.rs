@@ -177,6 +177,7 @@ impl Plan {
             check_invariants: true,
             trace: true,
             record: true,
+            models: true,
             ..WorldConfig::default()
         });
         let content = if self.v2 {

@@ -72,6 +72,8 @@ pub enum Property {
     Announces,
     /// S12: one seed is one run.
     Determinism,
+    /// S13: picker, choker and limiter do what slow models of them may do.
+    Models,
 }
 
 impl Property {
@@ -90,6 +92,7 @@ impl Property {
             Self::NoStateForEver => "S10",
             Self::Announces => "S11",
             Self::Determinism => "S12",
+            Self::Models => "S13",
         }
     }
 }
@@ -169,7 +172,9 @@ impl Checker {
         self.findings.now = world.now();
         self.budgets.finish(world, &mut self.findings);
         self.findable.finish(world, &mut self.findings);
-        self.findings.found
+        let mut found = self.findings.found;
+        found.extend(disagreements(world));
+        found
     }
 }
 
@@ -187,6 +192,18 @@ impl Observer for Checker {
         }
         self.blame.judge(world, &mut self.findings);
     }
+}
+
+/// Where decisions are others than their models allow, if the world has models.
+fn disagreements(world: &World) -> impl Iterator<Item = Violation> {
+    world.hosts().flat_map(|(id, host)| {
+        host.disagreements().map(move |(at, what)| Violation {
+            property: Property::Models,
+            at: *at,
+            host: Some(id),
+            what: what.clone(),
+        })
+    })
 }
 
 /// Whether a host does its part: it is honest, and its disk gives back what was written. Only for such hosts, and

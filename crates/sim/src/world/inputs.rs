@@ -17,13 +17,8 @@ use crate::schedule::What;
 
 impl World {
     /// Hands an input to a host's shard at once.
-    pub fn input(&mut self, host: HostId, mut input: Input) {
+    pub fn input(&mut self, host: HostId, input: Input) {
         let target = self.host_mut(host);
-        if let Some(planted) = target.planted
-            && !planted.bend_input(&mut input)
-        {
-            return;
-        }
         if target.is_busy {
             target.backlog.push_back(input);
         } else if self.handle(host, input) {
@@ -32,8 +27,17 @@ impl World {
     }
 
     /// Lets a shard take an input; `false` if there is none.
-    fn handle(&mut self, host: HostId, input: Input) -> bool {
+    fn handle(&mut self, host: HostId, mut input: Input) -> bool {
         let now = self.now_at(host);
+        let target = self.host_mut(host);
+        if let Some(model) = &mut target.model {
+            model.hear(now, &input);
+        }
+        if let Some(planted) = target.planted
+            && !planted.bend_input(&mut input)
+        {
+            return false;
+        }
         let taken = self.hosts[host.as_usize()].decide(now, input);
         self.counts.inputs += u64::from(taken);
         taken
@@ -136,6 +140,9 @@ impl World {
         if target.shard.is_none() || target.planted == Some(Planted::NeverWakes) {
             return;
         }
+        if let Some(model) = &mut target.model {
+            model.hear_timeout(now);
+        }
         self.counts.inputs += u64::from(target.decide_timeout(now));
         self.drain(host);
     }
@@ -169,10 +176,22 @@ impl World {
             let torrent = self.host(host).torrent();
             planted.bend_outbox(&mut out, torrent, &self.peer_ips(host));
         }
+        self.compare(host, &out);
         if !is_empty(&out) {
             self.carry_out(host, &mut out);
         }
         self.host_mut(host).out = out;
+    }
+
+    /// Holds what a host's shard wants done against its model.
+    fn compare(&mut self, host: HostId, out: &Outbox) {
+        let times = (self.now_at(host), self.now);
+        let own = self.host_mut(host);
+        let Some(mut model) = own.model.take() else {
+            return;
+        };
+        model.see(times, out, own.have());
+        own.model = Some(model);
     }
 
     /// Who is at the other ends of a host's connections, those that are being dialled counted.

@@ -103,13 +103,20 @@ impl World {
     /// A new process.
     fn start(&mut self, host: HostId) {
         let (explain, record) = (self.watch.reasons, self.config.record);
+        let models = self.config.models;
         let own = self.host_mut(host);
         own.life = Life::Up;
         own.incarnation += 1;
         let seed = mix(own.seed ^ u64::from(own.incarnation));
         let mut config = Config::clone(&own.swarm_config);
         config.explain |= explain;
+        if let Some(planted) = own.planted {
+            planted.bend_config(&mut config);
+        }
         own.start_shard(config, seed, record);
+        if models && own.config.manners.is_honest() {
+            own.start_model();
+        }
         own.wakes_at = None;
         self.open_services(host);
         for at in 0..self.host(host).torrents.len() {

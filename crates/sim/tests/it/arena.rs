@@ -54,7 +54,10 @@ impl Arena {
 
     /// Without a look at every shard's invariants after each input, which takes long with many pieces.
     pub(crate) fn unchecked(seed: u64, content: &Content) -> Self {
-        Self::with(seed, content, |config| config.check_invariants = false)
+        Self::with(seed, content, |config| {
+            config.check_invariants = false;
+            config.models = false;
+        })
     }
 
     /// With these trackers, tier by tier.
@@ -82,6 +85,7 @@ impl Arena {
         config.seed = seed;
         config.keep_events = true;
         config.check_invariants = true;
+        config.models = true;
         // What is under test are decisions: lines that are full at once show them clearer.
         config.tcp = None;
         config.trackers[0][0].refuses = true;

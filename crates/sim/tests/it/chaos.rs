@@ -133,6 +133,10 @@ fn breaks(planted: Planted) -> Option<Property> {
     match planted {
         Planted::RepeatsDatagrams | Planted::NodeRepeats => Some(Property::NoReflection),
         Planted::NeverAnnouncesToNodes => Some(Property::FoundInTheDht),
+        Planted::PicksAtRandom
+        | Planted::AsksTwice
+        | Planted::RarelyReconsiders
+        | Planted::LendsMore => Some(Property::Models),
         _ => None,
     }
 }
