@@ -1,5 +1,5 @@
 //! A flash crowd, measured: `cargo run --release -p riverrun-sim --example crowd -- peers=1000 pieces=100 blocks=16
-//! neighbours=50 slots=8 seed=1 latency=10 tcp=1 super=0 up=1000000 down=1000000 seedup=1000000 bytes=0 trace=0`. Time it from outside.
+//! neighbours=50 slots=8 seed=1 latency=10 tcp=1 super=0 up=1000000 down=1000000 seedup=1000000 limit=0 mute=0 bytes=0 trace=0`. Time it from outside.
 //!
 //! With several values for a name, as in `t.slots=3,4,8 seed=1,2,3`, every combination is run, and a table has one row for
 //! each, over its seeds.
@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, Time};
+use riverrun_peer::PeerConfig;
 use riverrun_sim::{
-    Content, ContentId, HostConfig, HostId, Level, Tally, World, WorldConfig, fluid,
+    Content, ContentId, HostConfig, HostId, Level, Manners, Tally, World, WorldConfig, fluid,
 };
 use riverrun_swarm::Config;
 
@@ -94,13 +95,27 @@ impl Settings {
         tuning.quota_pieces = number("t.quota").map_or(tuning.quota_pieces, u64::from);
         tuning.whole_piece = millis("t.whole").unwrap_or(tuning.whole_piece);
         tuning.owed_time = millis("t.owed").unwrap_or(tuning.owed_time);
+        tuning.copy_time = millis("t.copy").unwrap_or(tuning.copy_time);
+        tuning.hop_max = millis("t.hop").unwrap_or(tuning.hop_max);
         config.rechoke_interval = millis("t.rechoke").unwrap_or(config.rechoke_interval);
         config.optimistic_interval = millis("t.optimistic").unwrap_or(config.optimistic_interval);
+    }
+
+    /// Changes how connections behave.
+    fn connect(&self, config: &mut PeerConfig) {
+        let number = |name: &str| self.0.get(name).copied();
+        let millis = |name: &str| number(name).map(|n| Duration::from_millis(n.into()));
+        config.request_window_max = number("p.window").unwrap_or(config.request_window_max);
+        let ahead = &mut config.request_window_time_max;
+        *ahead = millis("p.ahead").unwrap_or(*ahead);
+        config.snub_timeout = millis("p.snub").unwrap_or(config.snub_timeout);
     }
 
     fn host(&self, mut config: HostConfig, up: u32) -> HostConfig {
         let slots = self.number("slots", 0);
         config.slots = (slots > 0).then_some(slots);
+        let limit = self.number("limit", 0);
+        config.upload_limit = (limit > 0).then_some(limit.into());
         config.connections_max = self.number("neighbours", 50);
         config.latency = Duration::from_millis(self.number("latency", 10).into());
         config.down = Some(self.number("down", 1_000_000).into()).filter(|down| *down > 0);
@@ -140,7 +155,15 @@ impl Crowd {
             .map(|_| world.add_host(content, settings.host(HostConfig::leecher(), up)))
             .collect();
         for host in leechers.iter().chain([&seed]) {
-            world.setup(*host).shard(|config| settings.tune(config));
+            let setup = world.setup(*host).shard(|config| settings.tune(config));
+            setup.conns(|config| settings.connect(config));
+        }
+        for _ in 0..number("mute", 0) {
+            let mute = Manners {
+                mute: true,
+                ..Manners::default()
+            };
+            world.add_host(content, HostConfig::seed().up(up.into()).manners(mute));
         }
         Self {
             world,

@@ -37,6 +37,10 @@ pub struct Tuning {
     /// What all peers together may owe, as a time at the rate at which blocks come. More would wait before our own
     /// line, and be taken for the peers' silence: half the time after which that is reported.
     pub owed_time: Duration,
+    /// In the end game blocks are asked for twice when all that is owed comes within this time. Before that they wait
+    /// before our own line rather than at a slow peer, and a copy would only make the queue longer. If it is zero there
+    /// is no end game.
+    pub copy_time: Duration,
 }
 
 impl Tuning {
@@ -53,6 +57,7 @@ impl Tuning {
         quota_pieces: 20,
         whole_piece: Duration::from_secs(1),
         owed_time: Duration::from_secs(10),
+        copy_time: Duration::from_secs(3),
     };
 }
 

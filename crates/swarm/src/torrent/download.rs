@@ -14,10 +14,7 @@ use crate::picker::{Asker, BlockIndex, Order, Pace, Receipt};
 
 /// A piece whose deadline is nearer than this is requested from more than one peer.
 const LATE: Duration = Duration::from_secs(2);
-/// In the end game blocks are asked for twice when all that is owed comes within this time. Before that they wait before
-/// our own line rather than at a slow peer, and a copy would only make the queue longer.
-const COPY_TIME: Duration = Duration::from_secs(3);
-/// And in any case when no more blocks are owed than this.
+/// In the end game blocks are asked for twice in any case when no more are owed than this.
 const COPY_MIN: usize = 8;
 /// What all together may owe in any case, in blocks: 2 MiB, before a rate is known. One block of each comes on top.
 const OWED_MIN: usize = 128;
@@ -195,7 +192,9 @@ impl Torrent {
         let dry = peer.down.dry;
         let picker = pieces.picker(&self.peers, order);
         let rate = self.rates.rate_at_once(cx.now);
-        picker.set_copying(self.peers.owed() <= blocks_in(COPY_TIME, rate).max(COPY_MIN));
+        let copy_time = cx.config.tuning.copy_time;
+        let owed_little = self.peers.owed() <= blocks_in(copy_time, rate).max(COPY_MIN);
+        picker.set_copying(owed_little && !copy_time.is_zero());
         if dry == Some(picker.epoch()) {
             return;
         }
