@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use crate::machine;
 use crate::payload::Shape;
 use crate::scene::Scene;
 
@@ -15,15 +16,9 @@ impl Mounted {
     /// `None` if we may not mount, which only the superuser may: said, and a failure in CI.
     fn new(at: &Path, options: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
-        if mount(at, options).is_some_and(|status| status.success()) {
-            return Some(Self(at.to_owned()));
-        }
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "a file system cannot be mounted"
-        );
-        eprintln!("SKIPPED: a file system cannot be mounted here");
-        None
+        let is_mounted = mount(at, options).is_some_and(|status| status.success());
+        let may_mount = machine::has("root to mount file systems", is_mounted);
+        may_mount.then(|| Self(at.to_owned()))
     }
 
     fn remount(&self, options: &str) {

@@ -23,6 +23,7 @@ mod hostile;
 mod https;
 mod kills;
 mod local;
+mod machine;
 mod nats;
 mod netns;
 mod network;

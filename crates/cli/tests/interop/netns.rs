@@ -6,10 +6,12 @@
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::machine::{self, works};
 
 /// The world's address, reached by both ways.
 pub(crate) const WORLD: Ipv4Addr = Ipv4Addr::new(10, 77, 3, 1);
@@ -54,10 +56,9 @@ impl Namespace {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("riverrun-{}-{number}-{what}", std::process::id());
-        if !has_tools() || !works("ip", &["netns", "add", &name]) {
-            let in_ci = std::env::var_os("CI").is_some();
-            assert!(!in_ci, "network namespaces must be allowed in CI");
-            eprintln!("skipped: network namespaces need root, ip and nft");
+        let has_tools = works("ip", &["-V"]) && works("nft", &["-v"]);
+        let is_made = has_tools && works("ip", &["netns", "add", &name]);
+        if !machine::has("root with ip and nft to make networks", is_made) {
             return None;
         }
         let namespace = Self(name);
@@ -95,6 +96,20 @@ impl Namespace {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Does something inside, in this process: sockets that it makes stay there.
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.0);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let namespace = std::fs::File::open(path).unwrap();
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
     }
 }
 
@@ -191,23 +206,11 @@ impl Land {
         }
     }
 
-    /// Runs something in the world: its sockets stay there.
-    pub(crate) fn in_world<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.world.name());
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let namespace = std::fs::File::open(path).unwrap();
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .unwrap();
-                work()
-            });
-            thread.join().unwrap()
-        })
-    }
-
     /// A name server in the world to which every name is [`WORLD`]'s.
     pub(crate) fn tell_names(&self) {
-        let socket = self.in_world(|| UdpSocket::bind(SocketAddr::from((WORLD, 53))).unwrap());
+        let socket = self
+            .world
+            .within(|| UdpSocket::bind(SocketAddr::from((WORLD, 53))).unwrap());
         // It ends with the test's process.
         std::thread::spawn(move || {
             let mut buffer = [0; 512];
@@ -216,24 +219,6 @@ impl Land {
             }
         });
     }
-}
-
-/// Whether namespaces can be made and watched here.
-fn has_tools() -> bool {
-    let has_tools = works("ip", &["-V"]) && works("nft", &["-v"]);
-    let in_ci = std::env::var_os("CI").is_some();
-    assert!(has_tools || !in_ci, "ip and nft must be installed in CI");
-    has_tools
-}
-
-/// Whether a program runs, and succeeds.
-fn works(program: &str, args: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// The answer to a question for an address (RFC 1035 §4.1): the question again, and for IPv4 one record.

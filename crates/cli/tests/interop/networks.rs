@@ -31,7 +31,7 @@ impl World {
         land.tell_names();
         let scene = Scene::set(Shape::Single, "--v1");
         let any = SocketAddr::from((WORLD, 0));
-        let tracker = land.in_world(|| Tracker::start_at(any));
+        let tracker = land.world().within(|| Tracker::start_at(any));
         let (http, listen) = (tracker.http(), format!("{WORLD}:0"));
         let args = ["--listen", &listen, "--limit-up", rate, "-t", &http];
         let (seeder, seeder_addr) = scene.seed_in(Some(land.world()), "seeder", &args);

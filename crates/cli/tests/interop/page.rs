@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use serde_json::{Value, json};
 
+use crate::machine;
 use crate::riverrun::PATIENCE;
 
 /// How many messages of the browser are read for one answer.
@@ -34,16 +35,7 @@ impl Drop for Browser {
 impl Browser {
     /// Starts one that keeps what it keeps in `home`; `None` if none is installed.
     fn start(home: &Path) -> Option<Self> {
-        let is_here = Command::new("chromium")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !is_here {
-            let in_ci = std::env::var_os("CI").is_some();
-            assert!(!in_ci, "chromium must be installed in CI");
-            eprintln!("skipped: chromium is not installed");
+        if !machine::has("chromium", machine::works("chromium", &["--version"])) {
             return None;
         }
         // It reads messages from descriptor 3 and writes them to 4.

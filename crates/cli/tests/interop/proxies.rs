@@ -35,7 +35,7 @@ struct State {
 impl Proxy {
     pub(crate) fn start(land: &Land, kind: Kind) -> Self {
         let state = Arc::<State>::default();
-        let (addr, served) = land.in_world(|| {
+        let (addr, served) = land.world().within(|| {
             let listener = TcpListener::bind(SocketAddr::from((GATEWAY, 0))).unwrap();
             let addr = listener.local_addr().unwrap();
             let served = state.clone();

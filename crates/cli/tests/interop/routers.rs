@@ -31,7 +31,7 @@ impl Router {
     pub(crate) fn start(land: &Land, speaks: Speaks) -> Self {
         let router = Self::default();
         let serving = router.clone();
-        land.in_world(move || match speaks {
+        land.world().within(move || match speaks {
             Speaks::Pcp | Speaks::NatPmp => serving.control_ports(speaks),
             Speaks::Upnp => serving.describe(),
         });
