@@ -1,10 +1,12 @@
 //! Asks the router to forward our port, for as long as we are there: by PCP (RFC 6887), NAT-PMP (RFC 6886), or UPnP; and
-//! for IPv6, where nothing has to be forwarded, to let it through.
+//! for IPv6, where nothing has to be forwarded, to let it through, by PCP or UPnP.
 //!
 //! A mapping is renewed at half its life, asked for anew when we listen elsewhere, and given back at the end. Only the
 //! gateway of the way by which we go is asked, and only it is believed.
 
+mod device;
 mod gateway;
+mod guard;
 mod pcp;
 mod pinholes;
 mod router;
@@ -55,6 +57,14 @@ enum Protocol {
 
 impl Protocol {
     const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Its number at IANA.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -232,7 +242,7 @@ impl Task {
                 Ok(granted) => {
                     old.mapping = mapping(listening.port(), router, &granted);
                     self.tell(old.mapping).await;
-                    return renewal(&granted);
+                    return renewal(granted.lifetime);
                 }
                 // There may be another router by now, or the same one with another protocol.
                 Err(error) => tracing::info!(%error, "our port is forwarded no more"),
@@ -243,7 +253,7 @@ impl Task {
                 let mapping = mapping(listening.port(), &router, &granted);
                 *held = Some(Held { router, mapping });
                 self.tell(mapping).await;
-                renewal(&granted)
+                renewal(granted.lifetime)
             }
             Err(error) => {
                 tracing::info!(%error, "no router forwards our port");
@@ -299,8 +309,8 @@ fn mapping(port: u16, router: &Router, granted: &Grant) -> PortMapping {
 }
 
 /// How long to wait before a mapping is asked for again.
-fn renewal(granted: &Grant) -> Duration {
-    granted.lifetime.clamp(LIFETIME_MIN, LIFETIME) / 2
+fn renewal(lifetime: Duration) -> Duration {
+    lifetime.clamp(LIFETIME_MIN, LIFETIME) / 2
 }
 
 /// An address where we listen that a router may stand before: of IPv4, and not of this machine alone.

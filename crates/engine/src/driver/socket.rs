@@ -472,11 +472,13 @@ impl Sockets {
             .transpose()
     }
 
-    /// A client that speaks HTTP with the router only: it follows no redirect away from it. `None` if there is no place
-    /// to speak from.
-    pub(crate) fn web_of_router(&self) -> Result<Option<reqwest::Client>, ClientError> {
-        let place = self.inner.ground.borrow().place(Family::V4);
-        place
+    /// A client that speaks HTTP with the router only, from this address of ours: it follows no redirect away from it.
+    /// `None` if we may not speak from there.
+    pub(crate) fn web_of_router(&self, ip: IpAddr) -> Result<Option<reqwest::Client>, ClientError> {
+        let places = self.inner.ground.borrow().places_at(ip);
+        places
+            .into_iter()
+            .next()
             .filter(|_| !self.is_proxied())
             .map(|place| web::client_of_router(&place))
             .transpose()

@@ -74,7 +74,7 @@ impl Wish {
                 out.extend(lifetime.to_be_bytes());
                 out.extend(in_sixteen(self.client));
                 out.extend(self.nonce);
-                out.extend([self.number(), 0, 0, 0]);
+                out.extend([self.protocol.number(), 0, 0, 0]);
                 out.extend(self.port.to_be_bytes());
                 out.extend(self.external_port.to_be_bytes());
                 // Any address of its own, of the same family (RFC 6887 §11.1).
@@ -91,14 +91,6 @@ impl Wish {
         match self.protocol {
             Protocol::Udp => 1,
             Protocol::Tcp => 2,
-        }
-    }
-
-    /// The protocol's number at IANA.
-    const fn number(&self) -> u8 {
-        match self.protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
         }
     }
 
@@ -124,7 +116,7 @@ impl Wish {
         }
         let body: &[u8; 36] = message.get(24..)?.first_chunk()?;
         let is_ours = body[..12] == self.nonce
-            && body[12] == self.number()
+            && body[12] == self.protocol.number()
             && body[16..18] == self.port.to_be_bytes();
         if !is_ours {
             return None;

@@ -1,5 +1,4 @@
-//! Holes in the firewalls of routers, for the addresses of IPv6 where we listen: by PCP (RFC 6887 §11), whose mappings are
-//! no translation there.
+//! Holes in the firewalls of routers, for the addresses of IPv6 where we listen.
 //!
 //! Each address of ours has a hole of its own, at the router of its interface. Addresses come and go, as those that are
 //! made for privacy do each day, and holes with them.
@@ -12,9 +11,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::{GlobalAddress, global_addresses};
-use super::pcp::{self, Grant, Version};
+use super::guard::Guard;
+use super::pcp;
 use super::router::RouterError;
-use super::server::Server;
 use super::{Open, PortMapping, RETRY, renewal, unless_stopped};
 use crate::driver::presence::Whereabouts;
 use crate::driver::socket::{Family, Sockets};
@@ -34,9 +33,10 @@ pub(super) struct Pinholes {
 
 /// A hole, or a wish for one.
 struct Hole {
-    server: Server,
+    address: GlobalAddress,
     port: u16,
-    is_open: bool,
+    /// Who has made it, while it is there.
+    guard: Option<Guard>,
     /// When it is asked for again.
     due: Instant,
 }
@@ -63,7 +63,7 @@ impl Pinholes {
                 }
             }
         }
-        for hole in holes.values() {
+        for hole in holes.into_values() {
             hole.close().await;
         }
     }
@@ -86,42 +86,23 @@ impl Pinholes {
 
     /// Asks for what is wanted and not there, and for more of what is; gives back what is not wanted any more.
     async fn step(&self, holes: &mut BTreeMap<Ipv6Addr, Hole>, wanted: &[(GlobalAddress, u16)]) {
-        let is_wanted = |ip: Ipv6Addr, hole: &Hole| {
-            wanted.iter().any(|(address, port)| {
-                address.ip == ip
-                    && hole.port == *port
-                    && hole.server.addr() == SocketAddr::V6(address.router)
-            })
-        };
-        let gone = holes.extract_if(.., |ip, hole| !is_wanted(*ip, hole));
+        let gone = holes.extract_if(.., |_, hole| !wanted.contains(&(hole.address, hole.port)));
         for (_, hole) in gone.collect::<Vec<_>>() {
             hole.close().await;
         }
         for (address, port) in wanted {
             let hole = holes
                 .entry(address.ip)
-                .or_insert_with(|| self.hole(address, *port));
+                .or_insert_with(|| Hole::new(*address, *port));
             if hole.due <= Instant::now() {
-                hole.open(address.ip).await;
+                hole.open(&self.sockets).await;
             }
         }
         self.tell(holes);
     }
 
-    fn hole(&self, address: &GlobalAddress, port: u16) -> Hole {
-        let (sockets, router) = (self.sockets.clone(), address.router.into());
-        let nonce = rand::random();
-        Hole {
-            server: Server::new(sockets, address.ip.into(), router, Version::Pcp, nonce),
-            port,
-            is_open: false,
-            due: Instant::now(),
-        }
-    }
-
     fn tell(&self, holes: &BTreeMap<Ipv6Addr, Hole>) {
-        let open = holes.iter().filter(|(_, hole)| hole.is_open);
-        let open: Vec<_> = open.map(|(ip, hole)| hole.mapping(*ip)).collect();
+        let open: Vec<_> = holes.values().filter_map(Hole::mapping).collect();
         if self.open.set(Family::V6, open.clone()) {
             tracing::info!(?open, "holes in firewalls");
         }
@@ -129,50 +110,59 @@ impl Pinholes {
 }
 
 impl Hole {
+    fn new(address: GlobalAddress, port: u16) -> Self {
+        Self {
+            address,
+            port,
+            guard: None,
+            due: Instant::now(),
+        }
+    }
+
     /// Asks for it, or for more of it.
-    async fn open(&mut self, ip: Ipv6Addr) {
-        let opened = self.server.map(self.port, self.port).await;
-        let opened = match opened {
-            // Peers are told our own address and port.
-            Ok(granted) if !is_plain(&granted, ip, self.port) => {
-                self.server.unmap(self.port).await;
-                Err(RouterError::Translated)
-            }
-            opened => opened,
-        };
-        self.is_open = opened.is_ok();
-        let wait = match opened {
-            Ok(granted) => renewal(&granted),
+    async fn open(&mut self, sockets: &Sockets) {
+        let wait = match self.ask(sockets).await {
+            Ok(lifetime) => renewal(lifetime),
             Err(error) => {
-                tracing::info!(%error, %ip, "no hole in a firewall");
+                tracing::info!(%error, ip = %self.address.ip, "no hole in a firewall");
                 RETRY
             }
         };
         self.due = Instant::now() + wait;
     }
 
+    async fn ask(&mut self, sockets: &Sockets) -> Result<Duration, RouterError> {
+        if let Some(guard) = &mut self.guard {
+            match guard.open(self.address, self.port).await {
+                Ok(lifetime) => return Ok(lifetime),
+                // It may speak another protocol by now.
+                Err(error) => tracing::info!(%error, "a hole in a firewall is no more"),
+            }
+            self.guard = None;
+        }
+        let (guard, lifetime) = Guard::find(sockets, self.address, self.port).await?;
+        self.guard = Some(guard);
+        Ok(lifetime)
+    }
+
     /// Gives it back, if it is there.
-    async fn close(&self) {
-        if self.is_open {
-            self.server.unmap(self.port).await;
+    async fn close(mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.close(self.port).await;
         }
     }
 
-    fn mapping(&self, ip: Ipv6Addr) -> PortMapping {
-        PortMapping {
-            ip: ip.into(),
+    fn mapping(&self) -> Option<PortMapping> {
+        let ip = IpAddr::V6(self.address.ip);
+        let guard = self.guard.as_ref()?;
+        Some(PortMapping {
+            ip,
             port: self.port,
             external_port: self.port,
-            external_ip: Some(ip.into()),
-            by: self.server.protocol(),
-        }
+            external_ip: Some(ip),
+            by: guard.protocol(),
+        })
     }
-}
-
-/// Whether what a router grants is a hole: it has no other address or port for us.
-fn is_plain(granted: &Grant, ip: Ipv6Addr, port: u16) -> bool {
-    let own = IpAddr::V6(ip);
-    granted.external_port == port && granted.external_ip.is_none_or(|external| external == own)
 }
 
 /// Those of our global addresses at which we listen, each with its port.

@@ -4,28 +4,17 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
-use socket2::SockRef;
 use thiserror::Error;
 
+use super::device::Device;
 use super::pcp::{self, Grant, Version};
 use super::server::Server;
-use super::upnp::{self, Call, Service};
+use super::upnp::{self, Call, Sought};
 use super::{LIFETIME, Protocol, gateway};
 use crate::driver::socket::{ClientError, Family, Sockets};
-use crate::driver::web::read_body;
-
-/// How long routers may take to answer a search: what it asks for (`MX`), and some more.
-const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Answers to a search that are looked at: others in the network may answer too.
-const ANSWERS_MAX: usize = 64;
 
 /// Other ports that are tried when the one that we want is taken.
 const PORTS_TRIED: usize = 4;
-
-/// The hops of a search: it must not leave the local network (UPnP Device Architecture 1.1 §1.3.2).
-const SEARCH_HOPS: u32 = 2;
 
 /// An address to which the way is that to everybody (RFC 5737): nothing is sent there.
 const ANYWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -33,7 +22,6 @@ const ANYWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// A router that forwards ports.
 #[derive(Debug)]
 pub(super) struct Router {
-    sockets: Sockets,
     /// Our address on its side.
     client: Ipv4Addr,
     way: Way,
@@ -42,7 +30,7 @@ pub(super) struct Router {
 #[derive(Debug)]
 enum Way {
     Pcp(Server),
-    Upnp(Service),
+    Upnp(Device),
 }
 
 /// Why no port is forwarded.
@@ -91,7 +79,6 @@ impl Router {
             let at = SocketAddr::from((addr, pcp::PORT));
             let server = Server::new(sockets.clone(), client.into(), at, version, nonce);
             let router = Self {
-                sockets: sockets.clone(),
                 client,
                 way: Way::Pcp(server),
             };
@@ -105,11 +92,10 @@ impl Router {
                 }
             }
         }
-        let service = search(sockets, client, addr).await?;
+        let device = Device::find(sockets, client.into(), Sought::Forwarder(addr)).await?;
         let router = Self {
-            sockets: sockets.clone(),
             client,
-            way: Way::Upnp(service),
+            way: Way::Upnp(device),
         };
         let granted = router.map(port, port).await?;
         Ok((router, granted))
@@ -131,7 +117,7 @@ impl Router {
     pub(super) async fn map(&self, port: u16, external_port: u16) -> Result<Grant, RouterError> {
         match &self.way {
             Way::Pcp(server) => server.map(port, external_port).await,
-            Way::Upnp(service) => self.map_by_upnp(service, port, external_port).await,
+            Way::Upnp(device) => self.map_by_upnp(device, port, external_port).await,
         }
     }
 
@@ -139,9 +125,9 @@ impl Router {
     pub(super) async fn unmap(&self, port: u16, external_port: u16) {
         match &self.way {
             Way::Pcp(server) => server.unmap(port).await,
-            Way::Upnp(service) => {
+            Way::Upnp(device) => {
                 for protocol in Protocol::ALL {
-                    self.delete(service, protocol, external_port).await;
+                    delete(device, protocol, external_port).await;
                 }
             }
         }
@@ -149,16 +135,16 @@ impl Router {
 
     async fn map_by_upnp(
         &self,
-        service: &Service,
+        device: &Device,
         port: u16,
         external_port: u16,
     ) -> Result<Grant, RouterError> {
         let mut lifetime = LIFETIME;
         let mut wanted = external_port;
         for _ in 0..PORTS_TRIED {
-            match self.add_both(service, port, wanted, lifetime).await {
+            match self.add_both(device, port, wanted, lifetime).await {
                 Ok(()) => {
-                    let body = self.call(service, Call::ExternalIp).await;
+                    let body = device.call(Call::ExternalIp).await;
                     return Ok(Grant {
                         external_port: wanted,
                         external_ip: body.ok().and_then(|body| upnp::external_ip(&body)),
@@ -177,7 +163,7 @@ impl Router {
 
     async fn add_both(
         &self,
-        service: &Service,
+        device: &Device,
         port: u16,
         external_port: u16,
         lifetime: Duration,
@@ -190,50 +176,32 @@ impl Router {
                 client: self.client,
                 lifetime,
             };
-            if let Err(error) = self.call(service, call).await {
-                self.take_back(service, protocol, external_port).await;
+            if let Err(error) = device.call(call).await {
+                take_back(device, protocol, external_port).await;
                 return Err(error);
             }
         }
         Ok(())
     }
+}
 
-    /// Gives back what was granted before `failed` was refused: nobody uses half of a mapping.
-    async fn take_back(&self, service: &Service, failed: Protocol, external_port: u16) {
-        for protocol in Protocol::ALL {
-            if protocol == failed {
-                return;
-            }
-            self.delete(service, protocol, external_port).await;
+/// Gives back what was granted before `failed` was refused: nobody uses half of a mapping.
+async fn take_back(device: &Device, failed: Protocol, external_port: u16) {
+    for protocol in Protocol::ALL {
+        if protocol == failed {
+            return;
         }
+        delete(device, protocol, external_port).await;
     }
+}
 
-    async fn delete(&self, service: &Service, protocol: Protocol, external_port: u16) {
-        let call = Call::Delete {
-            protocol,
-            external_port,
-        };
-        if let Err(error) = self.call(service, call).await {
-            tracing::debug!(%error, "giving the port back failed");
-        }
-    }
-
-    async fn call(&self, service: &Service, call: Call) -> Result<Vec<u8>, RouterError> {
-        let client = self.sockets.web_of_router()?.ok_or(RouterError::None)?;
-        let response = client
-            .post(service.control.clone())
-            .header(CONTENT_TYPE, "text/xml; charset=\"utf-8\"")
-            .header("SOAPAction", service.action(&call))
-            .body(service.body(&call))
-            .send()
-            .await?;
-        let is_success = response.status().is_success();
-        let body = read_body(response, upnp::BODY_BYTES_MAX).await;
-        let body = body.map_err(|_| RouterError::Strange)?;
-        if is_success {
-            return Ok(body);
-        }
-        Err(upnp::error_code(&body).map_or(RouterError::Strange, RouterError::Refused))
+async fn delete(device: &Device, protocol: Protocol, external_port: u16) {
+    let call = Call::Delete {
+        protocol,
+        external_port,
+    };
+    if let Err(error) = device.call(call).await {
+        tracing::debug!(%error, "giving the port back failed");
     }
 }
 
@@ -246,38 +214,4 @@ async fn client_of(sockets: &Sockets, router: Ipv4Addr) -> io::Result<Ipv4Addr> 
         IpAddr::V4(ip) => Ok(ip),
         IpAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
     }
-}
-
-/// Searches for the router's service.
-async fn search(
-    sockets: &Sockets,
-    client: Ipv4Addr,
-    router: Ipv4Addr,
-) -> Result<Service, RouterError> {
-    let socket = sockets.datagrams(Family::V4.any_port())?;
-    let options = SockRef::from(&socket);
-    options.set_multicast_if_v4(&client)?;
-    options.set_multicast_ttl_v4(SEARCH_HOPS)?;
-    socket
-        .send_to(upnp::search().as_bytes(), upnp::SEARCH)
-        .await?;
-    let answered = async {
-        let mut buffer = [0; 2048];
-        for _ in 0..ANSWERS_MAX {
-            let (len, from) = socket.recv_from(&mut buffer).await?;
-            if from.ip() == router
-                && let Some(location) = upnp::location(&buffer[..len], router)
-            {
-                return Ok(location);
-            }
-        }
-        Err(RouterError::Silent)
-    };
-    let location = tokio::time::timeout(SEARCH_TIMEOUT, answered).await;
-    let location = location.map_err(|_| RouterError::Silent)??;
-    let client = sockets.web_of_router()?.ok_or(RouterError::None)?;
-    let response = client.get(location.clone()).send().await?;
-    let body = read_body(response, upnp::BODY_BYTES_MAX).await;
-    let body = body.map_err(|_| RouterError::Strange)?;
-    Service::find(&body, &location, router).ok_or(RouterError::Strange)
 }

@@ -50,10 +50,6 @@ impl Server {
         }
     }
 
-    pub(super) const fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
     const fn wish(&self, protocol: Protocol, port: u16, external_port: u16) -> Wish {
         Wish {
             protocol,
