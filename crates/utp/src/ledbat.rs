@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use riverrun_base::Time;
 
-/// What a new connection may have in flight.
-const INITIAL_WINDOW_BYTES: i64 = 8 * 1024;
+/// What a new connection may have in flight: as much as one of TCP (RFC 6928).
+const INITIAL_WINDOW_BYTES: i64 = 14_600;
 
 /// Delays that are compared for their least, against noise of single packets.
 const FILTER_SAMPLES: usize = 3;
@@ -33,7 +33,8 @@ const DECLINE_PART: i64 = 4;
 const EXCESS_TARGETS_MAX: i64 = 2;
 
 /// A slowdown shuts the window for a round trip, in which what was in flight leaves the queue, and opens it again from this
-/// part of what it was: the queue stays nearly empty for some round trips more.
+/// part of what it was, or half of what the path holds without a queue if that is more: the queue stays nearly empty for
+/// some round trips more.
 const OPENING_PART: i64 = 16;
 
 /// How many times as long as a slowdown took it is until the next one at least, so that they cost a tenth at most.
@@ -64,6 +65,8 @@ enum Slowdown {
         since: Time,
         until: Time,
         window: i64,
+        /// From where it opens.
+        opening: i64,
     },
     /// The window is on its way back to that size, whatever the delay: that was right before.
     Opening { since: Time, window: i64 },
@@ -192,6 +195,7 @@ impl Ledbat {
                     since: now,
                     until: now + progress.round_trip,
                     window: self.window,
+                    opening: self.opening(progress.round_trip),
                 };
                 let longer = self.slowdown_interval * SLOWDOWN_INTERVAL_GROWTH;
                 self.slowdown_interval = longer.min(SLOWDOWN_INTERVAL_MAX);
@@ -200,19 +204,42 @@ impl Ledbat {
                 true
             }
             Slowdown::Shut { until, .. } if now < until => true,
-            Slowdown::Shut { since, window, .. } | Slowdown::Opening { since, window } => {
-                let bytes = i64::try_from(progress.bytes).unwrap_or(0);
-                let opened = self.window.max(window / OPENING_PART) + bytes * FRACTION;
-                self.window = opened.min(window);
-                self.slowdown = if self.window == window {
-                    let pause = SLOWDOWN_PAUSES * now.since(since);
-                    Slowdown::Due(now + pause.max(self.slowdown_interval))
-                } else {
-                    Slowdown::Opening { since, window }
-                };
+            Slowdown::Shut {
+                since,
+                window,
+                opening,
+                ..
+            } => {
+                self.window = self.window.max(opening);
+                self.open(now, progress, since, window);
+                true
+            }
+            Slowdown::Opening { since, window } => {
+                self.open(now, progress, since, window);
                 true
             }
         }
+    }
+
+    /// From where the window opens after it was shut.
+    fn opening(&self, round_trip: Duration) -> i64 {
+        let round_trip = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
+        let path = (round_trip - self.queue_micros()).max(0);
+        let held = i128::from(self.window) * i128::from(path) / i128::from(round_trip.max(1));
+        let half = i64::try_from(held / 2).unwrap_or(0);
+        half.max(self.window / OPENING_PART)
+    }
+
+    /// Doubles the window each round trip until it is as large as it was.
+    fn open(&mut self, now: Time, progress: Progress, since: Time, window: i64) {
+        let bytes = i64::try_from(progress.bytes).unwrap_or(0);
+        self.window = (self.window + bytes * FRACTION).min(window);
+        self.slowdown = if self.window == window {
+            let pause = SLOWDOWN_PAUSES * now.since(since);
+            Slowdown::Due(now + pause.max(self.slowdown_interval))
+        } else {
+            Slowdown::Opening { since, window }
+        };
     }
 
     /// The window, or what it will be again after a slowdown.
@@ -352,12 +379,12 @@ mod tests {
         let mut ledbat = Ledbat::new(TARGET, 3000, 1 << 22);
         round(&mut ledbat, 0);
         round(&mut ledbat, 20);
-        assert_eq!(ledbat.window_bytes(), 32 * 1024);
+        assert_eq!(ledbat.window_bytes(), 4 * 14_600);
         round(&mut ledbat, 30);
         round(&mut ledbat, 30);
         assert!(!ledbat.is_slow_start());
         assert!(
-            ledbat.window_bytes() < 45 * 1024,
+            ledbat.window_bytes() < 6 * 14_600,
             "{}",
             ledbat.window_bytes()
         );
