@@ -46,18 +46,21 @@ pub(crate) struct Gather {
 #[derive(Default)]
 struct Waiting {
     pieces: VecDeque<Received>,
+    /// How many of them, from the front, wait for a thread only. While there are such, a call of [`Gather::take`] is to
+    /// come for them.
+    released: usize,
     bytes: usize,
     pace: Pace,
-    plan: Plan,
+    /// When the others need not wait any longer.
+    until: Option<Instant>,
 }
 
-/// The next call of [`Gather::take`] that was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Plan {
-    #[default]
-    None,
-    Soon,
-    At(Instant),
+impl Waiting {
+    /// Nobody waits for others any more.
+    fn release(&mut self) {
+        self.released = self.pieces.len();
+        self.until = None;
+    }
 }
 
 impl Gather {
@@ -84,38 +87,44 @@ impl Gather {
         let gap = waiting.pace.note(now);
         waiting.bytes += memory_bytes(&received.blocks);
         waiting.pieces.push_back(received);
-        if is_enough || waiting.pieces.len() >= self.lanes || waiting.bytes >= self.bytes_max {
-            return When::Now;
+        // Worth a wait if at this pace some more come in time.
+        let comes_fast = gap.is_some_and(|gap| gap * COMPANY_MIN <= self.patience);
+        let waits = comes_fast && !self.patience.is_zero();
+        let company = waiting.pieces.len() - waiting.released;
+        if is_enough || !waits || company >= self.lanes || waiting.bytes >= self.bytes_max {
+            let is_planned = waiting.released > 0;
+            waiting.release();
+            return if is_planned {
+                When::AsPlanned
+            } else {
+                When::Now
+            };
         }
-        if waiting.plan != Plan::None {
+        if waiting.until.is_some() {
             return When::AsPlanned;
         }
-        // Worth it if at this pace some more come in time.
-        let comes_fast = gap.is_some_and(|gap| gap * COMPANY_MIN <= self.patience);
-        if comes_fast && !self.patience.is_zero() {
-            let at = now + self.patience;
-            waiting.plan = Plan::At(at);
-            When::At(at)
-        } else {
-            waiting.plan = Plan::Soon;
-            When::Now
-        }
+        let at = now + self.patience;
+        waiting.until = Some(at);
+        When::At(at)
     }
 
-    /// The pieces to hash together next, and whether more wait. Nothing at a time that was planned for pieces which
-    /// have been taken since, because they became enough: those that wait now have a time of their own.
+    /// The pieces to hash together next, and whether more can be hashed now. Nothing at a time that was planned for
+    /// pieces which became enough before: those that wait now have a time of their own. Who still waits for others is
+    /// left alone, as some that are hashed by themselves cost as much as all lanes together.
     pub(crate) fn take(&self, planned: Option<Instant>) -> (Vec<Received>, bool) {
         let mut waiting = self.waiting();
-        if planned.is_some_and(|at| waiting.plan != Plan::At(at)) {
-            return (Vec::new(), false);
+        if planned.is_some() {
+            if waiting.until != planned {
+                return (Vec::new(), false);
+            }
+            waiting.release();
         }
-        let count = waiting.pieces.len().min(self.lanes);
+        let count = waiting.released.min(self.lanes);
         let taken: Vec<Received> = waiting.pieces.drain(..count).collect();
         let bytes: usize = taken.iter().map(|it| memory_bytes(&it.blocks)).sum();
         waiting.bytes -= bytes;
-        let more = !waiting.pieces.is_empty();
-        waiting.plan = if more { Plan::Soon } else { Plan::None };
-        (taken, more)
+        waiting.released -= count;
+        (taken, waiting.released > 0)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -211,14 +220,11 @@ mod tests {
             true,
             &[At(start), AsPlanned, AsPlanned],
         );
-        check(&gather(), start, &[1, 1], false, &[Now, Now]);
-        check(
-            &Gather::new(PATIENCE, 20).with_lanes(8),
-            start,
-            &[1, 1],
-            true,
-            &[Now, Now],
-        );
+        check(&gather(), start, &[1, 1], false, &[Now, AsPlanned]);
+        let narrow = Gather::new(PATIENCE, 20).with_lanes(8);
+        check(&narrow, start, &[1], true, &[Now]);
+        assert_eq!(narrow.take(None).0.len(), 1);
+        check(&narrow, start, &[1, 1], true, &[At(start), Now]);
         check(
             &Gather::new(Duration::ZERO, 99).with_lanes(8),
             start,
@@ -229,16 +235,24 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_taken_as_there_are_lanes() {
-        let gather = Gather::new(PATIENCE, usize::MAX);
+    fn as_many_are_taken_as_there_are_lanes_and_who_comes_after_them_waits() {
+        let gather = Gather::new(PATIENCE, usize::MAX).with_lanes(8);
         let now = Instant::now();
-        let lanes = gather.lanes;
-        let last = (0..=lanes).map(|_| gather.add(now, received(true))).last();
-        assert_eq!(last, Some(When::Now));
+        let add = |count: usize| (0..count).map(|_| gather.add(now, received(true))).last();
+        add(1);
+        assert_eq!(gather.take(None).0.len(), 1);
+        assert_eq!(add(8), Some(When::Now));
+        assert_eq!(add(3), Some(When::AsPlanned));
         let (first, more) = gather.take(None);
-        assert_eq!((first.len(), more), (lanes, true));
+        assert_eq!((first.len(), more), (8, false));
+        assert_eq!(gather.take(None).0.len(), 0, "three are not enough");
+        let (rest, more) = gather.take(Some(now + PATIENCE));
+        assert_eq!((rest.len(), more), (3, false));
+        assert_eq!(add(8), Some(When::Now));
+        assert_eq!(add(8), Some(When::AsPlanned), "they are called for");
+        assert_eq!(gather.take(None).0.len(), 8);
         let (rest, more) = gather.take(None);
-        assert_eq!((rest.len(), more), (1, false));
+        assert_eq!((rest.len(), more), (8, false));
     }
 
     #[test]
