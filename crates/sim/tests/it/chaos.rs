@@ -92,6 +92,10 @@ fn what_failed_once_does_not_fail_again() {
             include_str!("../regressions/two-connections-to-one-host.toml"),
         ),
         (
+            "a-slow-magnet-at-a-super-seed",
+            include_str!("../regressions/a-slow-magnet-at-a-super-seed.toml"),
+        ),
+        (
             "a-goodbye-in-sleep",
             include_str!("../regressions/a-goodbye-in-sleep.toml"),
         ),

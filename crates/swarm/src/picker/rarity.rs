@@ -59,6 +59,12 @@ impl Rarity {
         }
     }
 
+    /// How many pieces there are.
+    pub(crate) fn piece_count(&self) -> u32 {
+        // Invariant: made for a number of pieces that fits.
+        u32::try_from(self.counts.len()).unwrap_or(u32::MAX)
+    }
+
     /// How many connected peers have the piece.
     pub(crate) fn availability(&self, piece: PieceIndex) -> u32 {
         self.complete + self.counts.get(piece.as_usize()).copied().unwrap_or(0)

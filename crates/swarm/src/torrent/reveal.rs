@@ -99,7 +99,8 @@ impl Reveal {
         picker: &Picker,
         rng: &mut Rng,
     ) -> Option<PieceIndex> {
-        let count = have.len();
+        // Not as many as `have` says: a peer that keeps silent has told of none.
+        let count = picker.rarity().piece_count();
         if !self.is_begun {
             self.is_begun = true;
             let mut all: Vec<_> = (0..count).map(PieceIndex).collect();
