@@ -24,8 +24,6 @@ const PIECES: usize = 1000;
 const PIECE_LEN: usize = 64;
 /// What all bytes of all files are: not holes, which nobody takes for data.
 const FILL: u8 = 7;
-/// How many torrents are read from their files before they are added.
-const PART: usize = 500;
 /// How long CPU time is watched.
 const WATCHED: Duration = Duration::from_secs(20);
 
@@ -52,16 +50,21 @@ async fn main() -> Result<()> {
     let all = engine.changes(Revision::START).await?.torrents;
     let torrents: Vec<TorrentHandle> = all.into_iter().map(|(torrent, _)| torrent).collect();
     println!(
-        "  {} taken in after {:.2?}",
+        "  {} taken in after {:.2?}, {:.2} CPU s",
         torrents.len(),
-        begun.elapsed()
+        begun.elapsed(),
+        cpu_seconds()?
     );
     for torrent in &torrents {
         torrent
             .wait_state(|state| *state == TorrentState::Seeding)
             .await?;
     }
-    println!("  seeding after {:.2?}", begun.elapsed());
+    println!(
+        "  seeding after {:.2?}, {:.2} CPU s",
+        begun.elapsed(),
+        cpu_seconds()?
+    );
     // Buffers of the start are let go of, and the allocator has time to give them back.
     tokio::time::sleep(Duration::from_secs(2)).await;
     println!("  {} KiB of memory", anonymous_kib()?);
@@ -94,20 +97,16 @@ fn measure_all(count: usize, tracker: &str) -> Result<()> {
 }
 
 async fn add(engine: &Engine, dir: &Path, count: usize, tracker: &str) -> Result<()> {
+    let mut failed = None;
     let add = |n| {
         let add = AddTorrent::from_bytes(&metainfo(n, tracker));
-        add.map(|add| add.dir(dir.join("data")))
+        let add = add.map(|add| add.dir(dir.join("data")));
+        add.map_err(|error| failed = Some(error)).ok()
     };
-    for part in (0..count).collect::<Vec<_>>().chunks(PART) {
-        let adds = part.iter().map(|n| add(*n));
-        for added in engine
-            .add_all(adds.collect::<std::result::Result<Vec<_>, _>>()?)
-            .await
-        {
-            added?;
-        }
+    for added in engine.add_all((0..count).map_while(add)).await {
+        added?;
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn name(n: usize) -> String {

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use riverrun_metainfo::{HostPort, Magnet, Metainfo, PublisherLink};
-use riverrun_swarm::Discovery;
-use tokio::sync::oneshot;
+use riverrun_swarm::{Discovery, Input};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::add::{AddTorrent, Source};
 use crate::driver::shard::{NewTorrent, ShardMessage, Taken};
@@ -23,6 +25,37 @@ const TORRENT_NODES_MAX: usize = 16;
 /// How many torrents that are added together are on their way at a time: enough for few transactions, and not too
 /// much metadata in memory.
 const ON_THE_WAY_MAX: usize = 256;
+
+/// Torrents that are being added together: few of them are opened until it is dropped.
+pub(crate) struct Batch {
+    shard: mpsc::Sender<ShardMessage>,
+    runtime: Handle,
+}
+
+impl Batch {
+    pub(crate) async fn begin(shard: &mpsc::Sender<ShardMessage>) -> Self {
+        // Without the shard's task nothing of the batch is taken in.
+        let _ = shard.send(inputs(Input::BatchBegins)).await;
+        Self {
+            shard: shard.clone(),
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl Drop for Batch {
+    /// Also if whoever adds them stops in the middle.
+    fn drop(&mut self) {
+        if let Err(TrySendError::Full(end)) = self.shard.try_send(inputs(Input::BatchEnds)) {
+            let shard = self.shard.clone();
+            self.runtime.spawn(async move { shard.send(end).await });
+        }
+    }
+}
+
+fn inputs(input: Input) -> ShardMessage {
+    ShardMessage::Inputs(vec![input])
+}
 
 /// A torrent that is being added.
 struct Begun {
@@ -56,13 +89,15 @@ impl Engine {
     }
 
     /// Takes torrents in, in this order, each as [`Engine::add`] does. An engine that keeps its torrents makes many of
-    /// them durable at once; one by one it is that which takes time.
+    /// them durable at once; one by one it is that which takes time. Their files are looked at afterwards, and so it is
+    /// one call for all of them that takes the least. `adds` may make them one by one: few are in memory at a time.
     pub async fn add_all(
         &self,
         adds: impl IntoIterator<Item = AddTorrent>,
     ) -> Vec<Result<TorrentHandle, AddError>> {
         let mut on_the_way: VecDeque<Result<Begun, AddError>> = VecDeque::new();
         let mut added = Vec::new();
+        let _batch = Batch::begin(&self.shard).await;
         for add in adds {
             if on_the_way.len() == ON_THE_WAY_MAX
                 && let Some(first) = on_the_way.pop_front()

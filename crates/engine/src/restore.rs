@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use crate::driver::shard::{NewTorrent, ShardMessage, Taken};
 use crate::engine::Engine;
 use crate::error::StartError;
+use crate::intake::Batch;
 use crate::known::decided_by;
 use crate::session::{Claim, Keeper, Kept, KeptId, Seal, Session, Unreadable};
 use crate::torrent::Times;
@@ -83,6 +84,7 @@ impl Engine {
             return Ok(());
         };
         let _paused = keeping.keeper.pause().await;
+        let _batch = Batch::begin(&self.shard).await;
         let mut reading = keeping.session.torrents();
         let (mut unreadable, mut coming, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(found) = reading.torrents.recv().await {

@@ -111,6 +111,11 @@ pub enum Input {
     PeerId(PeerId),
     /// Stop every torrent: say goodbye to trackers and peers, sync storage.
     Shutdown,
+    /// More torrents than one are about to be added. Until as many [ends](Input::BatchEnds) as beginnings have come,
+    /// they are taken in and few of them are opened: whoever adds them waits for the first, and not for the second.
+    BatchBegins,
+    /// All of a batch are there.
+    BatchEnds,
 }
 
 /// A torrent to take in.

@@ -119,6 +119,8 @@ impl Shard {
     fn take(&mut self, now: Time, input: Input, out: &mut Outbox) {
         match input {
             Input::Add(add) => self.add(now, *add, out),
+            Input::BatchBegins => self.shared.turns.begin_batch(),
+            Input::BatchEnds => self.shared.turns.end_batch(),
             Input::Torrent { torrent, command } => self.command(now, torrent, command, out),
             Input::Incoming {
                 token,

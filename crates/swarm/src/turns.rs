@@ -11,9 +11,6 @@ use crate::key::TorrentKey;
 
 /// How many torrents are being opened or checked before others wait: enough for all disks, and little memory.
 const BUSY_MAX: usize = 64;
-/// While more torrents come so soon after the last, they are only taken in: whoever adds them waits for that, and not
-/// for checks, which would take the processor and the disk from it.
-const RUSH_INTERVAL: Duration = Duration::from_millis(20);
 /// Who waits gets a turn after this time even so: some checks take hours, and others must not wait for them.
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
 /// How many torrents stay awake that nobody uses; of more, the one that was used the longest ago dozes at once.
@@ -24,8 +21,9 @@ const IDLE_MAX: usize = 64;
 pub(crate) struct Turns {
     busy: BTreeSet<TorrentKey>,
     waiting: BTreeSet<TorrentKey>,
-    /// When somebody asked for a turn last.
-    asked_at: Option<Time>,
+    /// How many batches of torrents are being added: those are only taken in, for checks would take the processor and
+    /// the disk from whoever waits for that.
+    batches: usize,
     /// When somebody was given a turn last, or began to wait when nobody did.
     given_at: Time,
     idle: BTreeSet<(Time, TorrentKey)>,
@@ -36,11 +34,24 @@ pub(crate) struct Turns {
 pub(crate) struct Idle(Option<Time>);
 
 impl Turns {
+    /// A batch of torrents is about to be added.
+    pub(crate) const fn begin_batch(&mut self) {
+        self.batches += 1;
+    }
+
+    /// All of a batch are there.
+    pub(crate) const fn end_batch(&mut self) {
+        self.batches = self.batches.saturating_sub(1);
+    }
+
+    /// Whether there is room for one more that is busy.
+    fn has_room(&self) -> bool {
+        self.busy.len() < BUSY_MAX && self.batches == 0
+    }
+
     /// Whether a torrent may be opened at once; if not, it waits from now on.
     pub(crate) fn take(&mut self, now: Time, torrent: TorrentKey) -> bool {
-        let is_rush = self.is_rush(now);
-        self.asked_at = Some(now);
-        let is_free = self.busy.len() < BUSY_MAX && !is_rush || self.busy.contains(&torrent);
+        let is_free = self.has_room() || self.busy.contains(&torrent);
         if is_free {
             self.busy.insert(torrent);
         } else {
@@ -63,8 +74,7 @@ impl Turns {
 
     /// The next torrent whose turn it is, if it is somebody's.
     pub(crate) fn next(&mut self, now: Time) -> Option<TorrentKey> {
-        let must_wait = self.busy.len() >= BUSY_MAX || self.is_rush(now);
-        if must_wait && now < self.given_at + TURN_INTERVAL {
+        if !self.has_room() && now < self.given_at + TURN_INTERVAL {
             return None;
         }
         let next = self.waiting.pop_first()?;
@@ -75,15 +85,7 @@ impl Turns {
 
     /// When it is somebody's turn, whatever the others do.
     pub(crate) fn next_due(&self) -> Option<Time> {
-        let in_any_case = self.given_at + TURN_INTERVAL;
-        let after_rush = self.asked_at.map(|at| at + RUSH_INTERVAL);
-        let after_rush = after_rush.filter(|_| self.busy.len() < BUSY_MAX);
-        (!self.waiting.is_empty()).then(|| after_rush.map_or(in_any_case, |at| at.min(in_any_case)))
-    }
-
-    /// Whether many ask for a turn just now.
-    fn is_rush(&self, now: Time) -> bool {
-        self.asked_at.is_some_and(|at| now < at + RUSH_INTERVAL)
+        (!self.waiting.is_empty()).then(|| self.given_at + TURN_INTERVAL)
     }
 
     /// Notes since when a torrent is idle, if it is.
@@ -125,42 +127,40 @@ mod tests {
     #[test]
     fn who_waits_gets_the_turn_of_who_is_through_and_one_in_time_anyway() {
         let mut turns = Turns::default();
-        let mut now = Time::from_secs(9);
+        let now = Time::from_secs(9);
         for n in 0..BUSY_MAX {
-            now += RUSH_INTERVAL;
             assert!(turns.take(now, key(n)));
         }
-        now += RUSH_INTERVAL;
         assert!(turns.take(now, key(0)), "it has its turn");
+        assert_eq!(turns.next_due(), None);
         assert!(
             !turns.take(now, key(100)) && !turns.take(now, key(101)) && !turns.take(now, key(102))
         );
-        let begun = now;
+        assert_eq!(turns.next(now), None);
         turns.note_busy(key(5), false);
-        assert_eq!(turns.next(now), None, "others may come");
-        assert_eq!(turns.next_due(), Some(now + RUSH_INTERVAL));
-        now += RUSH_INTERVAL;
         assert_eq!(turns.next(now), Some(key(100)));
         assert_eq!(turns.next(now), None);
         assert_eq!(turns.next_due(), Some(now + TURN_INTERVAL));
         assert_eq!(turns.next(now + TURN_INTERVAL), Some(key(101)));
-        assert!(now < begun + TURN_INTERVAL);
         turns.forget(key(102), &mut Idle::default());
         assert_eq!(turns.next_due(), None);
     }
 
     #[test]
-    fn while_more_come_they_are_taken_in_and_few_are_opened() {
+    fn until_all_batches_are_there_they_are_taken_in_and_few_are_opened() {
         let mut turns = Turns::default();
         let (mut now, mut opened) = (Time::from_secs(9), 0);
+        turns.begin_batch();
+        turns.begin_batch();
         for n in 0..500 {
             now += Duration::from_millis(1);
             opened += usize::from(turns.take(now, key(n)));
             opened += std::iter::from_fn(|| turns.next(now)).count();
         }
-        assert_eq!(opened, 5);
-        now += RUSH_INTERVAL;
-        assert!(turns.next_due().is_some_and(|due| due <= now));
+        assert_eq!(opened, 4, "one in a tenth of a second");
+        turns.end_batch();
+        assert_eq!(turns.next(now), None);
+        turns.end_batch();
         let rest = std::iter::from_fn(|| turns.next(now)).count();
         assert_eq!(opened + rest, BUSY_MAX);
     }
