@@ -231,9 +231,19 @@ impl PeerConn {
         self.link.events.pop_front()
     }
 
+    /// Something of `out` has been written: the blocks that are with the transport now are [`PeerEvent::Served`].
+    /// [`PeerConn::poll_transmit`] looks for that too.
+    pub fn handle_written(&mut self, out: &mut SendBatch) {
+        while let Some(span) = out.pop_gone() {
+            self.link.events.push_back(PeerEvent::Served(span));
+        }
+    }
+
     /// Appends what is to be sent to `out`, as far as it has room; whether that was anything.
     #[must_use]
     pub fn poll_transmit(&mut self, now: Time, out: &mut SendBatch) -> bool {
+        self.handle_written(out);
+        out.begin(now);
         let before = out.len_bytes();
         let may_speak = self.close.is_none() && self.envelope.drain(out);
         let mark = out.mark();
@@ -249,13 +259,11 @@ impl PeerConn {
             self.link.timers.stop(Timer::Haves);
         }
         let payload = match &mut self.state {
-            State::Open(open) if drained => {
-                open.session
-                    .transmit(out, &mut self.send_credit, &mut self.link)
-            }
+            State::Open(open) if drained => open.session.transmit(out, &mut self.send_credit),
             _ => 0,
         };
         self.envelope.seal(out, mark);
+        out.end(now);
         let sent = (out.len_bytes() - before) as u64;
         self.totals.payload_sent += payload;
         self.totals.protocol_sent += sent - payload;

@@ -61,7 +61,8 @@ pub enum PeerEvent {
     /// for since that was not allowed any more. Every request ends in this, in [`PeerEvent::Received`], or without
     /// an event in our cancel.
     Rejected(BlockSpan),
-    /// A block has left towards the peer.
+    /// A block is with the transport to its last byte. It may come after our choke, or our loss of the piece, if it was on
+    /// its way there already.
     Served(BlockSpan),
     /// The number of requests that should be under way has changed (from bandwidth and round-trip time). Told
     /// first right after [`PeerEvent::Ready`].

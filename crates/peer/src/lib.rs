@@ -21,6 +21,7 @@ mod hashes;
 mod holepunch;
 mod metadata;
 mod mse;
+mod pace;
 mod pending;
 mod serve;
 mod session;

@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use riverrun_base::{Block, BlockSpan, PieceIndex};
+use riverrun_base::{Block, BlockSpan, PieceIndex, Time};
 
 use crate::codec::message::{Message, encode_piece_head};
 use crate::handshake::Greeting;
+use crate::pace::Pace;
 
-/// How much one call of [`PeerConn::poll_transmit`](crate::PeerConn::poll_transmit) puts together, about: enough to
-/// amortise a system call, too little to make a choke or a cancel wait.
-const BATCH_BYTES: usize = 256 * 1024;
 /// How many chunks that are at most: sixteen blocks and what stands before each. A system call takes more, but
 /// tiny blocks are not worth an entry each without end.
 const BATCH_CHUNKS: usize = 2 * 16;
@@ -28,6 +26,11 @@ pub struct SendBatch {
     /// How much of the first chunk has been written.
     written: usize,
     len_bytes: usize,
+    pace: Pace,
+    /// How many bytes have ever been written.
+    gone: u64,
+    /// The blocks, and how many bytes will have been written after each.
+    blocks: VecDeque<(u64, BlockSpan)>,
 }
 
 /// A place in a batch.
@@ -52,6 +55,12 @@ impl SendBatch {
     /// How many bytes are to be written.
     pub const fn len_bytes(&self) -> usize {
         self.len_bytes
+    }
+
+    /// How many bytes go into a batch, about: what the transport has taken in a moment lately. A driver lets no more than
+    /// that wait in the transport, as far as it can tell it so: what is there can be neither taken back nor overtaken.
+    pub const fn portion(&self) -> usize {
+        self.pace.portion()
     }
 
     /// Whether nothing is to be written.
@@ -80,6 +89,7 @@ impl SendBatch {
             .len_bytes
             .checked_sub(len)
             .expect("no more is written than was there");
+        self.gone += len as u64;
         while let Some(chunk) = self.chunks.front() {
             let left = chunk.len() - self.written;
             if len < left {
@@ -90,15 +100,38 @@ impl SendBatch {
             self.written = 0;
             self.chunks.pop_front();
         }
-        self.clear();
+        self.empty();
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
+        self.empty();
+        self.blocks.clear();
+    }
+
+    fn empty(&mut self) {
         self.chunks.clear();
         self.scratch.clear();
         self.scratch.shrink_to(SCRATCH_KEEP_LEN);
         (self.written, self.len_bytes) = (0, 0);
+    }
+
+    /// It is about to be filled: if it is empty, what was in it is with the transport.
+    pub(crate) fn begin(&mut self, now: Time) {
+        if self.is_empty() {
+            self.pace.emptied(now);
+        }
+    }
+
+    /// It was filled.
+    pub(crate) fn end(&mut self, now: Time) {
+        self.pace.filled(now, self.len_bytes);
+    }
+
+    /// The next block that is with the transport to its last byte.
+    pub(crate) fn pop_gone(&mut self) -> Option<BlockSpan> {
+        let (_, span) = self.blocks.pop_front_if(|(end, _)| *end <= self.gone)?;
+        Some(span)
     }
 
     /// How many bytes there is room for; a block is taken whole if there is any.
@@ -107,7 +140,8 @@ impl SendBatch {
             return 0;
         }
         // The scratch buffer is only emptied with the batch, however often that is topped up before.
-        BATCH_BYTES.saturating_sub(self.len_bytes.max(self.scratch.len()))
+        self.portion()
+            .saturating_sub(self.len_bytes.max(self.scratch.len()))
     }
 
     /// Where the batch ends now.
@@ -159,6 +193,8 @@ impl SendBatch {
         self.write(|scratch| encode_piece_head(span, scratch));
         self.len_bytes += block.len();
         self.chunks.push_back(Chunk::Block(block));
+        self.blocks
+            .push_back((self.gone + self.len_bytes as u64, span));
     }
 }
 
@@ -360,8 +396,28 @@ mod tests {
         (0..5).for_each(|_| out.send(Message::Extended { id: 1, payload }));
         let mut batch = SendBatch::new();
         assert!(!out.drain(&mut batch));
-        assert_eq!(batch.len_bytes(), BATCH_BYTES);
-        batch.clear();
-        assert!(out.drain(&mut batch));
+        assert_eq!(batch.len_bytes(), batch.portion());
+        while !out.drain(&mut batch) {
+            batch.clear();
+        }
+    }
+
+    #[test]
+    fn blocks_are_gone_when_their_last_byte_is() {
+        let mut batch = SendBatch::new();
+        let spans = [1, 2].map(|piece| BlockSpan {
+            piece: PieceIndex(piece),
+            ..SPAN
+        });
+        for span in spans {
+            batch.push_block(span, Block::unbudgeted(b"xyz"));
+        }
+        let message = batch.len_bytes() / 2;
+        batch.advance(message - 1);
+        assert_eq!(batch.pop_gone(), None);
+        batch.advance(1 + message - 1);
+        assert_eq!((batch.pop_gone(), batch.pop_gone()), (Some(spans[0]), None));
+        batch.advance(1);
+        assert_eq!((batch.pop_gone(), batch.pop_gone()), (Some(spans[1]), None));
     }
 }

@@ -253,12 +253,7 @@ impl Session {
     }
 
     /// Moves metadata and blocks to `batch`, as far as there is room and credit; the payload moved.
-    pub(crate) fn transmit(
-        &mut self,
-        batch: &mut SendBatch,
-        credit: &mut Balance,
-        link: &mut Link,
-    ) -> u64 {
+    pub(crate) fn transmit(&mut self, batch: &mut SendBatch, credit: &mut Balance) -> u64 {
         if let (Some(info), Some(id)) = (&self.info, self.metadata_id()) {
             while batch.room() > 0
                 && let Some(message) = self.metadata.pop(info.raw())
@@ -275,7 +270,6 @@ impl Session {
             credit.spend(block.len() as u64);
             payload += block.len() as u64;
             batch.push_block(span, block);
-            link.events.push_back(PeerEvent::Served(span));
         }
         payload
     }

@@ -187,7 +187,7 @@ impl Victim {
         let mut bytes = Vec::new();
         while self.conn.poll_transmit(self.now, &mut batch) {
             bytes.extend(batch.slices().flatten());
-            batch.clear();
+            batch.advance(batch.len_bytes());
         }
         bytes
     }

@@ -65,6 +65,7 @@ impl BytesEnd {
             }
         }
         self.batch.advance(chunk.len());
+        self.conn.handle_written(&mut self.batch);
         chunk
     }
 }
