@@ -66,6 +66,8 @@ pub(crate) struct ConnTask {
     /// The block budget was empty: reading waits for room.
     starved: bool,
     batch: SendBatch,
+    /// How much the transport holds at most, as it was told.
+    portion: usize,
     outgoing: Vec<PeerEvent>,
     introduction: Option<ShardMessage>,
     alarm: Alarm,
@@ -129,6 +131,7 @@ impl ConnTask {
             input: Vec::new(),
             starved: false,
             batch: SendBatch::new(),
+            portion: 0,
             outgoing: Vec::new(),
             introduction: None,
         }
@@ -137,6 +140,7 @@ impl ConnTask {
     /// Runs to the connection's end and reports it.
     pub(crate) async fn run(mut self) {
         self.stream.set_nodelay();
+        self.tell_portion();
         // Of its own, so that waiting for them does not borrow the rest.
         let (shard, room) = (self.context.shard.clone(), self.context.room.clone());
         let why = loop {
@@ -244,6 +248,8 @@ impl ConnTask {
         self.stream = stream;
         self.stream.set_nodelay();
         self.batch.clear();
+        self.portion = 0;
+        self.tell_portion();
         self.peer.begin_again(clock.now());
         if let Some(conn) = self.key {
             let connected = Input::Connected { conn, transport };
@@ -357,7 +363,18 @@ impl ConnTask {
                 Err(error) => return Err(transport(error)),
             }
         }
+        self.peer.handle_written(&mut self.batch);
+        self.tell_portion();
         Ok(())
+    }
+
+    /// The transport is to hold no more than we put together at a time.
+    fn tell_portion(&mut self) {
+        let portion = self.batch.portion();
+        if portion != self.portion {
+            self.portion = portion;
+            self.stream.set_waiting_max(portion);
+        }
     }
 
     /// Takes what the connection has to report. The first reports of an incoming one are answered here: which

@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice};
 
 use riverrun_swarm::Transport;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -40,6 +42,17 @@ impl PeerStream {
         if let Self::Tcp(stream) = self {
             // Failure only costs time.
             let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// Lets about so many bytes wait in the kernel for their turn on the line, where it can be told so: what is there can be
+    /// neither taken back nor overtaken.
+    pub(crate) fn set_waiting_max(&self, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(stream) = self {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            // Failure only costs time.
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
         }
     }
 
