@@ -87,6 +87,10 @@ pub(crate) struct Bans {
     /// Pieces in `failed`, the oldest first.
     order: VecDeque<PieceIndex>,
     suspects: BTreeSet<Culprit>,
+    /// How often one of them could be asked for more than before.
+    pardons: u64,
+    /// Whether others give while they wait.
+    others_give: bool,
     departed: VecDeque<(ConnKey, Culprit)>,
 }
 
@@ -108,9 +112,33 @@ impl Bans {
         !self.suspects.is_empty()
     }
 
+    /// Whether others were seen to give, when last looked at.
+    pub(crate) const fn others_give(&self) -> bool {
+        self.others_give
+    }
+
     /// Whether a peer had part in a failure that is not cleared up.
     pub(crate) fn is_suspect(&self, culprit: Culprit) -> bool {
         self.suspects.contains(&culprit)
+    }
+
+    /// How often suspects could be asked for more than before, because suspicion ended or nobody else gives any more.
+    /// It only grows: who found nothing to ask of them looks again when it has.
+    pub(crate) const fn pardons(&self) -> u64 {
+        self.pardons
+    }
+
+    /// Notes whether peers that are under no suspicion give, so that suspects need not be asked for all that they have.
+    pub(crate) fn note_others(&mut self, others_give: bool) {
+        self.pardons += u64::from(self.others_give && !others_give);
+        self.others_give = others_give;
+    }
+
+    /// Ends the suspicion against these.
+    fn acquit(&mut self, is_clear: impl Fn(&Culprit) -> bool) {
+        let before = self.suspects.len();
+        self.suspects.retain(|suspect| !is_clear(suspect));
+        self.pardons += u64::from(self.suspects.len() < before);
     }
 
     /// A peer whose blocks may still fail has gone.
@@ -200,7 +228,7 @@ impl Bans {
         let distinct: BTreeSet<_> = senders.iter().map(|(_, sender)| *sender).collect();
         if let (1, Some(Some(honest))) = (distinct.len(), distinct.first()) {
             // It had the chance to lie undetected by others, and did not.
-            self.suspects.remove(honest);
+            self.acquit(|suspect| suspect == honest);
         }
         let Some(failed) = self.failed.remove(&piece) else {
             return BTreeSet::new();
@@ -231,7 +259,7 @@ impl Bans {
             .flat_map(|failed| &failed.failures)
             .flat_map(|failure| failure.evidence.iter().map(|evidence| evidence.sender))
             .collect();
-        self.suspects.retain(|suspect| open.contains(suspect));
+        self.acquit(|suspect| !open.contains(suspect));
     }
 
     /// Bans a peer. Whether it was not banned before.
@@ -239,7 +267,7 @@ impl Bans {
         if self.is_banned(culprit) {
             return false;
         }
-        self.suspects.remove(&culprit);
+        self.acquit(|suspect| *suspect == culprit);
         self.banned.push_back(culprit);
         if self.banned.len() > BANNED_MAX {
             self.banned.pop_front();
@@ -312,6 +340,22 @@ mod tests {
         assert!(bans.is_suspect(culprit(1)) && bans.is_suspect(culprit(2)));
         bans.cleared(PieceIndex(3));
         assert!(!bans.is_suspect(culprit(1)) && !bans.is_suspect(culprit(2)));
+    }
+
+    #[test]
+    fn the_end_of_suspicion_is_told_once_and_so_is_the_last_of_the_others() {
+        let mut bans = Bans::default();
+        bans.failed(PieceIndex(3), &senders(&[1, 2]), digests(&[1, 2]));
+        bans.cleared(PieceIndex(4));
+        assert_eq!(bans.pardons(), 0, "no suspicion has ended");
+        bans.note_others(true);
+        assert_eq!(bans.pardons(), 0, "others give, so suspects wait");
+        bans.note_others(false);
+        bans.note_others(false);
+        assert_eq!(bans.pardons(), 1);
+        bans.cleared(PieceIndex(3));
+        bans.cleared(PieceIndex(3));
+        assert_eq!(bans.pardons(), 2);
     }
 
     #[test]

@@ -84,6 +84,10 @@ fn what_failed_once_does_not_fail_again() {
             include_str!("../regressions/a-check-at-the-end.toml"),
         ),
         (
+            "a-suspicion-that-ends",
+            include_str!("../regressions/a-suspicion-that-ends.toml"),
+        ),
+        (
             "a-snubbed-peer-asked-first",
             include_str!("../regressions/a-snubbed-peer-asked-first.toml"),
         ),

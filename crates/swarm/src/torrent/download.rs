@@ -180,8 +180,10 @@ impl Torrent {
             return;
         }
         let is_suspect = self.is_suspect(conn);
-        let trusted_elsewhere = is_suspect && self.any_trusted_source(cx.now);
+        self.note_others(cx.now);
+        let trusted_elsewhere = is_suspect && self.bans.others_give();
         let order = self.order(cx);
+        let pardons = self.bans.pardons();
         let (Some(meta), Some(pieces)) = (&self.meta, &mut self.pieces) else {
             return;
         };
@@ -195,7 +197,7 @@ impl Torrent {
         let copy_time = cx.config.tuning.copy_time;
         let owed_little = self.peers.owed() <= blocks_in(copy_time, rate).max(COPY_MIN);
         picker.set_copying(owed_little && !copy_time.is_zero());
-        if dry == Some(picker.epoch()) {
+        if dry == Some(picker.epoch() + pardons) {
             return;
         }
         let asker = Asker {
@@ -217,7 +219,7 @@ impl Torrent {
         let own = usize::from(asker.is_idle);
         let room = peer.down.room().min(shared.max(own));
         let picked = picker.pick(&asker, room, layout.as_ref(), &mut self.rng);
-        let epoch = picker.epoch();
+        let epoch = picker.epoch() + pardons;
         let reasons = picker.take_reasons();
         let spans: Vec<_> = picked
             .iter()
@@ -262,10 +264,12 @@ impl Torrent {
 
     /// Lets peers that had nothing to do look again, if something has changed.
     pub(super) fn feed_hungry(&mut self, cx: &mut Cx<'_>) {
+        self.note_others(cx.now);
         let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
         let Some(epoch) = picker.map(crate::picker::Picker::epoch) else {
             return;
         };
+        let epoch = epoch + self.bans.pardons();
         if self.peers.hungry.is_empty() || self.peers.fed == epoch {
             return;
         }
@@ -283,6 +287,14 @@ impl Torrent {
             let gives = down.gives(now) && !down.is_snubbed;
             gives && down.wanted > 0 && !self.bans.is_suspect(peer.culprit())
         })
+    }
+
+    /// Notes it, while anybody is under suspicion.
+    fn note_others(&mut self, now: Time) {
+        if self.bans.has_suspects() {
+            let others_give = self.any_trusted_source(now);
+            self.bans.note_others(others_give);
+        }
     }
 
     fn is_suspect(&self, conn: ConnKey) -> bool {
