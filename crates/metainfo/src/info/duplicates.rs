@@ -54,6 +54,9 @@ pub(crate) fn rename(files: &mut [File]) -> Result<(), InfoError> {
 /// The files that need a new name, in order.
 fn colliding(files: &[File]) -> Vec<usize> {
     let paths = Paths::of(files);
+    if paths.is_free_of_collisions() {
+        return Vec::new();
+    }
     let mut first = BTreeSet::new();
     let collides = |index: &usize| {
         let path = files[*index].path.as_str();
@@ -78,6 +81,12 @@ impl<'a> Paths<'a> {
             .collect();
         paths.sort_unstable_by(|a, b| order(a).cmp(order(b)));
         Self(paths)
+    }
+
+    /// Whether no two are the same, and none is a directory: whatever collides with a path follows it directly.
+    fn is_free_of_collisions(&self) -> bool {
+        let collides = |pair: &[&str]| pair[0] == pair[1] || is_inside(pair[1], pair[0]);
+        !self.0.windows(2).any(collides)
     }
 
     /// The paths from `path` on.
