@@ -11,6 +11,9 @@ use riverrun_base::{BLOCK_LEN, Time};
 const TIME_MAX: Duration = Duration::from_millis(10);
 /// Enough to amortise a system call.
 const PORTION_MAX: usize = 256 * 1024;
+/// How many of the longest batches wait for a line that takes each in less than [`TIME_MAX`]: with but one, whoever
+/// writes has to be woken up for each, and leaves the line idle if the machine has other work.
+const FAST_WAITING: usize = 4;
 /// One block.
 const PORTION_MIN: usize = BLOCK_LEN as usize;
 
@@ -35,6 +38,15 @@ impl Pace {
     /// How many bytes a batch is to have, about.
     pub(crate) const fn portion(&self) -> usize {
         self.portion
+    }
+
+    /// How many bytes are to wait in the transport at most.
+    pub(crate) const fn waiting_max(&self) -> usize {
+        if self.portion < PORTION_MAX {
+            self.portion
+        } else {
+            FAST_WAITING * PORTION_MAX
+        }
     }
 
     /// A batch has so many bytes now.
@@ -63,15 +75,20 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The portion in KiB after these batches, each full and written in so many microseconds.
+    /// The portion in KiB after these batches.
     fn portion(took: &[u64]) -> usize {
+        pace(took).portion() / 1024
+    }
+
+    /// After these batches, each full and written in so many microseconds.
+    fn pace(took: &[u64]) -> Pace {
         let (mut pace, mut now) = (Pace::default(), Time::ZERO);
         for micros in took {
             pace.filled(now, pace.portion());
             now += Duration::from_micros(*micros);
             pace.emptied(now);
         }
-        pace.portion() / 1024
+        pace
     }
 
     #[test]
@@ -83,6 +100,14 @@ mod tests {
         assert_eq!(portion(&[100, 100, 7_000]), 64, "near enough");
         assert_eq!(portion(&[100, 100, 11_000]), 32);
         assert_eq!(portion(&[2_000_000; 9]), 16, "never less than a block");
+    }
+
+    #[test]
+    fn more_than_a_batch_waits_only_on_a_fast_line() {
+        let waiting = |took: &[u64]| pace(took).waiting_max() / 1024;
+        assert_eq!(waiting(&[100; 3]), 128);
+        assert_eq!(waiting(&[100; 4]), 1024);
+        assert_eq!(waiting(&[100, 100, 100, 100, 11_000]), 128);
     }
 
     #[test]

@@ -57,10 +57,10 @@ impl SendBatch {
         self.len_bytes
     }
 
-    /// How many bytes go into a batch, about: what the transport has taken in a moment lately. A driver lets no more than
-    /// that wait in the transport, as far as it can tell it so: what is there can be neither taken back nor overtaken.
-    pub const fn portion(&self) -> usize {
-        self.pace.portion()
+    /// How many bytes a driver lets wait in the transport, as far as it can tell it so: what it has taken in a moment
+    /// lately. What is there can be neither taken back nor overtaken.
+    pub const fn waiting_max(&self) -> usize {
+        self.pace.waiting_max()
     }
 
     /// Whether nothing is to be written.
@@ -140,7 +140,8 @@ impl SendBatch {
             return 0;
         }
         // The scratch buffer is only emptied with the batch, however often that is topped up before.
-        self.portion()
+        self.pace
+            .portion()
             .saturating_sub(self.len_bytes.max(self.scratch.len()))
     }
 
@@ -396,7 +397,7 @@ mod tests {
         (0..5).for_each(|_| out.send(Message::Extended { id: 1, payload }));
         let mut batch = SendBatch::new();
         assert!(!out.drain(&mut batch));
-        assert_eq!(batch.len_bytes(), batch.portion());
+        assert_eq!(batch.len_bytes(), batch.pace.portion());
         while !out.drain(&mut batch) {
             batch.clear();
         }

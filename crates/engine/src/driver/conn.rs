@@ -67,7 +67,7 @@ pub(crate) struct ConnTask {
     starved: bool,
     batch: SendBatch,
     /// How much the transport holds at most, as it was told.
-    portion: usize,
+    waiting_max: usize,
     outgoing: Vec<PeerEvent>,
     introduction: Option<ShardMessage>,
     alarm: Alarm,
@@ -131,7 +131,7 @@ impl ConnTask {
             input: Vec::new(),
             starved: false,
             batch: SendBatch::new(),
-            portion: 0,
+            waiting_max: 0,
             outgoing: Vec::new(),
             introduction: None,
         }
@@ -140,7 +140,7 @@ impl ConnTask {
     /// Runs to the connection's end and reports it.
     pub(crate) async fn run(mut self) {
         self.stream.set_nodelay();
-        self.tell_portion();
+        self.tell_waiting_max();
         // Of its own, so that waiting for them does not borrow the rest.
         let (shard, room) = (self.context.shard.clone(), self.context.room.clone());
         let why = loop {
@@ -248,8 +248,8 @@ impl ConnTask {
         self.stream = stream;
         self.stream.set_nodelay();
         self.batch.clear();
-        self.portion = 0;
-        self.tell_portion();
+        self.waiting_max = 0;
+        self.tell_waiting_max();
         self.peer.begin_again(clock.now());
         if let Some(conn) = self.key {
             let connected = Input::Connected { conn, transport };
@@ -364,16 +364,16 @@ impl ConnTask {
             }
         }
         self.peer.handle_written(&mut self.batch);
-        self.tell_portion();
+        self.tell_waiting_max();
         Ok(())
     }
 
-    /// The transport is to hold no more than we put together at a time.
-    fn tell_portion(&mut self) {
-        let portion = self.batch.portion();
-        if portion != self.portion {
-            self.portion = portion;
-            self.stream.set_waiting_max(portion);
+    /// The transport is to hold no more than it needs until we are there again.
+    fn tell_waiting_max(&mut self) {
+        let waiting_max = self.batch.waiting_max();
+        if waiting_max != self.waiting_max {
+            self.waiting_max = waiting_max;
+            self.stream.set_waiting_max(waiting_max);
         }
     }
 
