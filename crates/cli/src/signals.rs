@@ -72,10 +72,11 @@ impl Interrupts {
     }
 }
 
-/// A runtime for one command.
-pub(crate) fn runtime() -> Outcome<Runtime> {
+/// A runtime for one command, with so many threads.
+pub(crate) fn runtime(threads: usize) -> Outcome<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(|e| Failure::new(ExitCode::Other, e).about("cannot start the runtime"))

@@ -16,13 +16,16 @@ use riverrun_engine::Engine;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::progress::threads;
 use crate::signals::{Interrupt, Interrupts, runtime};
 
 pub(crate) use progress::joined;
 
 /// Runs a transfer on a runtime of its own.
 pub(crate) fn block_on<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    let runtime = runtime()?;
+    // What wakes up often has little to do then. With a thread for each core they would wake each other in vain, while
+    // others hash and have files to read and write.
+    let runtime = runtime(threads().get().div_ceil(2))?;
     let outcome = runtime.block_on(work);
     // What is left, such as a name being resolved, is not waited for.
     runtime.shutdown_background();

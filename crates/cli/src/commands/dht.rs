@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::progress::threads;
 use crate::screen::{Screen, Surroundings};
 use crate::signals::{Interrupts, runtime};
 use crate::torrent::{self, Torrent};
@@ -63,7 +64,7 @@ struct VisitFlags {
 
 /// Runs the command.
 pub(crate) fn run(args: &Dht, around: &Surroundings, screen: &mut Screen) -> Outcome {
-    let runtime = runtime()?;
+    let runtime = runtime(threads().get())?;
     let outcome = runtime.block_on(async {
         match &args.command {
             DhtCommand::GetPeers(args) => peers::get(args, around, screen).await,

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::progress::threads;
 use crate::screen::Screen;
 use crate::signals::{Interrupts, runtime};
 
@@ -20,7 +21,7 @@ pub(crate) fn run(
         let none = Failure::say(ExitCode::NotFound, "there is no tracker to ask");
         return Err(none.hint("the torrent names none"));
     }
-    let runtime = runtime()?;
+    let runtime = runtime(threads().get())?;
     let outcome = runtime.block_on(async {
         let mut interrupts = Interrupts::listen()?;
         tokio::select! {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::progress::threads;
 use crate::screen::Screen;
 use crate::signals::{Interrupts, runtime};
 use crate::values::Span;
@@ -33,7 +34,7 @@ pub(crate) struct Tracker {
 }
 
 pub(crate) fn run(args: &Tracker, screen: &mut Screen) -> Outcome {
-    let runtime = runtime()?;
+    let runtime = runtime(threads().get())?;
     runtime.block_on(serve(args, screen))
 }
 
