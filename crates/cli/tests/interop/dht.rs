@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::clients::{Client, Part, Place, Running};
 use crate::netns::Namespace;
 use crate::payload::Shape;
-use crate::riverrun::{PATIENCE, Riverrun};
+use crate::riverrun::{PATIENCE, Riverrun, run};
 use crate::scene::Scene;
 
 const VERSIONS: [&str; 3] = ["--v1", "--v2", "--hybrid"];
@@ -224,6 +224,22 @@ fn what_is_announced_and_put_is_found() {
     dht.visit(&["get", "0000000000000000000000000000000000000000"])
         .end()
         .assert(5, &["no node has it"]);
+}
+
+#[test]
+fn people_are_told_a_peer_of_a_hybrid_torrent_and_a_torrent_of_many_nodes_once() {
+    let scene = Scene::set(Shape::Single, "--hybrid");
+    let mut dht = Dht::of_one();
+    dht.add_node();
+    dht.add_node();
+    dht.ask(&["announce", scene.torrent(), "--port", "7000"]);
+    let entry = dht.addrs[0].to_string();
+    let read = |command: &[&str]| {
+        let from = ["--listen", "127.0.0.1:0", "--dht-bootstrap", &entry];
+        run(dht.home.path(), &[&["dht"], command, &from].concat())
+    };
+    assert_eq!(read(&["get-peers", scene.torrent()]), "127.0.0.1:7000\n");
+    assert_eq!(read(&["sample"]).lines().count(), 2, "two names");
 }
 
 #[test]

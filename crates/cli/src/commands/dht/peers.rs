@@ -1,12 +1,13 @@
 //! Who has which torrent.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use riverrun_base::InfoHash;
 use riverrun_engine::{
     Announce as AnnounceAs, Finding, NodeId, PeersQuestion, Question, draw_secret,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{VisitFlags, done_event, hashes};
 use crate::exit::ExitCode;
@@ -55,19 +56,21 @@ pub(crate) struct Sample {
 pub(crate) async fn get(args: &GetPeers, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let hashes = hashes(&args.torrent, around)?;
     let node = args.visit.start(around).await?;
-    let mut count = 0;
+    let mut known = BTreeSet::new();
     for hash in hashes.wire() {
         let question = PeersQuestion {
             scrape: args.scrape,
             ..PeersQuestion::new(hash)
         };
         let show = |finding| match finding {
-            Finding::Peers(peers) => {
-                count += peers.len();
-                peers
-                    .into_iter()
-                    .try_for_each(|peer| show_peer(peer, hash, screen))
-            }
+            Finding::Peers(peers) => peers.into_iter().try_for_each(|peer| {
+                screen.event(&peer_event(peer, hash))?;
+                // Most who have a hybrid torrent are found by both of its names.
+                if known.insert(peer) {
+                    screen.finding(&peer.to_string())?;
+                }
+                screen.flush()
+            }),
             _ => Ok(()),
         };
         let report = args
@@ -85,7 +88,7 @@ pub(crate) async fn get(args: &GetPeers, around: &Surroundings, screen: &mut Scr
         }
     }
     node.shutdown().await;
-    if count == 0 {
+    if known.is_empty() {
         return Err(Failure::say(
             ExitCode::NotFound,
             "no node knows a peer of it",
@@ -94,12 +97,8 @@ pub(crate) async fn get(args: &GetPeers, around: &Surroundings, screen: &mut Scr
     Ok(())
 }
 
-fn show_peer(peer: SocketAddr, hash: InfoHash, screen: &mut Screen) -> Outcome {
-    screen.event(&json!({
-        "event": "peer", "addr": peer.to_string(), "info_hash": hash.to_string(),
-    }))?;
-    screen.finding(&peer.to_string())?;
-    screen.flush()
+fn peer_event(peer: SocketAddr, hash: InfoHash) -> Value {
+    json!({ "event": "peer", "addr": peer.to_string(), "info_hash": hash.to_string() })
 }
 
 pub(crate) async fn announce(
@@ -122,13 +121,15 @@ pub(crate) async fn announce(
         let question = Question::Peers(question);
         let report = args.visit.ask(&node, question, |_| Ok(())).await?;
         screen.event(&done_event(&report))?;
+        if report.stored > 0 {
+            screen.done(format!("{hash}: announced to {} nodes", report.stored));
+        }
         stored += report.stored;
     }
     node.shutdown().await;
     if stored == 0 {
         return Err(Failure::say(ExitCode::Network, "no node has taken it"));
     }
-    screen.done(format!("announced to {stored} nodes"));
     Ok(())
 }
 
@@ -140,6 +141,7 @@ fn random_id() -> NodeId {
 pub(crate) async fn sample(args: &Sample, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let node = args.visit.start(around).await?;
     let near = args.near.map_or_else(random_id, NodeId::from);
+    let mut known = BTreeSet::new();
     let show = |finding| match finding {
         Finding::Samples {
             from,
@@ -152,7 +154,9 @@ pub(crate) async fn sample(args: &Sample, around: &Surroundings, screen: &mut Sc
                 "event": "samples", "from": from.to_string(), "info_hashes": hashes, "count": count,
                 "interval_secs": interval.as_secs(),
             }))?;
-            hashes.iter().try_for_each(|hash| screen.finding(hash))
+            // Neighbours have stored the same.
+            let mut new = info_hashes.iter().filter(|hash| known.insert(**hash));
+            new.try_for_each(|hash| screen.finding(&hash.to_string()))
         }
         _ => Ok(()),
     };
