@@ -68,8 +68,9 @@ pub use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PublisherLink};
 pub use riverrun_peer::{Encryption, EncryptionPolicy};
 pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
-    ConnKey, Event, Given, Input, InvalidEntry, InvalidHead, Limits, Outbox, PeerStats, Priority,
-    Revision, Shard, Step, StorageFault, TorrentKey, TorrentState, TorrentStats, Transport, Why,
+    ConnKey, Event, Given, Input, InvalidEntry, InvalidHead, Limits, Misses, Outbox, PeerStats,
+    Priority, Revision, Shard, Step, StorageFault, TorrentKey, TorrentState, TorrentStats,
+    Transport, Why,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

@@ -15,6 +15,7 @@ use riverrun_swarm::{
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::dht::DhtHandle;
 use crate::driver::routes::Routes;
 use crate::driver::shard::{Adding, ShardMessage};
 use crate::error::{EngineStopped, FileError, WaitError};
@@ -233,6 +234,7 @@ pub struct TorrentHandle {
     pub(crate) shard: mpsc::Sender<ShardMessage>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) keeper: Option<Keeper>,
+    pub(crate) dht: Option<DhtHandle>,
 }
 
 impl TorrentHandle {
@@ -358,7 +360,14 @@ impl TorrentHandle {
     /// Why it does not download, or does no faster; `None` if it does, or has nothing to download.
     pub async fn why(&self) -> Result<Option<Why>, WaitError> {
         let key = self.key();
-        Ok(self.ask(move |shard, now| shard.why(now, key)).await?)
+        let why = self.ask(move |shard, now| shard.why(now, key)).await?;
+        if let (Some(Why::NoPeersKnown { trackers: 0, .. }), Some(dht)) = (&why, &self.dht) {
+            let tables = dht.stats().await?;
+            if tables.iter().all(|table| table.nodes == 0) {
+                return Ok(Some(Why::DhtUnready));
+            }
+        }
+        Ok(why)
     }
 
     /// Its connections as they are now.

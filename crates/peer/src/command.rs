@@ -6,6 +6,7 @@ use std::sync::Arc;
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, InfoHashes, PieceIndex};
 use riverrun_metainfo::Info;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
@@ -108,6 +109,27 @@ pub struct Attach {
     pub your_ip: Option<IpAddr>,
 }
 
+/// Why a dial failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum DialFailure {
+    /// The host is there, and nobody listens.
+    #[error("connection refused")]
+    Refused,
+    /// Nobody has answered in time.
+    #[error("no answer")]
+    NoAnswer,
+    /// There is no way there, such as to IPv6 from a machine without it.
+    #[error("no way there")]
+    NoWay,
+    /// The proxy by which everything goes cannot be reached, or does not let us. That says nothing of the peer.
+    #[error("{0}")]
+    Proxy(String),
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -117,7 +139,7 @@ pub enum CloseReason {
     /// The transport failed.
     Transport(String),
     /// The dial failed.
-    Unreachable(String),
+    Unreachable(DialFailure),
     /// The peer broke the protocol.
     Misbehaved(crate::PeerMisbehaved),
     /// Neither side has anything for the other.

@@ -30,7 +30,7 @@ mod timers;
 mod transmit;
 mod window;
 
-pub use command::{Attach, CloseReason, Credit, PeerCommand};
+pub use command::{Attach, CloseReason, Credit, DialFailure, PeerCommand};
 pub use config::PeerConfig;
 pub use conn::{PeerConn, Role, Totals};
 pub use error::PeerMisbehaved;

@@ -1,11 +1,16 @@
 //! Addresses of peers, and which of them to dial next.
 
+mod miss;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use riverrun_base::{Nearness, Rng, Time};
 
+pub use self::miss::Misses;
+
+pub(crate) use self::miss::Miss;
 use crate::input::PeerSource;
 use crate::priority::peer_priority;
 
@@ -36,11 +41,13 @@ pub(crate) struct OwnAddress {
 /// How a dialled connection ended, as far as dialling again is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialEnd {
+    /// The peer was not dialled at all, since the proxy did not let us.
+    NotTried,
     /// It never came up.
-    Failed,
+    Failed(Miss),
     /// Somebody was there and hung up, or said nothing: perhaps it has to be dialled in the other manner, encrypted or
     /// in the clear.
-    Refused,
+    Refused(Miss),
     /// It was up, and neither side got anything of it.
     Useless,
     /// It was up, and of use.
@@ -54,6 +61,8 @@ pub(crate) enum DialEnd {
 struct Candidate {
     source: PeerSource,
     failures: u8,
+    /// Why it failed the last time.
+    miss: Miss,
     rank: u32,
     state: State,
     /// It has everything: of no use to us once we have everything too.
@@ -162,10 +171,13 @@ impl Candidates {
         !self.waiting.is_empty() || self.ready.iter().any(|ready| !ready.is_empty())
     }
 
-    /// How many addresses were dialled in vain the last time.
-    pub(crate) fn failed(&self) -> u32 {
-        let failed = self.known.values().filter(|known| known.failures > 0);
-        u32::try_from(failed.count()).unwrap_or(u32::MAX)
+    /// How many addresses were dialled in vain the last time, and why.
+    pub(crate) fn misses(&self) -> Misses {
+        let mut misses = Misses::default();
+        for known in self.known.values().filter(|known| known.failures > 0) {
+            misses.count(known.miss);
+        }
+        misses
     }
 
     /// Takes in an address that [may be dialled](is_dialable). Whether it is new.
@@ -207,6 +219,7 @@ impl Candidates {
         let candidate = Candidate {
             source,
             failures: 0,
+            miss: Miss::Other,
             rank,
             state: State::Ready,
             is_seed: false,
@@ -445,10 +458,12 @@ impl Candidates {
         self.dry = None;
         if let Some(record) = self.by_ip.get_mut(&addr.ip()) {
             record.busy = record.busy.saturating_sub(1);
-            if matches!(end, DialEnd::Failed | DialEnd::Refused) {
-                record.failures = record.failures.saturating_add(1);
-            } else {
-                record.failures = 0;
+            match end {
+                DialEnd::Failed(_) | DialEnd::Refused(_) => {
+                    record.failures = record.failures.saturating_add(1);
+                }
+                DialEnd::NotTried => {}
+                DialEnd::Useless | DialEnd::Ended | DialEnd::Unwelcome => record.failures = 0,
             }
             if record.failures >= IP_FAILURES_MAX {
                 record.failures = 0;
@@ -461,19 +476,27 @@ impl Candidates {
         if candidate.state == State::Unwelcome {
             return;
         }
+        let miss = match end {
+            DialEnd::Failed(miss) | DialEnd::Refused(miss) => Some(miss),
+            DialEnd::Useless => Some(Miss::Useless),
+            DialEnd::NotTried | DialEnd::Ended | DialEnd::Unwelcome => None,
+        };
+        candidate.miss = miss.unwrap_or(candidate.miss);
         let state = match end {
             DialEnd::Unwelcome => State::Unwelcome,
+            // Nothing is held against it.
+            DialEnd::NotTried => State::Ready,
             DialEnd::Ended => {
                 candidate.failures = 0;
                 State::Waiting(now + RECONNECT)
             }
-            DialEnd::Refused if !candidate.is_plain => {
+            DialEnd::Refused(_) if !candidate.is_plain => {
                 candidate.is_plain = true;
                 State::Ready
             }
-            DialEnd::Failed | DialEnd::Refused | DialEnd::Useless => {
+            DialEnd::Failed(_) | DialEnd::Refused(_) | DialEnd::Useless => {
                 // In turns, for it may have changed its mind.
-                candidate.is_plain &= end != DialEnd::Refused;
+                candidate.is_plain &= !matches!(end, DialEnd::Refused(_));
                 candidate.failures = candidate.failures.saturating_add(1);
                 State::Waiting(now + wait_after(candidate.failures))
             }

@@ -32,6 +32,7 @@ mod tuning;
 mod turns;
 mod wheel;
 
+pub use candidates::Misses;
 pub use config::{Config, Picking, UnchokeSlots};
 pub use discovery::Discovery;
 pub use external_ip::Witness;

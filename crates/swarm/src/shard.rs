@@ -135,9 +135,12 @@ impl Shard {
                     out.net.push(NetAction::Refuse { token, why });
                 }
             }
-            Input::Connected { conn, transport } => self.with_conn(now, conn, out, |torrent, _| {
-                torrent.connected(conn, transport);
-            }),
+            Input::Connected { conn, transport } => {
+                self.with_conn(now, conn, out, |torrent, cx| {
+                    cx.shared.proxy_failure = None;
+                    torrent.connected(conn, transport);
+                });
+            }
             Input::Peer { conn, event } => self.with_conn(now, conn, out, |torrent, cx| {
                 torrent.peer_event(cx, conn, event);
             }),

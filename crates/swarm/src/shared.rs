@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use riverrun_base::{PeerId, Rate, Time, TokenBucket};
+use riverrun_peer::DialFailure;
 
 use crate::candidates::OwnAddress;
 use crate::config::Config;
@@ -12,6 +14,9 @@ use crate::input::Limits;
 use crate::key::{ConnKey, TorrentKey};
 use crate::limits::Throttle;
 use crate::turns::Turns;
+
+/// How long a proxy that fails is left alone: a moment for whoever waits, and not much for the proxy.
+const PROXY_RETRY: Duration = Duration::from_secs(10);
 
 /// What all torrents of a shard share.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) peer_id: PeerId,
     /// Whether there is a network.
     pub(crate) is_online: bool,
+    /// The proxy by which everything goes connects us to nobody.
+    pub(crate) proxy_failure: Option<ProxyFailure>,
     /// One token a dial.
     pub(crate) dials: TokenBucket,
     pub(crate) up: Throttle,
@@ -50,6 +57,7 @@ impl Shared {
             },
             peer_id: config.peer_id,
             is_online: true,
+            proxy_failure: None,
             dials: TokenBucket::new(rate, config.dial_burst.into(), Time::ZERO),
             up: Throttle::default(),
             down: Throttle::default(),
@@ -77,6 +85,25 @@ impl Shared {
         self.external_ips.clear();
     }
 
+    /// A dial has failed. If not for the proxy, that one works.
+    pub(crate) fn dial_failed(&mut self, now: Time, failure: &DialFailure) {
+        self.proxy_failure = match failure {
+            DialFailure::Proxy(message) => Some(ProxyFailure {
+                message: message.clone(),
+                retry_at: now + PROXY_RETRY,
+            }),
+            _ => None,
+        };
+    }
+
+    /// When a dial may be worth it, as far as the proxy goes: one that fails is tried with one dial at a time.
+    pub(crate) fn proxy_ready(&self) -> Option<Time> {
+        match &self.proxy_failure {
+            None => Some(Time::ZERO),
+            Some(failure) => (self.conns.half_open() == 0).then_some(failure.retry_at),
+        }
+    }
+
     pub(crate) fn set_limits(&mut self, now: Time, limits: Limits) {
         if limits.upload != self.limits.upload {
             self.up.set(now, limits.upload);
@@ -86,6 +113,14 @@ impl Shared {
         }
         self.limits = limits;
     }
+}
+
+/// What came of the last dial by a proxy, instead of an answer to it.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxyFailure {
+    pub(crate) message: String,
+    /// Nobody is dialled before.
+    retry_at: Time,
 }
 
 /// A connection as all torrents see it.

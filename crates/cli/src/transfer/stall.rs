@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use riverrun_engine::Why;
+
 /// Before that a silence is nothing to speak of: trackers and peers take a moment to answer.
 const SAID_AFTER: Duration = Duration::from_secs(5);
 
@@ -15,8 +17,8 @@ pub(crate) struct Stall {
     since: Instant,
     /// When it was asked for the reason last.
     asked_at: Option<Instant>,
-    /// What was said of it last.
-    code: Option<&'static str>,
+    /// The last reason.
+    why: Option<Why>,
 }
 
 impl Stall {
@@ -25,7 +27,7 @@ impl Stall {
             received_bytes: 0,
             since: now,
             asked_at: None,
-            code: None,
+            why: None,
         }
     }
 
@@ -46,9 +48,23 @@ impl Stall {
         is_due.then_some(lasts)
     }
 
-    /// Whether this reason was not the last one said.
-    pub(crate) fn is_news(&mut self, code: &'static str) -> bool {
-        self.code.replace(code) != Some(code)
+    /// Takes in the reason as it is now. Whether there is one, and it is another than the last: not the same in other
+    /// numbers.
+    pub(crate) fn is_news(&mut self, why: Option<Why>) -> bool {
+        let last = std::mem::replace(&mut self.why, why);
+        let is_same = |why: &Why| last.is_some_and(|last| last.code() == why.code());
+        self.why.as_ref().is_some_and(|why| !is_same(why))
+    }
+
+    /// The last reason, while it lasts.
+    pub(crate) const fn reason(&self) -> Option<&Why> {
+        self.why.as_ref()
+    }
+
+    /// The reason at the end of a sentence that says what has not come; nothing without one.
+    pub(crate) fn clause(&self) -> String {
+        let clause = |why| format!(": {why}");
+        self.reason().map(clause).unwrap_or_default()
     }
 }
 
@@ -64,9 +80,14 @@ mod tests {
         assert_eq!(stall.lasts(at(4), 0), None);
         assert_eq!(stall.lasts(at(6), 0), Some(Duration::from_secs(6)));
         assert_eq!(stall.lasts(at(6), 0), None, "it was just told");
-        assert!(stall.is_news("all_choked") && !stall.is_news("all_choked"));
-        assert!(stall.is_news("offline"));
+        let dialling = |dialling| Some(Why::Connecting { dialling });
+        assert!(stall.is_news(dialling(1)) && !stall.is_news(dialling(2)));
+        assert_eq!(stall.clause(), ": 2 peers are being dialled");
+        assert!(stall.is_news(Some(Why::Offline)) && !stall.is_news(None));
+        assert_eq!(stall.clause(), "");
+        assert!(stall.is_news(Some(Why::Offline)));
         assert_eq!(stall.lasts(at(7), 16_384), None);
-        assert!(stall.lasts(at(12), 16_384).is_some() && stall.is_news("offline"));
+        assert_eq!(stall.reason(), None);
+        assert!(stall.lasts(at(12), 16_384).is_some() && stall.is_news(Some(Why::Offline)));
     }
 }

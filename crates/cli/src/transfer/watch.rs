@@ -9,9 +9,9 @@ use std::time::Duration;
 use riverrun_base::ByteSize;
 use riverrun_engine::{
     BroadcastStream, Engine, Event, NetworkState, Revision, StorageFault, TorrentHandle,
-    TorrentKey, TorrentState, TorrentStats, WaitError,
+    TorrentKey, TorrentState, TorrentStats, WaitError, Why,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -354,21 +354,30 @@ async fn explain(
         return Ok(());
     };
     // It may just have been removed, which is seen the next time.
-    let Ok(Some(why)) = watched.torrent.why().await else {
+    let Ok(why) = watched.torrent.why().await else {
         return Ok(());
     };
-    if watched.stall.is_news(why.code()) {
+    let is_news = watched.stall.is_news(why);
+    if let Some(why) = watched.stall.reason().filter(|_| is_news) {
         let name = watched.torrent.name();
-        progress.event(&json!({
-            "event": "stalled",
-            "name": name,
-            "code": why.code(),
-            "message": why.to_string(),
-            "seconds": lasts.as_secs(),
-        }))?;
+        progress.event(&stalled_event(&name, lasts, why)?)?;
         progress.say(format!("{name}: nothing for {}: {why}", duration(lasts)));
     }
     Ok(())
+}
+
+/// The reason for programs: its code, and what it knows more under names of its own.
+fn stalled_event(name: &str, lasts: Duration, why: &Why) -> Outcome<Value> {
+    let told = serde_json::to_value(why).map_err(|e| Failure::new(ExitCode::Other, e))?;
+    let details = told.get(why.code()).filter(|details| details.is_object());
+    Ok(json!({
+        "event": "stalled",
+        "name": name,
+        "code": why.code(),
+        "details": details.cloned().unwrap_or_else(|| json!({})),
+        "message": why.to_string(),
+        "seconds": lasts.as_secs(),
+    }))
 }
 
 /// Whether a torrent is over, and how.
@@ -431,15 +440,17 @@ fn out_of_time(watched: &Watched, stats: &TorrentStats, waited: Duration) -> Fai
         );
     }
     let (have, of) = (ByteSize(got_bytes(stats)), ByteSize(stats.wanted_bytes));
-    let what = format!("{name}: {have} of {of} after {}", duration(waited));
+    let why = watched.stall.clause();
+    let what = format!("{name}: {have} of {of} after {}{why}", duration(waited));
     Failure::say(ExitCode::Incomplete, what).hint("the same command goes on where it was")
 }
 
 fn no_metadata_failure(watched: &Watched, waited: Duration) -> Failure {
     let what = format!(
-        "magnet metadata of {} not found after {}",
+        "magnet metadata of {} not found after {}{}",
         watched.torrent.name(),
-        duration(waited)
+        duration(waited),
+        watched.stall.clause()
     );
     let failure = Failure::say(ExitCode::NotFound, what);
     let failure = match &watched.tracker_failed {

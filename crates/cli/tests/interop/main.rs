@@ -36,6 +36,7 @@ mod riverrun;
 mod routers;
 mod scene;
 mod scrape;
+mod stalls;
 mod tracker;
 mod transfers;
 mod web;

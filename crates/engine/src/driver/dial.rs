@@ -1,15 +1,17 @@
 //! Dialling: TCP, uTP, or both against each other.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use riverrun_peer::DialFailure;
 use riverrun_swarm::Transport;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::socket::Sockets;
+use super::socket::{ProxyFailure, Sockets};
 use super::stream::PeerStream;
 use super::utp::UtpPorts;
 use crate::transports::Transports;
@@ -112,12 +114,39 @@ impl OtherWay {
     }
 }
 
+/// A failed dial in the words of decisions.
+pub(crate) fn failure(error: &io::Error) -> DialFailure {
+    use io::ErrorKind as Kind;
+    if error
+        .get_ref()
+        .is_some_and(<dyn Error + Send + Sync>::is::<ProxyFailure>)
+    {
+        return DialFailure::Proxy(error.to_string());
+    }
+    match error.kind() {
+        Kind::ConnectionRefused | Kind::ConnectionReset => DialFailure::Refused,
+        Kind::TimedOut => DialFailure::NoAnswer,
+        Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::AddrNotAvailable => {
+            DialFailure::NoWay
+        }
+        _ => DialFailure::Other(error.to_string()),
+    }
+}
+
+/// Which of two reasons says more: silence says least.
+fn telling(first: io::Error, second: io::Error) -> io::Error {
+    match first.kind() {
+        io::ErrorKind::TimedOut => second,
+        _ => first,
+    }
+}
+
 fn late(_: Elapsed) -> io::Result<PeerStream> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "no answer"))
 }
 
 /// The first to succeed. The second begins after the head start, or when the first has failed. If both fail, the
-/// error is the first's.
+/// error is the first's, unless that is silence.
 async fn race<T>(
     first: impl Future<Output = io::Result<T>>,
     second: impl Future<Output = io::Result<T>>,
@@ -128,7 +157,7 @@ async fn race<T>(
         result = &mut first => {
             return match result {
                 Ok(stream) => Ok(stream),
-                Err(error) => second.await.map_err(|_| error),
+                Err(error) => second.await.map_err(|other| telling(error, other)),
             };
         }
         () = tokio::time::sleep(HEAD_START) => {}
@@ -138,11 +167,11 @@ async fn race<T>(
         biased;
         result = &mut first => match result {
             Ok(stream) => Ok(stream),
-            Err(error) => second.await.map_err(|_| error),
+            Err(error) => second.await.map_err(|other| telling(error, other)),
         },
         result = &mut second => match result {
             Ok(stream) => Ok(stream),
-            Err(_) => first.await,
+            Err(other) => first.await.map_err(|error| telling(error, other)),
         },
     }
 }
@@ -183,5 +212,21 @@ mod tests {
         );
         let both = race(after(200, failure("a")), ready(failure("b"))).await;
         assert_eq!(both.unwrap_err().to_string(), "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_failure_of_both_is_the_one_that_says_more() {
+        let silence = || io::Error::from(io::ErrorKind::TimedOut);
+        let check = async |first: (u64, io::Error), second: (u64, io::Error), expect| {
+            let (first, second) = (after(first.0, Err(first.1)), after(second.0, Err(second.1)));
+            let failed = race(first, second).await.unwrap_err();
+            assert_eq!(super::failure(&failed), expect);
+        };
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        for wait in [5, 200, 500] {
+            check((wait, silence()), (200, refused()), DialFailure::Refused).await;
+            check((wait, refused()), (200, silence()), DialFailure::Refused).await;
+            check((wait, silence()), (200, silence()), DialFailure::NoAnswer).await;
+        }
     }
 }

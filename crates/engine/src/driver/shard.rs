@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::conn::{ConnContext, ConnTask};
 use super::decisions::Decisions;
 use super::dht::DhtMessage;
-use super::dial::Dialler;
+use super::dial::{self, Dialler};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
 use crate::changes::Changes;
@@ -319,6 +319,7 @@ impl ShardTask {
             shard: self.outside.conns.shard.clone(),
             routes: self.outside.routes.clone(),
             keeper: self.outside.keeper.clone(),
+            dht: self.outside.dht.clone(),
         })
     }
 
@@ -511,7 +512,7 @@ impl ShardTask {
                         .await;
                 }
                 Err(error) => {
-                    let why = CloseReason::Unreachable(error.to_string());
+                    let why = CloseReason::Unreachable(dial::failure(&error));
                     let _ = context.shard.send(ShardMessage::Closed { conn, why }).await;
                 }
             }

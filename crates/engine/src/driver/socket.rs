@@ -28,12 +28,14 @@ use tokio::sync::watch;
 use self::datagrams::{Names, Relay};
 use self::dns::Resolver;
 use self::ground::{Ground, Place};
+use self::proxy::Refusal;
 use self::web::WebClients;
 use super::web::Reach;
 use crate::network::{NetworkOptions, NetworkState, Proxy, ProxyKind};
 
 pub(crate) use self::datagrams::{Datagrams, RelayEnd, unwrap as unwrap_relayed};
 pub(crate) use self::multicast::Stand;
+pub(crate) use self::proxy::ProxyFailure;
 pub(crate) use self::web::{ClientError, TIMEOUT as HTTP_TIMEOUT};
 
 /// The kernel's queue of connections not yet accepted.
@@ -307,8 +309,15 @@ impl Sockets {
             self.mark(&SockRef::from(&stream), Family::of(&addr));
             return Ok(stream);
         };
+        // Apart, since most have no proxy, and a dial is to take little memory.
+        Box::pin(self.dial_by(proxy, addr)).await
+    }
+
+    async fn dial_by(&self, proxy: &Proxy, addr: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = self.connect_proxy(proxy).await?;
-        proxy::connect(&mut stream, proxy, &self.inner.names.target(addr)).await?;
+        let target = self.inner.names.target(addr);
+        let connected = proxy::connect(&mut stream, proxy, &target).await;
+        connected.map_err(|refusal| refusal.of(proxy))?;
         Ok(stream)
     }
 
@@ -334,19 +343,19 @@ impl Sockets {
     }
 
     async fn connect_proxy(&self, proxy: &Proxy) -> io::Result<TcpStream> {
-        let unreachable = |error: io::Error| {
-            let message = format!("the proxy cannot be reached: {error}");
-            io::Error::new(error.kind(), message)
-        };
-        let mut failure = io::Error::other("its name has no address");
-        let found = self.resolve_openly(&proxy.host, proxy.port).await;
-        for addr in found.map_err(unreachable)? {
-            match self.connect(addr).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
+        let connect = async {
+            let mut failure = io::Error::other("its name has no address");
+            for addr in self.resolve_openly(&proxy.host, proxy.port).await? {
+                match self.connect(addr).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => failure = error,
+                }
             }
-        }
-        Err(unreachable(failure))
+            Err(failure)
+        };
+        let unreachable = |error| Refusal::Proxy(format!("cannot be reached: {error}"));
+        let connected = proxy::in_time(async { connect.await.map_err(unreachable) }).await;
+        connected.map_err(|refusal| refusal.of(proxy))
     }
 
     /// Connects to an address, from where the user allows.
@@ -396,8 +405,9 @@ impl Sockets {
         let proxy = self.inner.options.proxy.as_ref();
         let proxy = proxy.filter(|proxy| proxy.kind == ProxyKind::Socks5);
         let proxy = proxy.ok_or_else(proxy::no_datagrams)?;
-        let mut control = self.connect_proxy(proxy).await?;
-        let port = proxy::associate(&mut control, proxy).await?;
+        let mut control = Box::pin(self.connect_proxy(proxy)).await?;
+        let port = proxy::associate(&mut control, proxy).await;
+        let port = port.map_err(|refusal| refusal.of(proxy))?;
         // The relay's address as it names it is often one of its own network, and where we were sent is the proxy.
         let relay = SocketAddr::new(control.peer_addr()?.ip(), port);
         let socket = self.bind_datagrams(Family::of(&relay).any_port())?;

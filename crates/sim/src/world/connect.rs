@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use riverrun_base::{Bitfield, InfoHash};
 use riverrun_peer::{
-    Attach, CloseReason, Encryption, Features, PeerConfig, PeerConn, PeerEvent, PeerHello, Role,
+    Attach, CloseReason, DialFailure, Encryption, Features, PeerConfig, PeerConn, PeerEvent,
+    PeerHello, Role,
 };
 use riverrun_swarm::{ConnKey, Input};
 
@@ -60,11 +61,11 @@ impl World {
             Answer::Refused => {
                 let other = self.by_addr.get(&addr).copied().unwrap_or(host);
                 let wait = self.latency(host, other) * 2;
-                self.fail_dial(host, conn, wait, "connection refused");
+                self.fail_dial(host, conn, wait, DialFailure::Refused);
             }
             Answer::Silence => {
                 let wait = self.config.dial_timeout;
-                self.fail_dial(host, conn, wait, "no answer");
+                self.fail_dial(host, conn, wait, DialFailure::NoAnswer);
             }
         }
     }
@@ -100,8 +101,8 @@ impl World {
         })
     }
 
-    fn fail_dial(&mut self, host: HostId, conn: ConnKey, wait: Duration, text: &str) {
-        let why = CloseReason::Unreachable(text.to_owned());
+    fn fail_dial(&mut self, host: HostId, conn: ConnKey, wait: Duration, failure: DialFailure) {
+        let why = CloseReason::Unreachable(failure);
         self.input_later(host, wait, Input::PeerClosed { conn, why });
     }
 

@@ -1,8 +1,12 @@
 //! What is said of a torrent that does not get on.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use riverrun_base::{Rate, Time};
+use riverrun_peer::{CloseReason, DialFailure, EncryptionPolicy, PeerMisbehaved};
 use riverrun_sim::{Content, HostConfig, HostId, Manners};
-use riverrun_swarm::{Input, Limits, TorrentCommand};
+use riverrun_swarm::{Input, Limits, PeerSource, TorrentCommand, Why};
 
 use crate::arena::Arena;
 
@@ -52,6 +56,131 @@ fn among_peers_it_is_for_what_they_have_or_let_us_have() {
     let [magnet, _] = [(); 2].map(|()| world.magnet(RATE));
     world.run_until(Time::from_secs(5));
     check(&world, magnet, Some("no_metadata"));
+}
+
+/// A download that knows of peers only whose addresses are of nobody.
+fn with_strangers(policy: EncryptionPolicy, peers: u8) -> (Arena, HostId) {
+    let mut world = Arena::new(5, &content());
+    let leech = world.encrypting(HostConfig::leecher(), RATE, policy);
+    world.run_until(Time::from_secs(1));
+    let addrs = (1..=peers).map(|n| SocketAddr::from(([203, 0, 113, n], 6881)));
+    let found = Input::Found {
+        torrent: world.torrent(leech),
+        source: PeerSource::Tracker,
+        peers: addrs.collect(),
+    };
+    world.input(leech, found);
+    (world, leech)
+}
+
+/// Ends the dials under way: the first peer's so, and so on.
+fn end_dials(world: &mut Arena, leech: HostId, ends: &[CloseReason]) {
+    let shard = world.host(leech).shard().unwrap();
+    for peer in shard.peers(world.now(), world.torrent(leech)) {
+        let SocketAddr::V4(addr) = peer.addr else {
+            panic!("{} is none of ours", peer.addr);
+        };
+        let why = ends[usize::from(addr.ip().octets()[3]) - 1].clone();
+        let conn = peer.conn;
+        world.input(leech, Input::PeerClosed { conn, why });
+    }
+}
+
+/// How many dials are under way.
+fn dialling(world: &Arena, host: HostId) -> usize {
+    let shard = world.host(host).shard().unwrap();
+    shard.peers(world.now(), world.torrent(host)).len()
+}
+
+fn why(world: &Arena, host: HostId) -> Why {
+    let shard = world.host(host).shard().unwrap();
+    shard.why(world.now(), world.torrent(host)).unwrap()
+}
+
+const fn unreachable(failure: DialFailure) -> CloseReason {
+    CloseReason::Unreachable(failure)
+}
+
+#[test]
+fn among_those_who_are_not_reached_it_is_for_what_came_of_each_dial() {
+    use EncryptionPolicy::{Off, Prefer, Require};
+    let reset = || CloseReason::Transport("reset".to_owned());
+    let check = |policy, ends: &[CloseReason], text: &str| {
+        let peers = u8::try_from(ends.len()).unwrap();
+        let (mut world, leech) = with_strangers(policy, peers);
+        // Who hangs up may be dialled in the other manner.
+        for _ in 0..2 {
+            end_dials(&mut world, leech, ends);
+        }
+        let why = why(&world, leech);
+        assert_eq!(
+            (why.code(), why.to_string().as_str()),
+            ("peers_unreachable", text)
+        );
+    };
+    let refused = || unreachable(DialFailure::Refused);
+    check(
+        Prefer,
+        &[refused()],
+        "no peer can be reached: 1 host tried in vain: 1 refused the connection",
+    );
+    check(
+        Off,
+        &[
+            refused(),
+            unreachable(DialFailure::NoAnswer),
+            refused(),
+            unreachable(DialFailure::NoWay),
+            unreachable(DialFailure::Other("?".to_owned())),
+            CloseReason::Misbehaved(PeerMisbehaved::WrongTorrent),
+        ],
+        "no peer can be reached: 6 hosts tried in vain: 2 refused the connection, 1 did not answer, \
+         1 cannot be reached from here, 1 spoke of something else, 1 failed otherwise",
+    );
+    let silent = || CloseReason::Misbehaved(PeerMisbehaved::HandshakeTimeout);
+    let all = [CloseReason::PeerClosed, reset(), silent()];
+    let hung_up =
+        "no peer can be reached: 3 hosts tried in vain: 3 hung up in the handshake".to_owned();
+    check(Prefer, &all, &hung_up);
+    let off = format!("{hung_up}, perhaps for want of encryption, which is off");
+    check(Off, &all, &off);
+    let required = format!("{hung_up}, perhaps because of encryption, which is required");
+    check(Require, &all, &required);
+}
+
+#[test]
+fn behind_a_proxy_that_is_down_it_is_for_the_proxy_and_no_peer_is_blamed() {
+    let (mut world, leech) = with_strangers(EncryptionPolicy::Prefer, 1);
+    let message = "the proxy socks5://10.0.0.1:1080 cannot be reached: connection refused";
+    let down = [(); 2].map(|()| unreachable(DialFailure::Proxy(message.to_owned())));
+    for _ in 0..5 {
+        end_dials(&mut world, leech, &down);
+        let why = why(&world, leech);
+        assert_eq!(why.code(), "proxy_down");
+        assert_eq!(why.to_string(), format!("nobody can be reached: {message}"));
+        // It is left alone for a moment, whoever wants to be dialled.
+        let more = SocketAddr::from(([203, 0, 113, 2], 6881));
+        let found = Input::Found {
+            torrent: world.torrent(leech),
+            source: PeerSource::Tracker,
+            peers: vec![more],
+        };
+        world.input(leech, found);
+        let later = world.now() + Duration::from_secs(9);
+        world.run_until(later);
+        assert_eq!(dialling(&world, leech), 0);
+        world.run_until(later + Duration::from_secs(2));
+        assert_eq!(dialling(&world, leech), 1, "of two");
+    }
+    // It is up again, and so says the first who is dialled by it.
+    let refused = [(); 2].map(|()| unreachable(DialFailure::Refused));
+    end_dials(&mut world, leech, &refused);
+    assert_eq!(dialling(&world, leech), 1, "the other");
+    end_dials(&mut world, leech, &refused);
+    assert_eq!(
+        why(&world, leech).to_string(),
+        "no peer can be reached: 2 hosts tried in vain: 2 refused the connection"
+    );
 }
 
 #[test]

@@ -52,6 +52,8 @@ fn only_addresses_that_can_be_peers_are_dialled() {
     check("203.0.113.5:80", Dht, false, true);
 }
 
+const HANGS_UP: DialEnd = DialEnd::Refused(Miss::HungUp);
+
 /// When the only address that is known is dialled within `secs`, and whether in the clear, if each dial ends so. The
 /// book is asked when it says, and at no other time.
 fn dials_of(book: &mut Candidates, end: DialEnd, secs: u64) -> Vec<(u64, bool)> {
@@ -80,7 +82,7 @@ fn seconds(dials: &[(u64, bool)]) -> Vec<u64> {
 fn a_failed_dial_is_repeated_later_and_then_left() {
     let mut book = Candidates::default();
     add(&mut book, "203.0.113.5:6881", PeerSource::Tracker);
-    let dials = dials_of(&mut book, DialEnd::Failed, 3 * 3600);
+    let dials = dials_of(&mut book, DialEnd::Failed(Miss::NoAnswer), 3 * 3600);
     assert_eq!(seconds(&dials), [0, 30, 90, 90 + 600]);
     assert_eq!(book.len(), 0, "forgotten");
 }
@@ -89,7 +91,7 @@ fn a_failed_dial_is_repeated_later_and_then_left() {
 fn what_the_user_named_is_dialled_for_good() {
     let mut book = Candidates::default();
     add(&mut book, "203.0.113.5:6881", PeerSource::User);
-    let dials = dials_of(&mut book, DialEnd::Failed, 3 * 3600);
+    let dials = dials_of(&mut book, DialEnd::Failed(Miss::NoAnswer), 3 * 3600);
     assert_eq!(seconds(&dials[..6]), [0, 30, 90, 690, 1290, 1890]);
     assert_eq!(dials.len(), 20, "{dials:?}");
 }
@@ -98,7 +100,7 @@ fn what_the_user_named_is_dialled_for_good() {
 fn an_only_address_that_hangs_up_is_not_left_for_good() {
     let mut book = Candidates::default();
     add(&mut book, "203.0.113.5:6881", PeerSource::User);
-    let dials = dials_of(&mut book, DialEnd::Refused, 3 * 3600);
+    let dials = dials_of(&mut book, HANGS_UP, 3 * 3600);
     let seconds = seconds(&dials);
     assert!(seconds.len() > 15, "{dials:?}");
     let gaps = seconds.windows(2).map(|pair| pair[1] - pair[0]);
@@ -126,7 +128,7 @@ fn tried_in_vain(source: PeerSource) -> Candidates {
     for at in [0, 30, 90] {
         let now = Time::from_secs(at);
         let (addr, _) = book.next(now, false).unwrap();
-        book.closed(now, addr, DialEnd::Failed);
+        book.closed(now, addr, DialEnd::Failed(Miss::NoAnswer));
     }
     assert_eq!(book.next_ready(), Some(Time::from_secs(690)));
     book
@@ -164,7 +166,7 @@ fn who_hangs_up_is_dialled_in_the_other_manner_at_once_and_then_as_if_unreachabl
     let mut book = Candidates::default();
     let text = "203.0.113.5:6881";
     add(&mut book, text, PeerSource::Tracker);
-    let dials = dials_of(&mut book, DialEnd::Refused, 600);
+    let dials = dials_of(&mut book, HANGS_UP, 600);
     assert_eq!(
         dials,
         [(0, false), (0, true), (30, false)],
@@ -173,13 +175,13 @@ fn who_hangs_up_is_dialled_in_the_other_manner_at_once_and_then_as_if_unreachabl
     let mut book = Candidates::default();
     add(&mut book, text, PeerSource::Tracker);
     for end in [
-        DialEnd::Refused,
+        HANGS_UP,
         DialEnd::Ended,
-        DialEnd::Failed,
+        DialEnd::Failed(Miss::Refused),
         DialEnd::Useless,
     ] {
         let (at, _) = book.next(Time::from_secs(100_000), false).unwrap();
-        assert_eq!(book.is_plain(at), end != DialEnd::Refused, "{end:?}");
+        assert_eq!(book.is_plain(at), end != HANGS_UP, "{end:?}");
         book.closed(Time::ZERO, at, end);
     }
 }
@@ -200,7 +202,7 @@ fn the_ports_of_one_victim_are_not_dialled_one_after_the_other() {
         let now = Time::from_secs(second);
         while let Some((addr, _)) = book.next(now, false) {
             dials += 1;
-            book.closed(now, addr, DialEnd::Failed);
+            book.closed(now, addr, DialEnd::Failed(Miss::Refused));
             add(
                 &mut book,
                 &format!("203.0.113.5:{}", 2000 + second),
@@ -349,8 +351,9 @@ proptest! {
                 }
                 3 if !busy.is_empty() => {
                     let addr = busy.remove(usize::from(n) % busy.len());
-                    let ends = [DialEnd::Failed, DialEnd::Useless, DialEnd::Ended];
-                    book.closed(now, addr, ends[usize::from(n % 3)]);
+                    let failed = DialEnd::Failed(Miss::Refused);
+                    let ends = [failed, DialEnd::Useless, DialEnd::Ended, DialEnd::NotTried];
+                    book.closed(now, addr, ends[usize::from(n % 4)]);
                 }
                 _ => book.rank_again(own(), &mut Rng::new(u64::from(n))),
             }

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, InfoHash, Nearness, Time};
-use riverrun_peer::{Attach, CloseReason, EncryptionPolicy, PeerCommand, PeerHello};
+use riverrun_peer::{
+    Attach, CloseReason, DialFailure, EncryptionPolicy, PeerCommand, PeerHello, PeerMisbehaved,
+};
 
 use super::peers::Peer;
 use super::{Cx, Torrent};
 use crate::bans::Culprit;
-use crate::candidates::{DialEnd, is_dialable};
+use crate::candidates::{DialEnd, Miss, is_dialable};
 use crate::external_ip::Witness;
 use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
@@ -98,6 +100,7 @@ impl Torrent {
     pub(super) fn may_dial(&self, cx: &mut Cx<'_>) -> bool {
         self.wants_peers(cx)
             && cx.shared.conns.half_open() < cx.config.half_open_max
+            && cx.shared.proxy_ready().is_some_and(|ready| ready <= cx.now)
             && cx.shared.dials.available(cx.now) >= 1
     }
 
@@ -162,12 +165,14 @@ impl Torrent {
             self.candidates.next_ready()?
         };
         // While no more may be dialled it is of no use to look again at once.
+        let later = cx.now + DIAL_WAIT;
         let allowed = if cx.shared.conns.half_open() >= cx.config.half_open_max {
-            cx.now + DIAL_WAIT
+            later
         } else {
             cx.shared.dials.ready_at(cx.now, 1)?
         };
-        Some(ready.max(allowed))
+        let by_proxy = cx.shared.proxy_ready().unwrap_or(later);
+        Some(ready.max(allowed).max(by_proxy))
     }
 
     fn attach(&self, addr: SocketAddr) -> Attach {
@@ -411,18 +416,22 @@ impl Torrent {
                 }
                 _ if was_up && peer.was_of_use(cx.now) => DialEnd::Ended,
                 _ if was_up => DialEnd::Useless,
+                CloseReason::Unreachable(DialFailure::Proxy(_)) => DialEnd::NotTried,
                 CloseReason::PeerClosed
                 | CloseReason::Transport(_)
                 | CloseReason::Misbehaved(_)
                     if cx.config.encryption == EncryptionPolicy::Prefer =>
                 {
-                    DialEnd::Refused
+                    DialEnd::Refused(miss(why))
                 }
-                _ => DialEnd::Failed,
+                _ => DialEnd::Failed(miss(why)),
             };
             self.candidates.closed(cx.now, addr, end);
-            if let CloseReason::Unreachable(_) = why {
-                self.ask_for_meeting(cx, addr);
+            if let CloseReason::Unreachable(failure) = why {
+                cx.shared.dial_failed(cx.now, failure);
+                if end != DialEnd::NotTried {
+                    self.ask_for_meeting(cx, addr);
+                }
             }
         }
         self.drop_requests(cx, conn);
@@ -467,5 +476,22 @@ impl Torrent {
         for conn in conns.collect::<Vec<_>>() {
             self.close(cx, conn, &CloseReason::TorrentStopped);
         }
+    }
+}
+
+/// Why a dial was in vain that ended so.
+fn miss(why: &CloseReason) -> Miss {
+    match why {
+        CloseReason::Unreachable(failure) => match failure {
+            DialFailure::Refused => Miss::Refused,
+            DialFailure::NoAnswer => Miss::NoAnswer,
+            DialFailure::NoWay => Miss::NoWay,
+            _ => Miss::Other,
+        },
+        CloseReason::PeerClosed
+        | CloseReason::Transport(_)
+        | CloseReason::Misbehaved(PeerMisbehaved::HandshakeTimeout) => Miss::HungUp,
+        CloseReason::Misbehaved(_) => Miss::Unfit,
+        _ => Miss::Other,
     }
 }

@@ -4,10 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use riverrun_base::{Rate, Time};
+use riverrun_peer::EncryptionPolicy;
+use serde::{Serialize, Serializer};
 
 use super::Torrent;
 use super::peers::Peer;
 use super::stats::TrackerStatus;
+use crate::candidates::Misses;
 use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::outbox::{StorageFault, TorrentState};
@@ -16,8 +19,10 @@ use crate::shared::Shared;
 /// How much of a limit is reached when the limit is what holds things up, in percent.
 const LIMIT_REACHED_PERCENT: u64 = 80;
 
-/// Why a torrent that is to download does not, or does no faster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a torrent that is to download does not, or does no faster. Told to programs, each is an object of what it says
+/// below its [code](Self::code), if it says more than that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Why {
     /// It was stopped.
@@ -39,8 +44,16 @@ pub enum Why {
         /// What it says, or what went wrong.
         message: String,
         /// When it is asked again; `None` if never.
+        #[serde(rename = "retry_secs", serialize_with = "seconds")]
         retry: Option<Duration>,
     },
+    /// The proxy by which everything goes connects us to nobody.
+    ProxyDown {
+        /// Which, and what it says, or what went wrong.
+        message: String,
+    },
+    /// The distributed hash table is all that can be asked, and no node of it has answered yet.
+    DhtUnready,
     /// Whoever was asked knows no peers.
     NoPeersKnown {
         /// How many trackers have answered.
@@ -57,6 +70,12 @@ pub enum Why {
     PeersUnreachable {
         /// How many were tried in vain.
         tried: u32,
+        /// How that went.
+        #[serde(flatten)]
+        misses: Misses,
+        /// What may have made them hang up.
+        #[serde(serialize_with = "text")]
+        encryption: EncryptionPolicy,
     },
     /// No peer that is connected has given the metadata yet.
     NoMetadata {
@@ -85,7 +104,28 @@ pub enum Why {
         unchoking: u32,
     },
     /// A limit is reached.
-    RateLimited(Rate),
+    RateLimited {
+        /// The limit.
+        #[serde(rename = "limit_bytes_per_s", serialize_with = "bytes_per_second")]
+        limit: Rate,
+    },
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde wants")]
+fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs()).serialize(serializer)
+}
+
+fn text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde wants"
+)]
+fn bytes_per_second<S: Serializer>(rate: &Rate, serializer: S) -> Result<S::Ok, S::Error> {
+    rate.bytes_per_second().serialize(serializer)
 }
 
 impl Why {
@@ -99,6 +139,8 @@ impl Why {
             Self::NoPeerSource => "no_peer_source",
             Self::AskingTrackers => "asking_trackers",
             Self::TrackerDown { .. } => "tracker_down",
+            Self::ProxyDown { .. } => "proxy_down",
+            Self::DhtUnready => "dht_unready",
             Self::NoPeersKnown { .. } => "no_peers_known",
             Self::Connecting { .. } => "connecting",
             Self::PeersUnreachable { .. } => "peers_unreachable",
@@ -106,7 +148,7 @@ impl Why {
             Self::NoWantedPieces { .. } => "no_wanted_pieces",
             Self::AllChoked { .. } => "all_choked",
             Self::NothingComes { .. } => "nothing_comes",
-            Self::RateLimited(_) => "rate_limited",
+            Self::RateLimited { .. } => "rate_limited",
         }
     }
 }
@@ -130,16 +172,21 @@ impl fmt::Display for Why {
                     None => f.write_str(", not asked again"),
                 }
             }
+            Self::ProxyDown { message } => write!(f, "nobody can be reached: {message}"),
+            Self::DhtUnready => {
+                f.write_str("no node of the DHT has answered yet, and nobody else can be asked")
+            }
             Self::NoPeersKnown { trackers, dht } => {
                 let trackers = count(*trackers, "tracker");
                 let dht = if *dht { ", the DHT is searched" } else { "" };
                 write!(f, "no peer is known: {trackers} answered{dht}")
             }
             Self::Connecting { dialling } => write!(f, "{} being dialled", are(*dialling, "peer")),
-            Self::PeersUnreachable { tried } => {
-                let tried = count(*tried, "host");
-                write!(f, "no peer can be reached: {tried} tried in vain")
-            }
+            Self::PeersUnreachable {
+                tried,
+                misses,
+                encryption,
+            } => write_misses(f, *tried, misses, *encryption),
             Self::NoMetadata { connected, having } => write!(
                 f,
                 "none of {} has given the metadata yet ({having} say that they have it)",
@@ -162,8 +209,45 @@ impl fmt::Display for Why {
             Self::NothingComes { unchoking } => {
                 write!(f, "{} asked, and nothing comes", are(*unchoking, "peer"))
             }
-            Self::RateLimited(rate) => write!(f, "the limit of {rate} is reached"),
+            Self::RateLimited { limit } => write!(f, "the limit of {limit} is reached"),
         }
+    }
+}
+
+fn write_misses(
+    f: &mut fmt::Formatter<'_>,
+    tried: u32,
+    misses: &Misses,
+    encryption: EncryptionPolicy,
+) -> fmt::Result {
+    let outcome = match misses.useless {
+        0 => "can be reached",
+        _ => "stays",
+    };
+    let tried = count(tried, "host");
+    write!(f, "no peer {outcome}: {tried} tried in vain")?;
+    let parts = [
+        (misses.refused, "refused the connection"),
+        (misses.no_answer, "did not answer"),
+        (misses.no_way, "cannot be reached from here"),
+        (misses.unfit, "spoke of something else"),
+        (misses.useless, "had nothing for us and wanted nothing"),
+        (misses.other, "failed otherwise"),
+        (misses.hung_up, "hung up in the handshake"),
+    ];
+    let mut before = ": ";
+    for (number, what) in parts.into_iter().filter(|(number, _)| *number > 0) {
+        write!(f, "{before}{number} {what}")?;
+        before = ", ";
+    }
+    match encryption {
+        EncryptionPolicy::Off if misses.hung_up > 0 => {
+            f.write_str(", perhaps for want of encryption, which is off")
+        }
+        EncryptionPolicy::Require if misses.hung_up > 0 => {
+            f.write_str(", perhaps because of encryption, which is required")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -201,7 +285,7 @@ impl Torrent {
         if self.peers.ready().next().is_some() {
             Some(self.why_peers_give_nothing())
         } else {
-            Some(self.why_no_peer(now, config))
+            Some(self.why_no_peer(now, config, shared))
         }
     }
 
@@ -209,16 +293,25 @@ impl Torrent {
         let limits = [self.options.limits.download, shared.limits.download];
         let limit = limits.into_iter().flatten().min()?;
         let reached = rate * 100 >= limit.bytes_per_second() * LIMIT_REACHED_PERCENT;
-        reached.then_some(Why::RateLimited(limit))
+        reached.then_some(Why::RateLimited { limit })
     }
 
-    fn why_no_peer(&self, now: Time, config: &Config) -> Why {
-        let (dialling, tried) = (self.peers.half_open(), self.candidates.failed());
+    fn why_no_peer(&self, now: Time, config: &Config, shared: &Shared) -> Why {
+        if let Some(failure) = &shared.proxy_failure {
+            let message = failure.message.clone();
+            return Why::ProxyDown { message };
+        }
+        let (dialling, misses) = (self.peers.half_open(), self.candidates.misses());
+        let tried = misses.total();
         if dialling > 0 || (tried == 0 && self.candidates.any_to_dial()) {
             return Why::Connecting { dialling };
         }
         if tried > 0 {
-            return Why::PeersUnreachable { tried };
+            return Why::PeersUnreachable {
+                tried,
+                misses,
+                encryption: config.encryption,
+            };
         }
         let trackers = self.announcer.stats();
         let is_working = |status: &TrackerStatus| matches!(status, TrackerStatus::Working { .. });
@@ -275,5 +368,91 @@ impl Torrent {
         } else {
             Why::NothingComes { unchoking }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, to_value};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(why: &Why, details: &Value) {
+        let expect = if details.is_null() {
+            json!(why.code())
+        } else {
+            json!({ why.code(): details })
+        };
+        assert_eq!(to_value(why).unwrap(), expect);
+    }
+
+    #[test]
+    fn programs_are_told_the_code_and_what_stands_behind_it() {
+        for plain in [
+            Why::Paused,
+            Why::Offline,
+            Why::NoPeerSource,
+            Why::AskingTrackers,
+            Why::DhtUnready,
+        ] {
+            check(&plain, &Value::Null);
+        }
+        check(&Why::Error("broken".to_owned()), &json!("broken"));
+        check(&Why::DiskFull("full".to_owned()), &json!("full"));
+        let dialling = Why::Connecting { dialling: 3 };
+        check(&dialling, &json!({ "dialling": 3 }));
+        let nothing = Why::NothingComes { unchoking: 1 };
+        check(&nothing, &json!({ "unchoking": 1 }));
+        let limit = Rate::from_bytes_per_second(1000);
+        let limited = Why::RateLimited { limit };
+        check(&limited, &json!({ "limit_bytes_per_s": 1000 }));
+        let (connected, having, missing, interesting) = (4, 1, 5, 2);
+        let metadata = Why::NoMetadata { connected, having };
+        check(&metadata, &json!({ "connected": 4, "having": 1 }));
+        let pieces = Why::NoWantedPieces { connected, missing };
+        check(&pieces, &json!({ "connected": 4, "missing": 5 }));
+        let choked = Why::AllChoked {
+            connected,
+            interesting,
+        };
+        check(&choked, &json!({ "connected": 4, "interesting": 2 }));
+    }
+
+    #[test]
+    fn programs_are_told_who_is_not_reached_and_how_that_went() {
+        let message = "gone".to_owned();
+        for (retry, told) in [
+            (Some(Duration::from_secs(90)), json!(90)),
+            (None, Value::Null),
+        ] {
+            let down = Why::TrackerDown {
+                url: "http://tracker.test/".to_owned(),
+                message: message.clone(),
+                retry,
+            };
+            let told =
+                json!({ "url": "http://tracker.test/", "message": "gone", "retry_secs": told });
+            check(&down, &told);
+        }
+        check(&Why::ProxyDown { message }, &json!({ "message": "gone" }));
+        let (trackers, dht) = (2, true);
+        let known = Why::NoPeersKnown { trackers, dht };
+        check(&known, &json!({ "trackers": 2, "dht": true }));
+        let misses = Misses {
+            refused: 1,
+            hung_up: 2,
+            ..Misses::default()
+        };
+        let unreachable = Why::PeersUnreachable {
+            tried: misses.total(),
+            misses,
+            encryption: EncryptionPolicy::Off,
+        };
+        let told = json!({
+            "tried": 3, "refused": 1, "no_answer": 0, "no_way": 0, "hung_up": 2, "unfit": 0, "useless": 0, "other": 0,
+            "encryption": "off",
+        });
+        check(&unreachable, &told);
     }
 }

@@ -5,15 +5,22 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use data_encoding::BASE64;
+use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::network::{Login, Proxy, ProxyKind};
 
 /// The longest head of an answer to CONNECT. Proxies send some hundred bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// How long a proxy may take to accept us, and then to agree on how to talk: both together are less than a dial may
+/// take, so that it is known for whom it was in vain.
+const STEP_TIMEOUT: Duration = Duration::from_secs(4);
 
 const VERSION: u8 = 5;
 const LOGIN_VERSION: u8 = 1;
@@ -26,6 +33,50 @@ pub(super) enum Target {
     Addr(SocketAddr),
     /// To be resolved by the proxy; at most 255 bytes.
     Name(String, u16),
+}
+
+/// Why a proxy has not connected us, if that says nothing of whoever is behind it.
+#[derive(Debug, Error)]
+#[error("the proxy {proxy} {what}")]
+pub(crate) struct ProxyFailure {
+    proxy: String,
+    what: String,
+}
+
+/// Why something that a proxy was asked for has not come about.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It does not do that for us. What it does, or is, follows its name in a sentence.
+    Proxy(String),
+    /// It has tried, and the target is not to be reached from there.
+    Target(io::Error),
+}
+
+impl Refusal {
+    /// As an error of the socket by which all this was to be.
+    pub(super) fn of(self, proxy: &Proxy) -> io::Error {
+        match self {
+            Self::Proxy(what) => io::Error::other(ProxyFailure {
+                proxy: proxy.to_string(),
+                what,
+            }),
+            Self::Target(error) => error,
+        }
+    }
+
+    fn says(what: &str) -> Self {
+        Self::Proxy(format!("says: {what}"))
+    }
+}
+
+/// The stream to the proxy has failed.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Proxy(match error.kind() {
+            io::ErrorKind::UnexpectedEof => "has hung up".to_owned(),
+            _ => format!("fails: {error}"),
+        })
+    }
 }
 
 /// What a SOCKS5 server is asked for.
@@ -74,15 +125,26 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// Waits for one step of a proxy, and no longer than it may take.
+pub(super) async fn in_time<T, E: Into<Refusal>>(
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, Refusal> {
+    let late = |_| Refusal::Proxy("does not answer".to_owned());
+    timeout(STEP_TIMEOUT, step)
+        .await
+        .map_err(late)?
+        .map_err(Into::into)
+}
+
 /// Has a proxy connect a stream, which leads to it, to a target.
 pub(super) async fn connect(
     stream: &mut TcpStream,
     proxy: &Proxy,
     target: &Target,
-) -> io::Result<()> {
+) -> Result<(), Refusal> {
     match proxy.kind {
         ProxyKind::Socks5 => {
-            greet(stream, proxy.login.as_ref()).await?;
+            in_time(greet(stream, proxy.login.as_ref())).await?;
             ask(stream, Ask::Connect, target).await.map(drop)
         }
         ProxyKind::Http => connect_by_http(stream, proxy.login.as_ref(), target).await,
@@ -90,9 +152,9 @@ pub(super) async fn connect(
 }
 
 /// Has a SOCKS5 proxy relay datagrams for as long as the stream is open; the port where it does.
-pub(super) async fn associate(stream: &mut TcpStream, proxy: &Proxy) -> io::Result<u16> {
+pub(super) async fn associate(stream: &mut TcpStream, proxy: &Proxy) -> Result<u16, Refusal> {
     if proxy.kind == ProxyKind::Http {
-        return Err(no_datagrams());
+        return Err(Refusal::Target(no_datagrams()));
     }
     greet(stream, proxy.login.as_ref()).await?;
     // The port from which we shall send is not known to a proxy beyond a NAT: zero leaves it open (RFC 1928 §7).
@@ -105,12 +167,8 @@ pub(super) fn no_datagrams() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-fn refused(message: impl Into<String>) -> io::Error {
-    io::Error::other(format!("proxy: {}", message.into()))
-}
-
 /// Agrees on a method of SOCKS5, and logs in.
-async fn greet(stream: &mut TcpStream, login: Option<&Login>) -> io::Result<()> {
+async fn greet(stream: &mut TcpStream, login: Option<&Login>) -> Result<(), Refusal> {
     let method = if login.is_some() {
         WITH_LOGIN
     } else {
@@ -127,16 +185,17 @@ async fn greet(stream: &mut TcpStream, login: Option<&Login>) -> io::Result<()> 
     match (answer, login) {
         ([VERSION, NO_LOGIN], _) => Ok(()),
         ([VERSION, WITH_LOGIN], Some(login)) if method == WITH_LOGIN => log_in(stream, login).await,
-        ([VERSION, _], Some(_)) => Err(refused("it wants another way to log in")),
-        ([VERSION, _], None) => Err(refused("it wants a login")),
-        _ => Err(refused("it does not speak SOCKS5")),
+        ([VERSION, _], Some(_)) => Err(Refusal::Proxy("wants another way to log in".to_owned())),
+        ([VERSION, _], None) => Err(Refusal::Proxy("wants a login".to_owned())),
+        _ => Err(Refusal::Proxy("does not speak SOCKS5".to_owned())),
     }
 }
 
-async fn log_in(stream: &mut TcpStream, login: &Login) -> io::Result<()> {
+async fn log_in(stream: &mut TcpStream, login: &Login) -> Result<(), Refusal> {
     let mut message = vec![LOGIN_VERSION];
     for text in [login.user.as_str(), login.password.reveal()] {
-        let len = u8::try_from(text.len()).map_err(|_| refused("user or password is too long"))?;
+        let len = u8::try_from(text.len())
+            .map_err(|_| Refusal::Proxy("takes no login as long as this".to_owned()))?;
         message.push(len);
         message.extend(text.as_bytes());
     }
@@ -146,11 +205,11 @@ async fn log_in(stream: &mut TcpStream, login: &Login) -> io::Result<()> {
     if answer[1] == 0 {
         return Ok(());
     }
-    Err(refused("wrong user or password"))
+    Err(Refusal::says("wrong user or password"))
 }
 
 /// Asks a SOCKS5 server for something. The port that it names in its answer.
-async fn ask(stream: &mut TcpStream, what: Ask, target: &Target) -> io::Result<u16> {
+async fn ask(stream: &mut TcpStream, what: Ask, target: &Target) -> Result<u16, Refusal> {
     let mut message = vec![VERSION, what as u8, 0];
     target.write_to(&mut message);
     stream.write_all(&message).await?;
@@ -158,7 +217,7 @@ async fn ask(stream: &mut TcpStream, what: Ask, target: &Target) -> io::Result<u
     stream.read_exact(&mut head).await?;
     let [version, reply, _, kind] = head;
     if version != VERSION {
-        return Err(refused("it does not speak SOCKS5"));
+        return Err(Refusal::Proxy("does not speak SOCKS5".to_owned()));
     }
     if reply != 0 {
         return Err(failure(reply));
@@ -167,37 +226,37 @@ async fn ask(stream: &mut TcpStream, what: Ask, target: &Target) -> io::Result<u
         1 => 4,
         4 => 16,
         3 => usize::from(stream.read_u8().await?),
-        _ => return Err(refused(format!("unknown kind of address {kind}"))),
+        _ => return Err(Refusal::Proxy("does not speak SOCKS5".to_owned())),
     };
     let mut addr = [0; 255];
     stream.read_exact(&mut addr[..len]).await?;
-    stream.read_u16().await
+    Ok(stream.read_u16().await?)
 }
 
 /// What a reply other than success says (RFC 1928 §6).
-fn failure(reply: u8) -> io::Error {
+fn failure(reply: u8) -> Refusal {
     use io::ErrorKind as Kind;
     let (kind, text) = match reply {
-        2 => (Kind::PermissionDenied, "not allowed by its rules"),
+        2 => return Refusal::says("not allowed by the rules"),
         3 => (Kind::NetworkUnreachable, "network unreachable"),
         4 => (Kind::HostUnreachable, "host unreachable"),
         5 => (Kind::ConnectionRefused, "connection refused"),
         6 => (Kind::TimedOut, "time to live expired"),
         7 => (Kind::Unsupported, "it does not support this"),
         8 => (
-            Kind::Unsupported,
+            Kind::NetworkUnreachable,
             "it does not support this kind of address",
         ),
         _ => (Kind::Other, "it failed"),
     };
-    io::Error::new(kind, format!("proxy: {text}"))
+    Refusal::Target(io::Error::new(kind, format!("proxy: {text}")))
 }
 
 async fn connect_by_http(
     stream: &mut TcpStream,
     login: Option<&Login>,
     target: &Target,
-) -> io::Result<()> {
+) -> Result<(), Refusal> {
     let login = login.map(|login| {
         let pair = format!("{}:{}", login.user, login.password.reveal());
         let pair = BASE64.encode(pair.as_bytes());
@@ -209,15 +268,20 @@ async fn connect_by_http(
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == HEAD_BYTES_MAX {
-            return Err(refused("its answer does not end"));
+            return Err(Refusal::Proxy("does not end its answer".to_owned()));
         }
         head.push(stream.read_u8().await?);
     }
     match status(&head) {
         Some(200..=299) => Ok(()),
-        Some(407) => Err(refused("it wants a login")),
-        Some(status) => Err(refused(format!("HTTP status {status}"))),
-        None => Err(refused("it does not speak HTTP")),
+        Some(407) => Err(Refusal::Proxy("wants a login".to_owned())),
+        // It has tried (RFC 9110 §15.6): the other end is not there, or does not answer.
+        Some(status @ (502..=504)) => {
+            let message = format!("proxy: HTTP status {status}");
+            Err(Refusal::Target(io::Error::other(message)))
+        }
+        Some(status) => Err(Refusal::says(&format!("HTTP status {status}"))),
+        None => Err(Refusal::Proxy("does not speak HTTP".to_owned())),
     }
 }
 

@@ -1,0 +1,92 @@
+//! What a user is told of a download to which nothing comes.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::payload::Shape;
+use crate::riverrun::Riverrun;
+use crate::scene::Scene;
+
+/// What was said of a download that nobody gave anything: the code with its details, and the error in the end.
+fn told(get: Riverrun) -> (Value, String) {
+    let ended = get.end();
+    let mut stalled = ended
+        .events
+        .iter()
+        .filter(|event| event["event"] == "stalled");
+    let stalled = stalled
+        .next_back()
+        .unwrap_or_else(|| panic!("no reason: {ended:#?}"));
+    let error = ended.events.last().unwrap();
+    let message = error["message"].as_str().unwrap();
+    let why = stalled["message"].as_str().unwrap();
+    ended.assert(7, &[why]);
+    assert!(message.ends_with(why), "{message:?} does not say {why:?}");
+    let reason = json!({ "code": stalled["code"], "details": stalled["details"] });
+    (reason, why.to_owned())
+}
+
+#[test]
+fn it_is_said_what_keeps_peers_away() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let seed = |name: &str, policy| {
+        let args = ["--listen", "127.0.0.1:0", "--encryption", policy];
+        let (seeder, addr) = scene.seed_in(None, name, &args);
+        (seeder, addr.to_string())
+    };
+    let (_demands, demands) = seed("demands", "require");
+    let (_refuses, refuses) = seed("refuses", "off");
+    let proxy = format!("socks5://ann:secret@{nobody}");
+    let get = |name: &str, peer: &str, more: [&str; 2]| {
+        let alone = ["--no-dht", "--no-port-map", "--timeout", "10s"];
+        let args = ["get", scene.torrent(), "-o", name, "--peer", peer];
+        Riverrun::start(&scene.dir(name), &[&args[..], &alone, &more].concat())
+    };
+    // Each takes a while of its own: all at once.
+    let runs = [
+        get("a", &nobody, ["--encryption", "prefer"]),
+        get("b", &demands, ["--proxy", &proxy]),
+        get("c", &demands, ["--encryption", "off"]),
+        get("d", &refuses, ["--encryption", "require"]),
+    ];
+    let [refused, proxied, plain, veiled] = runs.map(told);
+    let unreachable = |change: &dyn Fn(&mut Value)| {
+        let mut details = json!({
+            "tried": 1, "refused": 0, "no_answer": 0, "no_way": 0, "hung_up": 0, "unfit": 0, "useless": 0, "other": 0,
+            "encryption": "prefer",
+        });
+        change(&mut details);
+        json!({ "code": "peers_unreachable", "details": details })
+    };
+    let expect = unreachable(&|details| details["refused"] = json!(1));
+    assert_eq!(refused.0, expect);
+    assert!(
+        refused.1.ends_with("1 refused the connection"),
+        "{refused:?}"
+    );
+
+    let (reason, why) = proxied;
+    assert_eq!(reason["code"], "proxy_down");
+    let start = format!("nobody can be reached: the proxy socks5://{nobody} cannot be reached: ");
+    assert!(why.starts_with(&start), "{why}");
+
+    for (policy, (reason, why), end) in [
+        ("off", plain, "perhaps for want of encryption, which is off"),
+        (
+            "require",
+            veiled,
+            "perhaps because of encryption, which is required",
+        ),
+    ] {
+        let expect = unreachable(&|details| {
+            details["hung_up"] = json!(1);
+            details["encryption"] = json!(policy);
+        });
+        assert_eq!(reason, expect, "{why}");
+        assert!(why.ends_with(end), "{why}");
+    }
+}
