@@ -140,6 +140,7 @@ async fn transfer(
         timeout,
         metadata_timeout: timeout.unwrap_or(METADATA_TIMEOUT),
         seed: args.seed,
+        metadata_only: false,
     };
     let watched = transfer::watch(feed, taken.watched, ending, interrupts, progress).await?;
     match (watched, taken.failure) {

@@ -123,6 +123,7 @@ async fn seed_all(
         timeout: None,
         metadata_timeout: Duration::MAX,
         seed: Some(args.until.unwrap_or(SeedGoal::Forever)),
+        metadata_only: false,
     };
     transfer::watch(feed, torrents, ending, interrupts, progress).await
 }

@@ -47,7 +47,7 @@ pub(crate) struct Show {
 
 pub(crate) fn run(args: &Show, around: &Surroundings, screen: &mut Screen) -> Outcome {
     let read = if args.fetch {
-        fetch::fetch(args, around)?
+        fetch::fetch(args, around, screen)?
     } else {
         torrent::read(&args.torrent, around)?
     };

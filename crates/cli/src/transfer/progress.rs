@@ -35,6 +35,8 @@ pub(crate) fn joined(mut first: Value, second: Value) -> Value {
 pub(crate) struct Progress<'a> {
     screen: &'a mut Screen,
     bars: MultiProgress,
+    /// Programs want to know how it goes, not only what comes of it.
+    has_events: bool,
 }
 
 /// One torrent's place on the screen.
@@ -54,7 +56,19 @@ impl TorrentLine {
 impl<'a> Progress<'a> {
     pub(crate) fn new(screen: &'a mut Screen) -> Self {
         let bars = screen.bars();
-        Self { screen, bars }
+        Self {
+            screen,
+            bars,
+            has_events: true,
+        }
+    }
+
+    /// For a command whose events are its data: of how it goes, only people are told.
+    pub(crate) fn without_events(screen: &'a mut Screen) -> Self {
+        Self {
+            has_events: false,
+            ..Self::new(screen)
+        }
     }
 
     /// A place for one more torrent.
@@ -83,7 +97,11 @@ impl<'a> Progress<'a> {
 
     /// An event for programs.
     pub(crate) fn event(&mut self, event: &Value) -> Outcome {
-        self.screen.event(event)
+        if self.has_events {
+            self.screen.event(event)
+        } else {
+            Ok(())
+        }
     }
 
     /// Something for people, above the bars.
@@ -123,7 +141,10 @@ impl<'a> Progress<'a> {
         torrent: &TorrentHandle,
         stats: &TorrentStats,
     ) -> Outcome {
-        line.bar.set_length(stats.wanted_bytes);
+        // A bar of nothing would be full.
+        if stats.state != TorrentState::Metadata {
+            line.bar.set_length(stats.wanted_bytes);
+        }
         line.bar.set_position(got_bytes(stats));
         line.bar.set_prefix(visible(&torrent.name()).into_owned());
         line.bar.set_message(visible(&tail(stats)).into_owned());

@@ -167,6 +167,8 @@ pub(crate) struct Ending {
     pub(crate) metadata_timeout: Duration,
     /// Go on after completion; `None` ends at once.
     pub(crate) seed: Option<SeedGoal>,
+    /// The metadata is all that is wanted.
+    pub(crate) metadata_only: bool,
 }
 
 /// What an engine has to tell, from the moment on at which this was made: before the first torrent is added, so that
@@ -237,10 +239,11 @@ pub(crate) async fn watch(
                 // A listener that lags misses talk; what counts is asked for at each tick.
                 if let Ok(event) = event {
                     note_event(&mut torrents, &event, progress)?;
-                    let completed = matches!(event, Event::Completed { .. })
+                    let may_end = matches!(event, Event::Completed { .. } | Event::Metadata { .. });
+                    let may_end = may_end
                         .then(|| running(&mut torrents, event.torrent()))
                         .flatten();
-                    if let Some(watched) = completed {
+                    if let Some(watched) = may_end {
                         refresh(watched).await?;
                         follow(watched, ending, progress).await?;
                     }
@@ -316,6 +319,10 @@ async fn follow_stats(
     progress: &mut Progress<'_>,
 ) -> Outcome {
     watched.had_peers |= stats.connected > 0;
+    if ending.metadata_only && watched.torrent.info().is_some() {
+        watched.end(Ok(()));
+        return Ok(());
+    }
     if stats.state == TorrentState::Downloading {
         watched.begins();
     }
@@ -400,10 +407,10 @@ fn verdict(watched: &Watched, stats: &TorrentStats, ending: Ending) -> Option<Ou
     }
     let waited = watched.added_at.elapsed();
     if ending.timeout.is_some_and(|timeout| waited >= timeout) {
-        return Some(Err(out_of_time(watched, stats, waited)));
+        return Some(Err(out_of_time(watched, stats, waited, ending)));
     }
     let no_metadata = watched.torrent.info().is_none() && waited >= ending.metadata_timeout;
-    no_metadata.then(|| Err(no_metadata_failure(watched, waited)))
+    no_metadata.then(|| Err(no_metadata_failure(watched, waited, ending)))
 }
 
 /// The failure for a fault of storage, with its exit code.
@@ -424,9 +431,14 @@ pub(crate) fn storage_failure(fault: &StorageFault) -> Failure {
     }
 }
 
-fn out_of_time(watched: &Watched, stats: &TorrentStats, waited: Duration) -> Failure {
+fn out_of_time(
+    watched: &Watched,
+    stats: &TorrentStats,
+    waited: Duration,
+    ending: Ending,
+) -> Failure {
     if watched.torrent.info().is_none() {
-        return no_metadata_failure(watched, waited);
+        return no_metadata_failure(watched, waited, ending);
     }
     let name = watched.torrent.name();
     if let Some(message) = watched
@@ -445,7 +457,7 @@ fn out_of_time(watched: &Watched, stats: &TorrentStats, waited: Duration) -> Fai
     Failure::say(ExitCode::Incomplete, what).hint("the same command goes on where it was")
 }
 
-fn no_metadata_failure(watched: &Watched, waited: Duration) -> Failure {
+fn no_metadata_failure(watched: &Watched, waited: Duration, ending: Ending) -> Failure {
     let what = format!(
         "magnet metadata of {} not found after {}{}",
         watched.torrent.name(),
@@ -457,7 +469,11 @@ fn no_metadata_failure(watched: &Watched, waited: Duration) -> Failure {
         Some(message) => failure.hint(format!("a tracker failed: {message}")),
         None => failure,
     };
-    failure.hint("add a tracker with --tracker or a peer with --peer, or raise --timeout")
+    failure.hint(if ending.metadata_only {
+        "name a peer with --peer or a tracker in the link, or raise --timeout"
+    } else {
+        "add a tracker with --tracker or a peer with --peer, or raise --timeout"
+    })
 }
 
 fn announce_done(
