@@ -227,6 +227,8 @@ pub(crate) struct DhtStart {
     /// Where the state is kept, if it is.
     pub(crate) state: Option<PathBuf>,
     pub(crate) shard: Option<mpsc::Sender<ShardMessage>>,
+    /// Peers are taken by uTP where the nodes are.
+    pub(crate) takes_utp: bool,
     pub(crate) seed: u64,
 }
 
@@ -254,6 +256,7 @@ impl DhtStart {
             inbox: messages,
             shard: self.shard,
             state: self.state,
+            takes_utp: self.takes_utp,
             searches: Searches::default(),
         };
         let handle = DhtHandle { inbox };
@@ -351,6 +354,7 @@ impl DhtNode {
             received,
             state: state_dir.map(state_path),
             shard: None,
+            takes_utp: false,
             seed: rand::random(),
         };
         let (handle, mut tasks) = start.start();

@@ -331,6 +331,7 @@ impl EngineBuilder {
             received,
             state: Some(state_path(&self.state_dir)),
             shard: Some(shard.clone()),
+            takes_utp: self.transports.has_utp(),
             seed: rng.next_u64(),
         };
         let (handle, tasks) = start.start();

@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use riverrun_bencode::{Document, Limits, Writer};
 use riverrun_engine::{
     AddTorrent, DhtConfig, DhtNode, Engine, Finding, HostPort, InfoHashes, ItemName, Keypair,
-    NetworkOptions, PeersQuestion, PublisherLink, Question, Stored, TorrentState, torrent_pointer,
+    NetworkOptions, PeersQuestion, PublisherLink, Question, Stored, TorrentState, Transports,
+    torrent_pointer,
 };
 use riverrun_metainfo::MetaVersion;
 use riverrun_metainfo::create::CreateOptions;
@@ -216,6 +218,59 @@ async fn no_datagram_names_a_private_torrent() {
     seeder.shutdown().await;
     while let Ok((len, _)) = spy.try_recv_from(&mut buffer) {
         assert!(!names.iter().any(|hash| names_of(&buffer[..len], hash.0)));
+    }
+}
+
+/// Plays a node that lets everybody store with it; the first announce that it hears.
+async fn hear_announce(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 2048];
+    loop {
+        let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+        let datagram = &buffer[..len];
+        let limits = Limits {
+            depth: 8,
+            tokens: 100,
+            bytes: 2048,
+        };
+        let query = Document::parse(datagram, limits).unwrap();
+        let query = query.root().as_dict().unwrap();
+        let field = |key: &[u8]| query.get(key).and_then(|value| value.as_bytes());
+        if field(b"q") == Some(b"announce_peer") {
+            return datagram.to_vec();
+        }
+        let mut reply = Writer::new();
+        reply.dict().key(b"r").dict();
+        reply.key(b"id").bytes(&[7; 20]).key(b"token").bytes(b"yes");
+        reply.end().key(b"t").bytes(field(b"t").unwrap());
+        reply.key(b"y").bytes(b"r").end();
+        socket.send_to(&reply.finish(), from).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_nat_others_are_to_dial_the_port_from_which_they_hear_us() {
+    for (transports, implied) in [
+        (Transports::TcpFirst, true),
+        (Transports::UtpOnly, true),
+        (Transports::TcpOnly, false),
+    ] {
+        let socket = UdpSocket::bind(LOOPBACK).await.unwrap();
+        let home = TempDir::new().unwrap();
+        let builder = Engine::builder(home.path().join("state")).listen([LOOPBACK]);
+        let config = config(Some(socket.local_addr().unwrap()));
+        let engine = builder
+            .transports(transports)
+            .dht(config)
+            .start()
+            .await
+            .unwrap();
+        let published = Published::new(&[40_000], MetaVersion::V1, 5);
+        seed(&engine, &published).await;
+        let announce = soon(hear_announce(&socket)).await;
+        let says = b"12:implied_porti1e";
+        let is_implied = announce.windows(says.len()).any(|part| part == says);
+        assert_eq!(is_implied, implied, "{transports:?}");
+        engine.shutdown().await;
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct DhtTask {
     pub(crate) shard: Option<mpsc::Sender<ShardMessage>>,
     /// Where the state is kept, if it is.
     pub(crate) state: Option<PathBuf>,
+    /// Peers are taken by uTP where the nodes are.
+    pub(crate) takes_utp: bool,
     pub(crate) searches: Searches,
 }
 
@@ -140,7 +142,7 @@ impl DhtTask {
                 no_seeds,
             } => {
                 let announce = announce.map(|announce| Announce {
-                    port: Some(announce.port),
+                    port: self.explicit_port(announce.port),
                     is_seed: announce.is_seed,
                 });
                 let question = PeersQuestion {
@@ -157,6 +159,14 @@ impl DhtTask {
             DhtMessage::Stats(reply) => drop(reply.send(self.dht.stats())),
             DhtMessage::Save(done) => self.save(now, Some(done)),
         }
+    }
+
+    /// The port to announce; `None` for the one from which we are heard. Behind a NAT that is another than ours, and
+    /// where uTP dials. But a port that a router forwards to ours is no other, whatever the rest of our traffic has.
+    fn explicit_port(&self, port: u16) -> Option<u16> {
+        let own = self.datagrams.sockets().addrs();
+        let is_ours = own.iter().any(|addr| addr.port() == port);
+        (!(self.takes_utp && is_ours)).then_some(port)
     }
 
     async fn flush(&mut self, now: Time, out: &mut Outbox) {
