@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use riverrun_metainfo::{HostPort, Magnet, Metainfo, PublisherLink};
-use riverrun_swarm::{Discovery, Input};
+use riverrun_swarm::{Discovery, Input, PeerSource};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::add::{AddTorrent, Source};
 use crate::driver::shard::{NewTorrent, ShardMessage, Taken};
-use crate::driver::socket::Family;
+use crate::driver::socket::{Family, Sockets};
 use crate::driver::web::{Author, Web, read_body};
 use crate::engine::Engine;
 use crate::error::{AddError, EngineStopped};
@@ -21,6 +21,9 @@ use crate::torrent::{Times, TorrentHandle};
 
 /// How many of the nodes that a torrent names are asked.
 const TORRENT_NODES_MAX: usize = 16;
+
+/// How many of the peers that a link names are tried.
+const LINK_PEERS_MAX: usize = 100;
 
 /// How many torrents that are added together are on their way at a time: enough for few transactions, and not too
 /// much metadata in memory.
@@ -60,6 +63,8 @@ fn inputs(input: Input) -> ShardMessage {
 /// A torrent that is being added.
 struct Begun {
     taken: oneshot::Receiver<Taken>,
+    /// What a link has named, if it names peers.
+    linked: Option<Linked>,
     /// Comes when it is durable, if it is to be.
     written: Option<oneshot::Receiver<()>>,
 }
@@ -76,7 +81,39 @@ impl Begun {
             }
             return Err(AddError::NotKept);
         }
+        if let Some(linked) = self.linked {
+            linked.tell(&torrent).await?;
+        }
         Ok(torrent)
+    }
+}
+
+/// Peers that a link names.
+struct Linked {
+    peers: Vec<HostPort>,
+    sockets: Sockets,
+}
+
+impl Linked {
+    /// Tells the torrent: of addresses at once, of names when they are known, for which nothing waits.
+    async fn tell(self, torrent: &TorrentHandle) -> Result<(), EngineStopped> {
+        let Self { mut peers, sockets } = self;
+        peers.truncate(LINK_PEERS_MAX);
+        let addrs: Vec<_> = peers.iter().filter_map(HostPort::socket_addr).collect();
+        if !addrs.is_empty() {
+            torrent.found_by(PeerSource::Link, addrs).await?;
+        }
+        peers.retain(|peer| peer.socket_addr().is_none());
+        for peer in peers {
+            let (torrent, sockets) = (torrent.clone(), sockets.clone());
+            tokio::spawn(async move {
+                // A name that does not resolve is one peer less, and the engine may have been stopped.
+                if let Ok(found) = sockets.resolve(&peer.host, peer.port).await {
+                    let _ = torrent.found_by(PeerSource::Link, found).await;
+                }
+            });
+        }
+        Ok(())
     }
 }
 
@@ -129,7 +166,10 @@ impl Engine {
             self.meet_nodes(known.nodes.clone());
         }
         known.trackers.extend(trackers);
-        known.peers.extend(peers);
+        let linked = (!known.peers.is_empty()).then(|| Linked {
+            peers: std::mem::take(&mut known.peers),
+            sockets: self.inner.sockets.clone(),
+        });
         let times = Times::now();
         let metadata = known.metainfo.as_deref().map(decided_by);
         let keep = |reply| Keep {
@@ -157,7 +197,7 @@ impl Engine {
             metadata,
             summary: None,
             trackers: known.trackers,
-            peers: known.peers,
+            peers,
             options,
             uploaded_bytes: 0,
             downloaded_bytes: 0,
@@ -174,7 +214,11 @@ impl Engine {
             reply,
         };
         self.send(ShardMessage::Add(Box::new(new))).await?;
-        Ok(Begun { taken, written })
+        Ok(Begun {
+            taken,
+            linked,
+            written,
+        })
     }
 
     /// Torrents name nodes of the DHT to begin from (BEP 5, "Torrent File Extensions").
@@ -225,7 +269,7 @@ impl Engine {
     }
 
     async fn look_up_magnet(&self, magnet: &Magnet) -> Known {
-        let mut known = Known::from_magnet(magnet, &self.inner.sockets).await;
+        let mut known = Known::from_magnet(magnet);
         if let Some(metainfo) = self.inner.session.metadata(magnet.hashes).await {
             known.complete_with(metainfo);
         }

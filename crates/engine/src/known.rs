@@ -1,12 +1,9 @@
 //! What is known of a torrent before it is taken in.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use riverrun_base::InfoHashes;
 use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PieceHashes};
-
-use crate::driver::socket::Sockets;
 
 /// What a source says of a torrent.
 pub(crate) struct Known {
@@ -14,7 +11,8 @@ pub(crate) struct Known {
     /// The whole torrent file, unless its metadata is to come from peers.
     pub(crate) metainfo: Option<Box<Metainfo>>,
     pub(crate) trackers: Vec<Vec<String>>,
-    pub(crate) peers: Vec<SocketAddr>,
+    /// Peers that a link names.
+    pub(crate) peers: Vec<HostPort>,
     pub(crate) nodes: Vec<HostPort>,
 }
 
@@ -29,14 +27,7 @@ impl Known {
         }
     }
 
-    pub(crate) async fn from_magnet(magnet: &Magnet, sockets: &Sockets) -> Self {
-        let mut peers = Vec::new();
-        for peer in &magnet.peers {
-            // A name that does not resolve is one peer less.
-            if let Ok(found) = sockets.resolve(&peer.host, peer.port).await {
-                peers.extend(found);
-            }
-        }
+    pub(crate) fn from_magnet(magnet: &Magnet) -> Self {
         let trackers = magnet
             .trackers
             .iter()
@@ -46,7 +37,7 @@ impl Known {
             hashes: magnet.hashes,
             metainfo: None,
             trackers,
-            peers,
+            peers: magnet.peers.clone(),
             nodes: magnet.nodes.clone(),
         }
     }

@@ -426,9 +426,18 @@ impl TorrentHandle {
 
     /// Names peers to try.
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<(), EngineStopped> {
+        self.found_by(PeerSource::User, peers).await
+    }
+
+    /// Names peers that became known in this way.
+    pub(crate) async fn found_by(
+        &self,
+        source: PeerSource,
+        peers: Vec<SocketAddr>,
+    ) -> Result<(), EngineStopped> {
         let found = Input::Found {
             torrent: self.key(),
-            source: PeerSource::User,
+            source,
             peers,
         };
         self.input(found).await

@@ -93,7 +93,12 @@ async fn a_magnet_link_needs_only_a_peer_and_keeps_the_metadata() {
         let (seeder, leecher) = (engine(home.path()).await, engine(other.path()).await);
         seeding(&seeder, &published).await;
         let mut magnet = published.metainfo.magnet();
-        magnet.peers = vec![seeder.listen_addrs()[0].to_string().parse().unwrap()];
+        let addr = seeder.listen_addrs()[0];
+        let peer = match version {
+            MetaVersion::Hybrid => format!("localhost:{}", addr.port()),
+            _ => addr.to_string(),
+        };
+        magnet.peers = vec![peer.parse().unwrap()];
         let add = AddTorrent::from_magnet(magnet.clone()).dir(other.path().join("data"));
         let torrent = leecher.add(add).await.unwrap();
         soon(torrent.wait_completed()).await.unwrap();

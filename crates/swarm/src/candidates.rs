@@ -17,7 +17,7 @@ use crate::priority::peer_priority;
 /// How many addresses a torrent remembers: enough for any swarm's needs, a few hundred KiB at most.
 const CANDIDATES_MAX: usize = 3000;
 /// Failed dials of one address before it is left alone. One more and it is forgotten, for whoever named it to name it
-/// again; only what the user named is dialled for good.
+/// again; only what the user or his link named is dialled for good.
 const TRIES_MAX: u8 = 3;
 /// Failed dials to one public IP address, whatever the port, before all of it is left alone: else a tracker could
 /// point us at the thousand ports of a victim.
@@ -120,7 +120,9 @@ struct Dry {
 /// How many addresses of one source are remembered. Sources in which anybody can write get a share each.
 const fn share_of(source: PeerSource) -> usize {
     match source {
-        PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => CANDIDATES_MAX,
+        PeerSource::User | PeerSource::Link | PeerSource::Tracker | PeerSource::Incoming => {
+            CANDIDATES_MAX
+        }
         PeerSource::Dht => CANDIDATES_MAX / 2,
         PeerSource::Exchange | PeerSource::Local => CANDIDATES_MAX / 4,
     }
@@ -129,7 +131,7 @@ const fn share_of(source: PeerSource) -> usize {
 /// Where addresses of a source stand in [`Candidates::ready`]: before or behind others that anybody may have named.
 const fn trust(source: PeerSource) -> usize {
     match source {
-        PeerSource::User | PeerSource::Tracker | PeerSource::Incoming => 0,
+        PeerSource::User | PeerSource::Link | PeerSource::Tracker | PeerSource::Incoming => 0,
         PeerSource::Dht | PeerSource::Exchange | PeerSource::Local => 1,
     }
 }
@@ -148,7 +150,7 @@ pub(crate) fn is_dialable(
     let is_host = Nearness::of(ip).is_some();
     let is_trusted = match source {
         PeerSource::User | PeerSource::Incoming => true,
-        PeerSource::Tracker => ip.is_loopback(),
+        PeerSource::Link | PeerSource::Tracker => ip.is_loopback(),
         _ => false,
     };
     let port_ok = addr.port() >= 1024 || matches!(addr.port(), 80 | 443) || is_trusted;
@@ -502,8 +504,10 @@ impl Candidates {
             }
         };
         self.set_state(addr, state);
-        let is_given_up =
-            |known: &Candidate| known.failures > TRIES_MAX && known.source != PeerSource::User;
+        let is_given_up = |known: &Candidate| {
+            let stays = matches!(known.source, PeerSource::User | PeerSource::Link);
+            known.failures > TRIES_MAX && !stays
+        };
         if self.known.get(&addr).is_some_and(is_given_up) {
             self.remove(addr);
         }

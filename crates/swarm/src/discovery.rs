@@ -31,7 +31,7 @@ impl PeerSource {
     /// The way of finding peers that a source stands for; `None` for those that every torrent may use.
     pub const fn discovery(self) -> Option<Discovery> {
         match self {
-            Self::User | Self::Tracker | Self::Incoming => None,
+            Self::User | Self::Link | Self::Tracker | Self::Incoming => None,
             Self::Dht => Some(Discovery::Dht),
             Self::Exchange => Some(Discovery::Exchange),
             Self::Local => Some(Discovery::Local),
@@ -59,7 +59,12 @@ mod tests {
             for way in Discovery::ALL {
                 prop_assert_eq!(way.allowed(said), !private);
             }
-            for source in [PeerSource::User, PeerSource::Tracker, PeerSource::Incoming] {
+            for source in [
+                PeerSource::User,
+                PeerSource::Link,
+                PeerSource::Tracker,
+                PeerSource::Incoming,
+            ] {
                 prop_assert_eq!(source.may_serve(said), true);
             }
             for source in [PeerSource::Dht, PeerSource::Exchange, PeerSource::Local] {

@@ -133,7 +133,7 @@ pub struct AddTorrent {
     /// Trackers, tier by tier (BEP 12).
     #[serde(serialize_with = "crate::record::masked_tiers")]
     pub trackers: Vec<Vec<String>>,
-    /// Peers known from the start (`x.pe`, the command line).
+    /// Peers that the user named.
     pub peers: Vec<SocketAddr>,
     /// How to treat it.
     pub options: TorrentOptions,
@@ -280,6 +280,8 @@ pub enum Transport {
 pub enum PeerSource {
     /// The user named it.
     User,
+    /// The link that the user follows names it (BEP 9, `x.pe`): whoever made that chose it.
+    Link,
     /// A tracker.
     Tracker,
     /// It dialled us.

