@@ -138,22 +138,25 @@ impl LocalDiscovery {
             self.look(group);
         }
         let is_mute = groups.iter().all(|group| group.mouths.is_empty());
-        let port = self.whereabouts.addrs().first().map(SocketAddr::port);
-        let Some(port) = port.filter(|_| !is_mute) else {
+        let addrs = self.whereabouts.addrs();
+        if is_mute || addrs.is_empty() {
             // Interfaces may come up after us, as when a machine starts.
             self.silence = (self.silence * 2).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
             return Instant::now() + self.silence;
-        };
+        }
         self.silence = Duration::ZERO;
         self.last = Some(Instant::now());
         let count = self.queue.len().min(LocalSearch::INFO_HASHES_MAX);
         let info_hashes: Vec<_> = self.queue.drain(..count).collect();
-        let search = LocalSearch {
-            port,
-            info_hashes,
-            cookie: self.cookie.to_string(),
-        };
         for group in groups {
+            let Some(port) = port_in(Family::of(&group.addr), &addrs) else {
+                continue;
+            };
+            let search = LocalSearch {
+                port,
+                info_hashes: info_hashes.clone(),
+                cookie: self.cookie.to_string(),
+            };
             let text = search.encode(group.addr);
             for mouth in &group.mouths {
                 if let Err(error) = mouth.send_to(text.as_bytes(), group.addr).await {
@@ -185,6 +188,12 @@ impl LocalDiscovery {
         }
         group.stands = stands;
     }
+}
+
+/// Where those of a family reach us: the user may have named another port for each.
+fn port_in(family: Family, addrs: &[SocketAddr]) -> Option<u16> {
+    let mut own = addrs.iter().filter(|addr| Family::of(addr) == family);
+    own.next().map(SocketAddr::port)
 }
 
 /// Hears what others announce, and tells the shard of those who have torrents of ours.
@@ -225,4 +234,20 @@ fn found(heard: &LocalSearch, from: SocketAddr, conns: &ConnContext) -> Vec<Inpu
         peers: vec![peer],
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_is_told_the_port_that_it_can_reach() {
+        let addrs: Vec<SocketAddr> = ["0.0.0.0:7000", "[::]:8000", "[::1]:9000"]
+            .iter()
+            .map(|addr| addr.parse().unwrap())
+            .collect();
+        assert_eq!(port_in(Family::V4, &addrs), Some(7000));
+        assert_eq!(port_in(Family::V6, &addrs), Some(8000));
+        assert_eq!(port_in(Family::V6, &addrs[..1]), None);
+    }
 }
