@@ -63,6 +63,7 @@ impl Place<'_> {
 
 /// A client at work. Dropping it ends it.
 pub(crate) struct Running {
+    command: Command,
     child: Child,
     client: Client,
     log: PathBuf,
@@ -168,6 +169,7 @@ impl Client {
             words
         });
         Running {
+            command,
             child,
             client: self,
             log: path,
@@ -236,8 +238,8 @@ impl Running {
     }
 
     fn wait_end(&mut self) {
-        self.wait_until("does not complete", |child, _| {
-            child.try_wait().unwrap().is_some()
+        self.wait_until("does not complete", |running, _| {
+            running.child.try_wait().unwrap().is_some()
         });
     }
 
@@ -245,18 +247,24 @@ impl Running {
     /// looks for a place for its announce among those who have left.
     pub(crate) fn wait_announcing(&mut self) {
         if self.client == Client::Transmission {
-            self.wait_until("does not announce", |_, log| log.contains("DHT announce"));
+            self.wait_until("does not announce", |running, log| {
+                // On a busy machine it takes a torrent whose files are about to be checked for a stopped one, and ends.
+                if running.child.try_wait().unwrap().is_some() {
+                    running.child = running.command.spawn().unwrap();
+                }
+                log.contains("DHT announce")
+            });
         }
     }
 
     /// Waits until something is so, by the process and its log.
-    fn wait_until(&mut self, otherwise: &str, is_so: impl Fn(&mut Child, &str) -> bool) {
+    fn wait_until(&mut self, otherwise: &str, is_so: impl Fn(&mut Self, &str) -> bool) {
         let since = Instant::now();
         loop {
             // A log may end in the middle of a character.
             let log = fs::read(&self.log).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
-            if is_so(&mut self.child, &log) {
+            if is_so(self, &log) {
                 return;
             }
             if since.elapsed() > PATIENCE {
