@@ -427,11 +427,13 @@ impl PeerConn {
                 .timers
                 .set(Timer::Idle, now + self.config.idle_timeout);
         }
-        if payload > 0 && self.link.timers.is_set(Timer::Snub) {
+        if let State::Open(open) = &self.state
+            && payload > 0
+            && self.link.timers.is_set(Timer::Snub)
+        {
             // Over a thin line that many share, one block takes longer than a peer may be silent.
-            self.link
-                .timers
-                .set(Timer::Snub, now + self.config.snub_timeout);
+            let timeout = open.session.snub_timeout();
+            self.link.timers.set(Timer::Snub, now + timeout);
         }
     }
 

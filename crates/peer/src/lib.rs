@@ -22,6 +22,7 @@ mod holepunch;
 mod metadata;
 mod mse;
 mod pace;
+mod patience;
 mod pending;
 mod serve;
 mod session;

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use riverrun_base::{BLOCK_LEN, Time};
 
+use crate::patience::Patience;
+
 /// With how many a connection begins: 64 KiB, what a peer of whom nothing is known may cost.
 const DEPTH_INITIAL: u32 = 4;
 /// Never fewer: one that is being sent and one that waits, or the peer would rest for a round trip.
@@ -57,6 +59,7 @@ pub struct Window {
     told: u32,
     path: Path,
     delivery: Delivery,
+    patience: Patience,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +81,15 @@ impl Window {
             told: 0,
             path: Path::default(),
             delivery: Delivery::default(),
+            patience: Patience::default(),
         }
+    }
+
+    /// For how long the peer may send nothing of what it owes, where others may for `timeout`: longer if it was seen to
+    /// answer late.
+    #[must_use]
+    pub fn patience(&self, timeout: Duration) -> Duration {
+        self.patience.of(timeout)
     }
 
     /// The peer says how many requests it keeps waiting.
@@ -110,6 +121,7 @@ impl Window {
 
     /// A requested block has come.
     pub fn handle_arrival(&mut self, now: Time, arrival: Arrival) {
+        self.patience.note(now, arrival.latency);
         if self.phase == Phase::Snubbed {
             self.phase = Phase::SlowStart;
             self.depth = DEPTH_MIN;

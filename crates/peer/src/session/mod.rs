@@ -217,7 +217,7 @@ impl Session {
         // Peers without the fast extension drop what they cannot take, and tell nobody.
         let passed_over = self
             .pending
-            .give_up_older(request.sent_at, self.config.snub_timeout);
+            .give_up_older(request.sent_at, self.snub_timeout());
         report_rejected(passed_over, link);
         self.watch_answers(now, link);
         link.timers.stop(Timer::Snub);
@@ -300,8 +300,13 @@ impl Session {
         if self.pending.wanted() == 0 {
             link.timers.stop(Timer::Snub);
         } else if !link.timers.is_set(Timer::Snub) {
-            link.timers.set(Timer::Snub, now + self.config.snub_timeout);
+            link.timers.set(Timer::Snub, now + self.snub_timeout());
         }
+    }
+
+    /// For how long the peer may send nothing of what it owes.
+    pub(crate) fn snub_timeout(&self) -> Duration {
+        self.window.patience(self.config.snub_timeout)
     }
 
     /// The peer still answers requests from before its choke: it gets its time anew.

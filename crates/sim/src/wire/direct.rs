@@ -163,6 +163,7 @@ impl DirectEnd {
             self.snub_planned = false;
             return (false, None);
         }
+        let timeout = self.window.patience(timeout);
         let due = self.last_block + timeout;
         if due > now {
             return (false, Some(due));
