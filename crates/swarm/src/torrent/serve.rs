@@ -29,6 +29,8 @@ const BLOCKS_MAX: usize = 512;
 /// is twice what all blocks under way take.
 const STUCK_MIN: Duration = Duration::from_millis(300);
 const STUCK_MAX: Duration = Duration::from_secs(5);
+/// The same while no block has left: the first may take the uplink so long.
+const STUCK_AT_FIRST: Duration = Duration::from_secs(1);
 
 /// How many requests of a peer are searched for one that comes first.
 const SCAN_MAX: usize = 64;
@@ -66,16 +68,20 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// For an uplink that sends so many bytes per second.
-    fn of(rate: u64, time: Duration) -> Self {
-        let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
+    /// For an uplink that sends so many bytes per second at once and, as far as is known, in the long run. The first may be
+    /// far too high for a moment, as blocks leave whole; to go by it would be to take a peer for slow, and to serve all
+    /// side by side.
+    fn of(at_once: u64, steady: u64, time: Duration) -> Self {
+        let bytes = u128::from(at_once) * time.as_micros() / 1_000_000;
         let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(BLOCKS_MAX);
         let blocks = blocks.clamp(BLOCKS_MIN, BLOCKS_MAX);
         let all = blocks as u64 * u64::from(BLOCK_LEN);
-        let micros = all.saturating_mul(2_000_000).checked_div(rate).unwrap_or(0);
+        let known = if steady > 0 { steady } else { at_once };
+        let twice = all.saturating_mul(2_000_000).checked_div(known);
+        let twice = twice.map_or(STUCK_AT_FIRST, Duration::from_micros);
         Self {
             blocks,
-            stuck_after: Duration::from_micros(micros).clamp(STUCK_MIN, STUCK_MAX),
+            stuck_after: twice.clamp(STUCK_MIN, STUCK_MAX),
         }
     }
 }
@@ -211,10 +217,11 @@ impl Torrent {
 
     fn ahead(&self, cx: &Cx<'_>) -> Ahead {
         let seen = self.rates.up_rate_at_once(cx.now);
+        let [steady, _] = self.rates.rates(cx.now);
         // Under a limit credit comes in portions, for what is under way: to go by the rate seen so far alone would
         // hold that rate down to what it was.
         let set = self.upload_limit(cx).map_or(0, Rate::bytes_per_second);
-        Ahead::of(seen.max(set), cx.config.tuning.serve_ahead)
+        Ahead::of(seen.max(set), steady.max(set), cx.config.tuning.serve_ahead)
     }
 
     /// Has the next blocks read that peers asked for.
@@ -378,10 +385,10 @@ mod tests {
     #[test]
     fn a_moment_of_the_uplink_is_under_way() {
         let ahead = |rate| {
-            let ahead = Ahead::of(rate, Duration::from_millis(150));
+            let ahead = Ahead::of(rate, rate, Duration::from_millis(150));
             (ahead.blocks, ahead.stuck_after.as_millis())
         };
-        assert_eq!(ahead(0), (2, 300), "nothing is known");
+        assert_eq!(ahead(0), (2, 1000), "nothing is known");
         assert_eq!(ahead(5_000), (2, 5000), "a block takes seconds");
         assert_eq!(ahead(50_000), (2, 1310));
         assert_eq!(ahead(2_500_000), (22, 300));
