@@ -86,6 +86,7 @@ impl Settings {
         let millis = |name: &str| number(name).map(|n| Duration::from_millis(n.into()));
         let tuning = &mut config.tuning;
         tuning.slots = number("t.slots").unwrap_or(tuning.slots);
+        tuning.round_pieces = number("t.round").unwrap_or(tuning.round_pieces);
         tuning.serve_ahead = millis("t.ahead").unwrap_or(tuning.serve_ahead);
         tuning.dialled_percent = number("t.dial").unwrap_or(tuning.dialled_percent);
         tuning.random_first = number("t.random").unwrap_or(tuning.random_first);

@@ -155,6 +155,11 @@ impl Choker {
         self.schedule(now, waiting > 0, rounds);
     }
 
+    /// Rounds may have become shorter: the next one comes no later than that.
+    pub(crate) fn hasten(&mut self, now: Time, rounds: Rounds) {
+        self.next_round = self.next_round.map(|due| due.min(now + rounds.interval));
+    }
+
     /// Whether a peer has had its chance to give, and gave nothing.
     fn may_lose(&self, peer: &Applicant, grace_bytes: u64) -> bool {
         let had_chance = peer.taken_bytes >= grace_bytes && Some(peer.conn) != self.optimistic;

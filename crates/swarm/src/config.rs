@@ -6,7 +6,6 @@ use riverrun_base::PeerId;
 use riverrun_peer::EncryptionPolicy;
 use serde::{Deserialize, Serialize};
 
-use crate::choker::Rounds;
 use crate::input::Limits;
 use crate::tuning::Tuning;
 
@@ -117,13 +116,6 @@ impl Config {
             },
             contain_panics: true,
             explain: false,
-        }
-    }
-
-    pub(crate) const fn rounds(&self) -> Rounds {
-        Rounds {
-            interval: self.rechoke_interval,
-            optimistic_interval: self.optimistic_interval,
         }
     }
 }

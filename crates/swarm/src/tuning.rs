@@ -14,6 +14,10 @@ pub struct Tuning {
     /// Under an upload limit there are as few slots as bring a piece through one hop within this time, which takes
     /// slots × piece / uplink; but at least three.
     pub hop_max: Duration,
+    /// A round of the choker lasts as long as the uplink takes to give each slot this many pieces, but no longer than
+    /// [`Config::rechoke_interval`](crate::Config::rechoke_interval) says: on a fast line nobody waits ten seconds for a
+    /// slot. If it is zero all rounds last as long as that.
+    pub round_pieces: u32,
     /// For how long the uplink has something to send: longer than it takes to read a block and hand it over. What is
     /// more than that is served side by side, and no longer piece by piece.
     pub serve_ahead: Duration,
@@ -48,6 +52,7 @@ impl Tuning {
     pub const DEFAULT: Self = Self {
         slots: 8,
         hop_max: Duration::from_secs(10),
+        round_pieces: 2,
         serve_ahead: Duration::from_millis(150),
         dialled_percent: 50,
         random_first: 4,

@@ -110,13 +110,24 @@ impl Model {
             Input::Loaded {
                 metadata: Some((info, _)),
                 ..
-            } => self.info = Some(info.clone()),
+            } => {
+                self.info = Some(info.clone());
+                self.slots.forget_uplink();
+            }
             Input::Limits(limits) => self.credits.limit_all(now, *limits),
             Input::Torrent { command, .. } => self.hear_command(now, command),
             Input::PeerClosed { conn, .. } => {
                 self.peers.remove(conn);
             }
-            Input::Peer { conn, event } => self.hear_peer(*conn, event),
+            Input::Peer { conn, event } => {
+                if let PeerEvent::Served(span) = event
+                    && self.peers.contains_key(conn)
+                {
+                    let rules = self.rules();
+                    self.slots.sent(now, span.len.into(), &rules);
+                }
+                self.hear_peer(*conn, event);
+            }
             Input::Storage {
                 done: StorageDone::Verified(piece),
                 ..
@@ -286,27 +297,26 @@ impl Model {
         }
     }
 
+    fn rules(&self) -> slots::Rules {
+        let layout = self.info.as_ref().map(|info| info.layout());
+        let piece_len = layout.map_or(1, |layout| layout.nominal_piece_len());
+        let limit = self.credits.upload_limit();
+        let count = slots::count(&self.config, limit, piece_len);
+        let round_pieces = u64::from(self.config.tuning.round_pieces) * count as u64;
+        slots::Rules {
+            slots: count,
+            policy: slots::Policy::of(self.state.as_ref(), &self.config, piece_len),
+            content_len: layout.map_or(u64::MAX, |layout| layout.payload_len()),
+            interval: self.config.rechoke_interval,
+            round_bytes: layout.map_or(0, |_| round_pieces * u64::from(piece_len)),
+        }
+    }
+
     fn judge_slots(&mut self, now: Time, changed: &slots::Changes, found: &mut Vec<String>) {
         if !self.is_running() {
             return;
         }
-        let piece_len = self
-            .info
-            .as_ref()
-            .map_or(1, |info| info.layout().nominal_piece_len());
-        let limit = self.credits.upload_limit();
-        let count = slots::count(&self.config, limit, piece_len);
-        let policy = slots::Policy::of(self.state.as_ref(), &self.config, piece_len);
-        let len = self
-            .info
-            .as_ref()
-            .map_or(u64::MAX, |info| info.layout().payload_len());
-        let rules = slots::Rules {
-            slots: count,
-            policy,
-            content_len: len,
-            interval: self.config.rechoke_interval,
-        };
+        let rules = self.rules();
         self.slots
             .judge(now, &mut self.peers, changed, &rules, found);
     }

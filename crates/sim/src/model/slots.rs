@@ -10,6 +10,10 @@ use super::{Peer, Peers};
 
 /// The fewest slots under an upload limit.
 const SLOTS_MIN: u32 = 3;
+/// The shortest time between two rounds.
+const ROUND_MIN: Duration = Duration::from_secs(1);
+/// Over how long it is measured what the uplink gives.
+const WINDOW: Duration = Duration::from_secs(2);
 /// The shortest turn with a seed's slot.
 const TURN_MIN: Duration = Duration::from_secs(20);
 
@@ -23,6 +27,16 @@ pub(super) struct Slots {
     pub(super) is_due: bool,
     /// How many there were.
     before: Option<usize>,
+    uplink: Uplink,
+}
+
+/// What was sent in the time that is being measured, and what came of the one before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Uplink {
+    since: Time,
+    bytes: u64,
+    /// In bytes per second.
+    before: u64,
 }
 
 /// What slots are given for.
@@ -46,7 +60,10 @@ pub(super) struct Rules {
     pub(super) policy: Policy,
     /// How long the torrent is, in bytes.
     pub(super) content_len: u64,
+    /// The longest time between two rounds.
     pub(super) interval: Duration,
+    /// How much is given between two rounds, in bytes; zero if that does not matter.
+    pub(super) round_bytes: u64,
 }
 
 /// Whose slots have changed.
@@ -128,7 +145,52 @@ impl Change {
     }
 }
 
+impl Uplink {
+    fn count(&mut self, now: Time, bytes: u64) {
+        if now.since(self.since) >= WINDOW {
+            *self = Self {
+                since: now,
+                bytes: 0,
+                before: self.rate(now),
+            };
+        }
+        self.bytes += bytes;
+    }
+
+    /// In bytes per second, of the last whole window.
+    fn rate(&self, now: Time) -> u64 {
+        let passed = now.since(self.since);
+        if passed < WINDOW {
+            return self.before;
+        }
+        let rate = u128::from(self.bytes) * 1_000_000 / passed.as_micros();
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+}
+
 impl Slots {
+    /// A block has left: the next round may have come nearer.
+    pub(super) fn sent(&mut self, now: Time, bytes: u64, rules: &Rules) {
+        self.uplink.count(now, bytes);
+        let latest = now + self.interval(now, rules);
+        self.next_round = self.next_round.map(|due| due.min(latest));
+    }
+
+    /// Nothing is known of the uplink any more.
+    pub(super) fn forget_uplink(&mut self) {
+        self.uplink = Uplink::default();
+    }
+
+    /// How long a round that begins now lasts.
+    fn interval(&self, now: Time, rules: &Rules) -> Duration {
+        let rate = self.uplink.rate(now);
+        if rate == 0 || rules.round_bytes == 0 {
+            return rules.interval;
+        }
+        let takes = Duration::from_millis(rules.round_bytes * 1000 / rate);
+        takes.max(ROUND_MIN).min(rules.interval)
+    }
+
     /// Looks at who has slots now.
     pub(super) fn judge(
         &mut self,
@@ -175,8 +237,9 @@ impl Slots {
                 peer.given_bytes = [0, peer.given_bytes[0]];
             }
         }
-        self.next_round =
-            (interested > rules.slots).then(|| self.next_round.unwrap_or(now + rules.interval));
+        let due = self.next_round;
+        self.next_round = (interested > rules.slots)
+            .then(|| due.unwrap_or_else(|| now + self.interval(now, rules)));
     }
 
     /// Whether those who give are those who get.

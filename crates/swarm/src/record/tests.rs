@@ -88,8 +88,8 @@ fn the_layout_changes_with_its_number_only() {
     let config = Config::new(PeerId([7; 20]), 1);
     all.extend(extended(Vec::new(), &config));
     all.extend(format!("{config:?}").into_bytes());
-    let layout = "7435a664a60191e6b9909a005ccfa5eb649034b882fffe7c0719d3a7732a1764";
-    assert_eq!((FORMAT, sha256(&all).to_string().as_str()), (5, layout));
+    let layout = "f35bfe89ece7ad0478f4289d665573247faa5ac2b0e30f0450f337f9ee265a27";
+    assert_eq!((FORMAT, sha256(&all).to_string().as_str()), (6, layout));
 }
 
 proptest! {

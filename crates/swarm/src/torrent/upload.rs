@@ -1,5 +1,7 @@
 //! Giving pieces: slots, requests of peers, reads.
 
+use std::time::Duration;
+
 use riverrun_base::{BlockSpan, Rate};
 use riverrun_peer::PeerCommand;
 
@@ -7,7 +9,7 @@ use super::peers::Peer;
 use super::serve::READS_MAX;
 use super::{Cx, Torrent};
 use crate::allowed_fast::allowed_fast_set;
-use crate::choker::{Applicant, Change, Policy};
+use crate::choker::{Applicant, Change, Policy, Rounds};
 use crate::config::{Config, UnchokeSlots};
 use crate::key::ConnKey;
 use crate::outbox::Event;
@@ -17,6 +19,8 @@ use crate::outbox::Event;
 const WANTS_MAX: usize = 2048;
 /// The fewest slots: two for those who give most, one for somebody new.
 const SLOTS_MIN: u32 = 3;
+/// The shortest round: what was given in less says little, and every change costs a round trip.
+const ROUND_MIN: Duration = Duration::from_secs(1);
 /// Pieces that a peer took, in torrents, from which on it is asked what became of them.
 const DRAIN_TIMES: f64 = 1.5;
 
@@ -38,7 +42,7 @@ impl Torrent {
         if !self.life.is_running() {
             return;
         }
-        let (slots, policy, rounds) = (self.slots(cx), self.policy(cx), cx.config.rounds());
+        let (slots, policy, rounds) = (self.slots(cx), self.policy(cx), self.rounds(cx));
         let holders: Vec<_> = self.peers.unchoked().map(|p| self.applicant(p)).collect();
         let waiting = self.peers.waiting();
         if self.choker.is_settled(&holders, waiting, slots, policy) {
@@ -56,13 +60,7 @@ impl Torrent {
         debug_assert!(
             self.choker
                 .clone()
-                .fill(
-                    cx.now,
-                    &self.applicants(),
-                    slots,
-                    policy,
-                    cx.config.rounds()
-                )
+                .fill(cx.now, &self.applicants(), slots, policy, self.rounds(cx))
                 .is_empty()
         );
     }
@@ -74,7 +72,7 @@ impl Torrent {
         }
         let (slots, policy) = (self.slots(cx), self.policy(cx));
         let applicants = self.applicants();
-        let rounds = cx.config.rounds();
+        let rounds = self.rounds(cx);
         let changes = self
             .choker
             .round(cx.now, &applicants, slots, policy, rounds, &mut self.rng);
@@ -166,11 +164,7 @@ impl Torrent {
         let Some(uplink) = self.upload_limit(cx) else {
             return cx.config.tuning.slots;
         };
-        let piece_len = self
-            .meta
-            .as_ref()
-            .map_or(1, |meta| meta.info.layout().nominal_piece_len());
-        let fitting = uplink.bytes_in(cx.config.tuning.hop_max) / u64::from(piece_len);
+        let fitting = uplink.bytes_in(cx.config.tuning.hop_max) / self.nominal_piece_len().max(1);
         u32::try_from(fitting)
             .unwrap_or(u32::MAX)
             .clamp(SLOTS_MIN, cx.config.tuning.slots.max(SLOTS_MIN))
@@ -182,9 +176,34 @@ impl Torrent {
         limits.into_iter().flatten().min()
     }
 
+    /// How long a round lasts: until each slot has taken some pieces, of which it can be told who gives most.
+    fn rounds(&self, cx: &Cx<'_>) -> Rounds {
+        let (longest, optimistic) = (cx.config.rechoke_interval, cx.config.optimistic_interval);
+        let [rate, _] = self.rates.rates(cx.now);
+        let pieces = u64::from(cx.config.tuning.round_pieces) * self.slots(cx) as u64;
+        let bytes = pieces * self.nominal_piece_len();
+        let interval = if bytes == 0 || rate == 0 {
+            longest
+        } else {
+            let takes = Duration::from_millis(bytes.saturating_mul(1000) / rate);
+            takes.max(ROUND_MIN).min(longest)
+        };
+        // The optimistic slot changes as much more rarely as it is set to.
+        let times = optimistic.as_millis() / longest.as_millis().max(1);
+        Rounds {
+            interval,
+            optimistic_interval: interval * u32::try_from(times).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn nominal_piece_len(&self) -> u64 {
+        self.meta
+            .as_ref()
+            .map_or(0, |meta| meta.info.layout().nominal_piece_len().into())
+    }
+
     fn policy(&self, cx: &Cx<'_>) -> Policy {
-        let layout = self.meta.as_ref().map(|meta| meta.info.layout());
-        let piece_len = layout.map_or(0, |layout| u64::from(layout.nominal_piece_len()));
+        let piece_len = self.nominal_piece_len();
         if self.is_finished() {
             Policy::Rotate {
                 quota_bytes: cx.config.tuning.quota_pieces * piece_len,
@@ -296,6 +315,7 @@ impl Torrent {
         peer.up.total_bytes += bytes;
         peer.up.meter.add(cx.now, bytes);
         self.pay_served(cx, conn, bytes);
+        self.choker.hasten(cx.now, self.rounds(cx));
         self.serve(cx);
         self.reveal_if_idle(cx);
     }
