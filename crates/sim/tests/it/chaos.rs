@@ -88,6 +88,10 @@ fn what_failed_once_does_not_fail_again() {
             include_str!("../regressions/a-suspicion-that-ends.toml"),
         ),
         (
+            "a-wrong-piece-and-only-silent-peers",
+            include_str!("../regressions/a-wrong-piece-and-only-silent-peers.toml"),
+        ),
+        (
             "a-snubbed-peer-asked-first",
             include_str!("../regressions/a-snubbed-peer-asked-first.toml"),
         ),

@@ -421,7 +421,8 @@ impl Picker {
         };
         match partial.claim {
             Claim::Sole(conn) => conn == asker.conn,
-            Claim::SoleUnclaimed => !asker.is_suspect && asker.pace != Pace::Snubbed,
+            Claim::SoleUnclaimed if asker.is_suspect => false,
+            Claim::SoleUnclaimed => asker.pace != Pace::Snubbed || join == Join::Idle,
             Claim::Preferred(conn) if conn == asker.conn => true,
             // A suspect must not mix its blocks with those of others, whatever is left to do.
             _ if asker.pace == Pace::Parole => false,

@@ -364,6 +364,29 @@ fn a_suspect_works_alone_and_a_wrong_piece_waits_for_somebody_else() {
     picker.check_invariants();
 }
 
+#[test]
+fn a_wrong_piece_is_asked_of_a_silent_peer_if_there_is_nothing_else_for_it() {
+    let mut picker = picker(20);
+    let mut one = Bitfield::new(20);
+    one.set(PieceIndex(7));
+    picker.add_peer(&one);
+    let mut rng = Rng::new(1);
+    let picked = picker.pick(&asker(0, &one), 100, &PLAIN, &mut rng);
+    finish_blocks(&mut picker, &picked, 0);
+    picker.restart_alone(PieceIndex(7));
+    let snubbed = Asker {
+        pace: Pace::Snubbed,
+        ..asker(1, &one)
+    };
+    let suspect = Asker {
+        is_suspect: true,
+        ..snubbed
+    };
+    assert_eq!(picker.pick(&suspect, 1, &PLAIN, &mut rng), []);
+    assert_eq!(pieces(&picker.pick(&snubbed, 1, &PLAIN, &mut rng)), [7]);
+    picker.check_invariants();
+}
+
 fn finish_blocks(picker: &mut Picker, picked: &[BlockIndex], by: u32) {
     for at in picked {
         assert!(matches!(

@@ -329,10 +329,15 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
+        let was_snubbed = peer.down.is_snubbed;
         peer.down.received(cx.now, span.len.into());
         self.pay_received(cx, conn, span.len.into());
         self.begin_silence(conn);
         self.rates.wasted(span.len.into());
+        if was_snubbed {
+            // It may be asked for what can be asked of no silent peer.
+            self.fill(cx, conn);
+        }
     }
 
     /// Hands a block on if it is wanted; whether it is.
