@@ -28,7 +28,7 @@ const BLOCKS_MAX: usize = 512;
 /// The bounds of how long a block may be under way until the peer is held to be slower than the uplink. In between it
 /// is twice what all blocks under way take.
 const STUCK_MIN: Duration = Duration::from_millis(300);
-const STUCK_MAX: Duration = Duration::from_secs(5);
+const STUCK_MAX: Duration = Duration::from_secs(10);
 /// The same while no block has left: the first may take the uplink so long.
 const STUCK_AT_FIRST: Duration = Duration::from_secs(1);
 
@@ -389,7 +389,7 @@ mod tests {
             (ahead.blocks, ahead.stuck_after.as_millis())
         };
         assert_eq!(ahead(0), (2, 1000), "nothing is known");
-        assert_eq!(ahead(5_000), (2, 5000), "a block takes seconds");
+        assert_eq!(ahead(5_000), (2, 10_000), "a block takes seconds");
         assert_eq!(ahead(50_000), (2, 1310));
         assert_eq!(ahead(2_500_000), (22, 300));
         assert_eq!(ahead(1_000_000_000), (512, 300));
