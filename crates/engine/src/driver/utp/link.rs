@@ -88,7 +88,8 @@ impl UtpLink {
             if state.socket.end().is_some() {
                 return;
             }
-            let until = state.socket.poll_timeout();
+            // What is due waits for room in the kernel too: until there is some, the time calls for nothing.
+            let until = state.socket.poll_timeout().filter(|_| !state.is_blocked);
             state.waits = Waits { until, ..waits };
             until
         };
@@ -137,6 +138,10 @@ impl UtpLink {
         let mut state = self.lock();
         state.is_blocked = false;
         self.flush(&mut state);
+        if state.wakes() {
+            drop(state);
+            self.changed.notify_one();
+        }
     }
 
     /// Sends what may be sent now.
@@ -180,13 +185,51 @@ impl LinkState {
     /// Whether the connection's task has something to do, as far as it waits at all.
     fn wakes(&self) -> bool {
         let Waits { read, write, until } = self.waits;
-        let sooner = self
-            .socket
-            .poll_timeout()
-            .is_some_and(|at| until.is_none_or(|until| at < until));
+        let due = self.socket.poll_timeout().filter(|_| !self.is_blocked);
+        let sooner = due.is_some_and(|at| until.is_none_or(|until| at < until));
         (read && self.can_read())
             || (write && self.can_write())
             || sooner
             || self.socket.end().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use riverrun_utp::{ConnectionIds, UtpConfig};
+    use tokio::io::Interest;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::driver::clock::Clock;
+    use crate::driver::socket::Sockets;
+    use crate::driver::udp::UdpPort;
+    use crate::network::NetworkOptions;
+
+    /// A connection that is about to dial.
+    fn link() -> Arc<UtpLink> {
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sockets = Sockets::new(&[here], NetworkOptions::default()).unwrap();
+        let udp = Arc::new(UdpPort::new(sockets.datagrams(here).unwrap()).unwrap());
+        let peer = udp.local_addr();
+        let port = UtpPort::new(udp, Clock::start(), 1);
+        let ids = ConnectionIds::dialling(1);
+        let socket = UtpSocket::connect(port.clock.now(), UtpConfig::default(), peer, ids, 1);
+        Arc::new(UtpLink::new(port, peer, None, socket))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_kernel_is_full_what_is_due_is_waited_for_without_looking_again() {
+        let link = link();
+        link.port.udp.ready(Interest::WRITABLE).await.unwrap();
+        link.lock().is_blocked = true;
+        let minute = Duration::from_mins(1);
+        let turn = timeout(minute, link.turn(Waits::default())).await;
+        assert!(turn.is_err(), "its first packet is due, and cannot leave");
+        link.unblocked();
+        let turn = timeout(minute, link.turn(Waits::default())).await;
+        assert!(turn.is_ok(), "its timers go on");
     }
 }
