@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::pcp::Grant;
 use self::pinholes::Pinholes;
 use self::router::Router;
+use self::server::Nonces;
 use super::identity::Identity;
 use super::presence::Whereabouts;
 use super::shard::ShardMessage;
@@ -139,10 +140,12 @@ impl PortMapper {
         shard: mpsc::Sender<ShardMessage>,
     ) -> Self {
         let (open, stop) = (Open::default(), CancellationToken::new());
+        let nonces = Nonces::draw();
         let pinholes = Pinholes {
             sockets: sockets.clone(),
             whereabouts: whereabouts.clone(),
             open: open.clone(),
+            nonces: nonces.clone(),
         };
         let task = Task {
             sockets,
@@ -150,6 +153,7 @@ impl PortMapper {
             identity,
             shard,
             open: open.clone(),
+            nonces,
         };
         let tasks = vec![
             tokio::spawn(task.run(stop.clone())),
@@ -195,6 +199,7 @@ struct Task {
     identity: Identity,
     shard: mpsc::Sender<ShardMessage>,
     open: Open,
+    nonces: Nonces,
 }
 
 /// Something that is forwarded now.
@@ -248,7 +253,7 @@ impl Task {
                 Err(error) => tracing::info!(%error, "our port is forwarded no more"),
             }
         }
-        match Router::find(&self.sockets, listening).await {
+        match Router::find(&self.sockets, listening, &self.nonces).await {
             Ok((router, granted)) => {
                 let mapping = mapping(listening.port(), &router, &granted);
                 *held = Some(Held { router, mapping });

@@ -8,7 +8,7 @@ use super::device::Device;
 use super::gateway::GlobalAddress;
 use super::pcp::{Grant, Version};
 use super::router::RouterError;
-use super::server::Server;
+use super::server::{Nonces, Server};
 use super::upnp::{self, Call, Sought};
 use super::{LIFETIME, Protocol};
 use crate::driver::socket::Sockets;
@@ -26,10 +26,10 @@ impl Guard {
         sockets: &Sockets,
         address: GlobalAddress,
         port: u16,
+        nonces: &Nonces,
     ) -> Result<(Self, Duration), RouterError> {
         let (client, at) = (address.ip.into(), address.router.into());
-        let nonce = rand::random();
-        let server = Server::new(sockets.clone(), client, at, Version::Pcp, nonce);
+        let server = Server::new(sockets.clone(), client, at, Version::Pcp, nonces);
         let mut guard = Self::Pcp(server);
         match guard.open(address, port).await {
             Ok(lifetime) => return Ok((guard, lifetime)),

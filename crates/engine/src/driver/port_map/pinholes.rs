@@ -14,6 +14,7 @@ use super::gateway::{GlobalAddress, global_addresses};
 use super::guard::Guard;
 use super::pcp;
 use super::router::RouterError;
+use super::server::Nonces;
 use super::{Open, PortMapping, RETRY, renewal, unless_stopped};
 use crate::driver::presence::Whereabouts;
 use crate::driver::socket::{Family, Sockets};
@@ -29,6 +30,7 @@ pub(super) struct Pinholes {
     pub(super) sockets: Sockets,
     pub(super) whereabouts: Whereabouts,
     pub(super) open: Open,
+    pub(super) nonces: Nonces,
 }
 
 /// A hole, or a wish for one.
@@ -95,7 +97,7 @@ impl Pinholes {
                 .entry(address.ip)
                 .or_insert_with(|| Hole::new(*address, *port));
             if hole.due <= Instant::now() {
-                hole.open(&self.sockets).await;
+                hole.open(&self.sockets, &self.nonces).await;
             }
         }
         self.tell(holes);
@@ -120,8 +122,8 @@ impl Hole {
     }
 
     /// Asks for it, or for more of it.
-    async fn open(&mut self, sockets: &Sockets) {
-        let wait = match self.ask(sockets).await {
+    async fn open(&mut self, sockets: &Sockets, nonces: &Nonces) {
+        let wait = match self.ask(sockets, nonces).await {
             Ok(lifetime) => renewal(lifetime),
             Err(error) => {
                 tracing::info!(%error, ip = %self.address.ip, "no hole in a firewall");
@@ -131,7 +133,7 @@ impl Hole {
         self.due = Instant::now() + wait;
     }
 
-    async fn ask(&mut self, sockets: &Sockets) -> Result<Duration, RouterError> {
+    async fn ask(&mut self, sockets: &Sockets, nonces: &Nonces) -> Result<Duration, RouterError> {
         if let Some(guard) = &mut self.guard {
             match guard.open(self.address, self.port).await {
                 Ok(lifetime) => return Ok(lifetime),
@@ -140,7 +142,7 @@ impl Hole {
             }
             self.guard = None;
         }
-        let (guard, lifetime) = Guard::find(sockets, self.address, self.port).await?;
+        let (guard, lifetime) = Guard::find(sockets, self.address, self.port, nonces).await?;
         self.guard = Some(guard);
         Ok(lifetime)
     }
@@ -190,8 +192,12 @@ mod tests {
     use super::*;
     use crate::network::{NetworkOptions, NetworkState};
 
-    /// A router on loopback that grants everything, and tells each thing it was asked for.
-    fn router(shift: u16) -> (SocketAddrV6, mpsc::UnboundedReceiver<String>) {
+    /// A router on loopback that tells each thing it was asked for. It grants everything, but that of this number; and a
+    /// mapping that is there is its owner's alone (RFC 6887 §11.3).
+    fn router(
+        shift: u16,
+        refused: Option<usize>,
+    ) -> (SocketAddrV6, mpsc::UnboundedReceiver<String>) {
         let local = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
         let socket = pinholes().sockets.datagrams(local).unwrap();
         let SocketAddr::V6(addr) = socket.local_addr().unwrap() else {
@@ -200,7 +206,11 @@ mod tests {
         let (tell, asked) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut buffer = [0; 1100];
-            while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+            let mut owners = BTreeMap::new();
+            for number in 0.. {
+                let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
+                    return;
+                };
                 let message = &buffer[..len];
                 assert_eq!((len, &message[..2]), (60, &[2, 1][..]));
                 let SocketAddr::V6(from) = from else { return };
@@ -209,7 +219,14 @@ mod tests {
                 let lifetime = u32::from_be_bytes(message[4..8].try_into().unwrap());
                 // A test that has ended wants to hear no more.
                 let _ = tell.send(format!("{} {port} {lifetime}", message[36]));
-                let mut answer = vec![2, 0x81, 0, 0];
+                let nonce = message[24..36].to_vec();
+                let owner = owners.entry(message[36..42].to_vec()).or_insert(nonce);
+                let code = match () {
+                    () if refused == Some(number) => 8,
+                    () if *owner != message[24..36] => 2,
+                    () => 0,
+                };
+                let mut answer = vec![2, 0x81, 0, code];
                 answer.extend(&message[4..8]);
                 answer.extend([0; 16]);
                 answer.extend(&message[24..42]);
@@ -236,6 +253,7 @@ mod tests {
             sockets: Sockets::new(&listen, NetworkOptions::default()).unwrap(),
             whereabouts: Whereabouts::new(NetworkState::Online),
             open: Open::default(),
+            nonces: Nonces::draw(),
         }
     }
 
@@ -246,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hole_is_made_and_follows_the_port_and_is_given_back() {
-        let (router, mut asked) = router(0);
+        let (router, mut asked) = router(0, None);
         let (pinholes, mut holes) = (pinholes(), BTreeMap::new());
         pinholes.step(&mut holes, &[(at(router), 7000)]).await;
         assert_eq!(told(&mut asked).await, ["6 7000 3600", "17 7000 3600"]);
@@ -267,8 +285,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_hole_that_a_router_has_made_already_is_ours_still() {
+        let (router, mut asked) = router(0, Some(2));
+        let (pinholes, mut holes) = (pinholes(), BTreeMap::new());
+        pinholes.step(&mut holes, &[(at(router), 7000)]).await;
+        for hole in holes.values_mut() {
+            hole.due = Instant::now();
+        }
+        // What is refused once is asked for anew, as if nothing had been there.
+        pinholes.step(&mut holes, &[(at(router), 7000)]).await;
+        let again = ["6 7000 3600", "17 7000 3600", "6 7000 3600"];
+        assert_eq!(told(&mut asked).await, again);
+        assert_eq!(pinholes.open.all().len(), 1);
+        // And so it is after a change of network.
+        holes.clear();
+        pinholes.step(&mut holes, &[(at(router), 7000)]).await;
+        assert_eq!(pinholes.open.all().len(), 1);
+    }
+
+    #[tokio::test]
     async fn a_router_that_translates_makes_no_hole() {
-        let (router, mut asked) = router(1);
+        let (router, mut asked) = router(1, None);
         let (pinholes, mut holes) = (pinholes(), BTreeMap::new());
         pinholes.step(&mut holes, &[(at(router), 7000)]).await;
         let made_and_ended = ["6 7000 3600", "17 7000 3600", "6 7000 0", "17 7000 0"];

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::device::Device;
 use super::pcp::{self, Grant, Version};
-use super::server::Server;
+use super::server::{Nonces, Server};
 use super::upnp::{self, Call, Sought};
 use super::{LIFETIME, Protocol, gateway};
 use crate::driver::socket::{ClientError, Family, Sockets};
@@ -38,6 +38,8 @@ enum Way {
 pub(super) enum RouterError {
     #[error("there is no router")]
     None,
+    #[error("it would forward to {0}, where we do not listen")]
+    Elsewhere(Ipv4Addr),
     #[error("everything goes by a proxy")]
     Proxied,
     #[error("the router does not answer")]
@@ -61,6 +63,7 @@ impl Router {
     pub(super) async fn find(
         sockets: &Sockets,
         listening: SocketAddr,
+        nonces: &Nonces,
     ) -> Result<(Self, Grant), RouterError> {
         if sockets.is_proxied() {
             return Err(RouterError::Proxied);
@@ -73,11 +76,15 @@ impl Router {
         if client_of(sockets, ANYWHERE).await.ok() != Some(client) {
             return Err(RouterError::None);
         }
+        let own = listening.ip();
+        if !own.is_unspecified() && own != IpAddr::V4(client) {
+            // Nobody listens where the router would forward to.
+            return Err(RouterError::Elsewhere(client));
+        }
         let port = listening.port();
-        let nonce = rand::random();
         for version in [Version::Pcp, Version::NatPmp] {
             let at = SocketAddr::from((addr, pcp::PORT));
-            let server = Server::new(sockets.clone(), client.into(), at, version, nonce);
+            let server = Server::new(sockets.clone(), client.into(), at, version, nonces);
             let router = Self {
                 client,
                 way: Way::Pcp(server),

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use riverrun_base::Sha256Digest;
 use tokio::net::UdpSocket;
 
 use super::pcp::{self, Answer, Grant, Version, Wish};
@@ -25,21 +26,40 @@ pub(super) struct Server {
     nonce: [u8; 12],
 }
 
+/// What our mappings are known by to routers: whoever does not know it cannot change them, nor ask for them again, and
+/// that goes for us too. Each router has one of its own (RFC 6887 §11.2), for as long as we are there: so what was granted
+/// before answers were lost, or before the network was gone for a while, is ours still.
+#[derive(Clone)]
+pub(super) struct Nonces([u8; 16]);
+
+impl Nonces {
+    pub(super) fn draw() -> Self {
+        Self(rand::random())
+    }
+
+    /// The one for a router.
+    fn of(&self, router: SocketAddr) -> [u8; 12] {
+        let named = [&self.0[..], router.to_string().as_bytes()].concat();
+        let Sha256Digest(digest) = riverrun_hash::sha256(&named);
+        std::array::from_fn(|at| digest[at])
+    }
+}
+
 impl Server {
-    /// Nothing is asked yet. What was granted can be changed only by whoever knows the `nonce`.
-    pub(super) const fn new(
+    /// Nothing is asked yet.
+    pub(super) fn new(
         sockets: Sockets,
         client: IpAddr,
         addr: SocketAddr,
         version: Version,
-        nonce: [u8; 12],
+        nonces: &Nonces,
     ) -> Self {
         Self {
             sockets,
             client,
             addr,
             version,
-            nonce,
+            nonce: nonces.of(addr),
         }
     }
 
