@@ -9,6 +9,9 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// Over less than this no rate is told from: a burst would count as a rate.
 const AT_ONCE_MIN: Duration = Duration::from_millis(250);
 
+/// Nothing has come for so long: a pause as long as that no line makes between two blocks at a rate worth the name.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// A rate over the last few seconds, without a timer: it is looked at when bytes come or somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter {
@@ -31,6 +34,15 @@ impl Meter {
             return self.last_rate;
         }
         per_second(self.bytes, elapsed)
+    }
+
+    /// Bytes per second as people want to know it: zero when nothing comes any more, where [`Self::rate`] falls for ever.
+    pub(crate) fn rate_shown(&self, now: Time) -> u64 {
+        // Whatever was counted since came within a window of its start.
+        if now.since(self.since) >= SILENCE {
+            return 0;
+        }
+        self.rate(now)
     }
 
     /// Bytes per second as far as can be told at once: from the first bytes on, and not lower for a pause of less
@@ -67,6 +79,10 @@ mod tests {
         }
         assert!((9_000..=11_000).contains(&meter.rate(Time::from_secs(10))));
         assert!(meter.rate(Time::from_secs(60)) < 500);
+        let shown = |secs| meter.rate_shown(Time::from_secs(secs));
+        assert_eq!(shown(10), meter.rate(Time::from_secs(10)));
+        assert!(shown(15) > 0);
+        assert_eq!(shown(20), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use riverrun_base::{Rate, Time};
 use riverrun_peer::{CloseReason, DialFailure, EncryptionPolicy, PeerMisbehaved};
-use riverrun_sim::{Content, HostConfig, HostId, Manners};
+use riverrun_sim::{Action, Content, HostConfig, HostId, Manners};
 use riverrun_swarm::{Input, Limits, PeerSource, TorrentCommand, Why};
 
 use crate::arena::Arena;
@@ -181,6 +181,26 @@ fn behind_a_proxy_that_is_down_it_is_for_the_proxy_and_no_peer_is_blamed() {
         why(&world, leech).to_string(),
         "no peer can be reached: 2 hosts tried in vain: 2 refused the connection"
     );
+}
+
+#[test]
+fn what_comes_no_more_is_explained_however_much_has_come() {
+    let mut world = Arena::new(7, &content());
+    let seed = world.seed(RATE);
+    world.run_until(Time::from_secs(1));
+    let leech = world.leech(RATE);
+    world.run_until(Time::from_secs(20));
+    check(&world, leech, None);
+    world.act(Action::Manners(
+        seed,
+        Manners {
+            free_rider: true,
+            ..Manners::default()
+        },
+    ));
+    world.run_until(Time::from_secs(50));
+    check(&world, leech, Some("nothing_comes"));
+    assert_eq!(world.stats(leech).download_rate, Rate::ZERO);
 }
 
 #[test]

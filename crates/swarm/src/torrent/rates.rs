@@ -110,6 +110,11 @@ impl Rates {
         self.up_meter.rate_at_once(now)
     }
 
+    /// Up and down, in bytes per second, to be told to people: zero when nothing moves any more.
+    pub(super) fn rates_shown(&self, now: Time) -> [u64; 2] {
+        [self.up_meter, self.down_meter].map(|meter| meter.rate_shown(now))
+    }
+
     /// Up and down, in bytes per second.
     pub(super) fn rates(&self, now: Time) -> [u64; 2] {
         [self.up_meter.rate(now), self.down_meter.rate(now)]

@@ -163,7 +163,7 @@ impl Torrent {
     pub(crate) fn stats(&self, now: Time) -> TorrentStats {
         let said = self.summary();
         let [uploaded_bytes, downloaded_bytes, wasted_bytes, failed_bytes] = self.rates.totals();
-        let [up, down] = self.rates.rates(now).map(Rate::from_bytes_per_second);
+        let [up, down] = self.rates.rates_shown(now).map(Rate::from_bytes_per_second);
         let count =
             |test: fn(&Peer) -> bool| bounded(self.peers.ready().filter(|p| test(p)).count());
         TorrentStats {
@@ -273,8 +273,8 @@ impl Torrent {
             wants: bounded(peer.up.wants.len() + peer.up.reading.len()),
             uploaded_bytes: peer.up.total_bytes,
             downloaded_bytes: peer.down.total_bytes,
-            upload_rate: rate(peer.up.meter.rate(now)),
-            download_rate: rate(peer.down.meter.rate(now)),
+            upload_rate: rate(peer.up.meter.rate_shown(now)),
+            download_rate: rate(peer.down.meter.rate_shown(now)),
         };
         self.peers.iter().map(stats).collect()
     }

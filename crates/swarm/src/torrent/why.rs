@@ -275,7 +275,7 @@ impl Torrent {
             TorrentState::Opening | TorrentState::Checking => return None,
             TorrentState::Finished | TorrentState::Seeding => return None,
         }
-        let [_, rate] = self.rates.rates(now);
+        let [_, rate] = self.rates.rates_shown(now);
         if rate > 0 {
             return self.limit_reached(rate, shared);
         }
