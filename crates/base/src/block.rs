@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -139,8 +139,17 @@ pub struct BlockPool {
 struct PoolShared {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
+    /// Somebody was refused, and there has not been much room since.
+    is_short: AtomicBool,
     stock: Arc<dyn Stock>,
     on_room: Box<dyn Fn() + Send + Sync>,
+}
+
+impl PoolShared {
+    /// With so much in use there is room again.
+    const fn low_water(&self) -> usize {
+        self.limit_bytes / 4 * 3
+    }
 }
 
 /// Where the memory of blocks comes from and goes to. One that keeps some saves the allocator, and the zeroing, for
@@ -185,6 +194,7 @@ impl BlockPool {
         let shared = PoolShared {
             limit_bytes,
             used_bytes: AtomicUsize::new(0),
+            is_short: AtomicBool::new(false),
             stock,
             on_room,
         };
@@ -198,6 +208,14 @@ impl BlockPool {
         self.shared.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// The bytes in use while whoever wants some has to wait: from the first that was refused until `on_room` is called.
+    pub fn shortage_bytes(&self) -> Option<usize> {
+        let used = self.used_bytes();
+        let is_short = self.shared.is_short.load(Ordering::Relaxed);
+        // A block that would never fit is no shortage.
+        (is_short && used > self.shared.low_water()).then_some(used)
+    }
+
     /// The limit.
     pub fn limit_bytes(&self) -> usize {
         self.shared.limit_bytes
@@ -208,10 +226,12 @@ impl Blocks for BlockPool {
     fn allocate(&self, len: usize) -> Option<BlockMut> {
         let limit = self.shared.limit_bytes;
         let reserve = |used: usize| used.checked_add(len).filter(|total| *total <= limit);
-        self.shared
-            .used_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
-            .ok()?;
+        let used = &self.shared.used_bytes;
+        let reserved = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve);
+        if reserved.is_err() {
+            self.shared.is_short.store(true, Ordering::Relaxed);
+            return None;
+        }
         Some(BlockMut {
             bytes: self.shared.stock.take(len),
             pool: Some(self.shared.clone()),
@@ -237,8 +257,9 @@ impl Drop for BlockMut {
         let len = bytes.len();
         pool.stock.put(bytes);
         let before = pool.used_bytes.fetch_sub(len, Ordering::Relaxed);
-        let low_water = pool.limit_bytes / 4 * 3;
+        let low_water = pool.low_water();
         if before > low_water && before - len <= low_water {
+            pool.is_short.store(false, Ordering::Relaxed);
             (pool.on_room)();
         }
         if before == len {
@@ -261,14 +282,21 @@ mod tests {
         let mut blocks: Vec<_> = (0..10)
             .map(|_| pool.allocate(10).unwrap().freeze())
             .collect();
+        assert_eq!(pool.shortage_bytes(), None, "nobody was refused");
         assert!(pool.allocate(1).is_none());
+        assert_eq!(pool.shortage_bytes(), Some(100));
+        blocks.pop();
+        assert_eq!(pool.shortage_bytes(), Some(90), "not much room");
+        blocks.push(pool.allocate(10).unwrap().freeze());
         let clone = blocks[0].clone();
         blocks.clear();
         assert_eq!(pool.used_bytes(), 10, "the clone still holds its block");
         assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert_eq!(pool.shortage_bytes(), None);
         drop(clone);
         assert_eq!(pool.used_bytes(), 0);
         assert!(pool.allocate(101).is_none());
+        assert_eq!(pool.shortage_bytes(), None);
     }
 
     #[test]

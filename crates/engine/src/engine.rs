@@ -23,7 +23,6 @@ use crate::driver::conn::ConnContext;
 use crate::driver::decisions::Decisions;
 use crate::driver::dial::Dialler;
 use crate::driver::identity::{Identity, draw_peer_id};
-use crate::driver::listen::{Directory, KeyExchanges};
 use crate::driver::lsd::LocalDiscovery;
 use crate::driver::port_map::{PortMapper, PortMapping};
 use crate::driver::presence::{Presence, Whereabouts};
@@ -36,6 +35,7 @@ use crate::driver::tracker::{TrackerClient, Trackers};
 use crate::driver::udp::{DHT_BATCHES_WAITING, Datagrams, Received};
 use crate::driver::utp::UtpPorts;
 use crate::error::{AddError, EngineStopped, StartError};
+use crate::hindrances::Hindrances;
 use crate::network::{NetworkOptions, NetworkState};
 use crate::publications::Publications;
 use crate::recording::{RecordWriter, Written};
@@ -192,15 +192,7 @@ impl EngineBuilder {
         let keeping = claim.map(|claim| Keeping::begin(claim, &session, &sender));
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
         let trackers = Trackers::new(client, sender.clone());
-        let conns = ConnContext {
-            clock,
-            identity: identity.clone(),
-            blocks: disk.blocks(),
-            room,
-            shard: sender.clone(),
-            directory: Arc::new(Directory::default()),
-            key_exchanges: Arc::new(KeyExchanges::new(clock.now())),
-        };
+        let conns = ConnContext::new(clock, identity.clone(), disk.blocks(), room, sender.clone());
         let outside = (presence.datagrams(), received);
         let (dht, mut tasks) = self.start_dht(clock, &sockets, outside, &sender, &mut rng);
         tasks.push(tokio::spawn(sockets.clone().survey()).abort_handle());
@@ -208,6 +200,7 @@ impl EngineBuilder {
         let local = self.start_lsd(&sockets, &whereabouts, &conns, &mut rng, &mut tasks);
         let port_mapper = self.start_port_mapper(&sockets, &whereabouts, &conns);
         let outside = Outside {
+            hindrances: Hindrances::of(&conns, &disk, port_mapper.as_ref()),
             conns,
             routes,
             disk: disk.clone(),

@@ -25,6 +25,7 @@ mod dht;
 mod driver;
 mod engine;
 mod error;
+mod hindrances;
 mod intake;
 mod known;
 mod network;

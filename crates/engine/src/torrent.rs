@@ -19,6 +19,7 @@ use crate::dht::DhtHandle;
 use crate::driver::routes::Routes;
 use crate::driver::shard::{Adding, ShardMessage};
 use crate::error::{EngineStopped, FileError, WaitError};
+use crate::hindrances::Hindrances;
 use crate::reader::FileReader;
 use crate::session::{Keeper, unix_seconds};
 use crate::transports::Transports;
@@ -235,6 +236,7 @@ pub struct TorrentHandle {
     pub(crate) routes: Arc<Routes>,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) dht: Option<DhtHandle>,
+    pub(crate) hindrances: Arc<Hindrances>,
 }
 
 impl TorrentHandle {
@@ -360,7 +362,14 @@ impl TorrentHandle {
     /// Why it does not download, or does no faster; `None` if it does, or has nothing to download.
     pub async fn why(&self) -> Result<Option<Why>, WaitError> {
         let key = self.key();
-        let why = self.ask(move |shard, now| shard.why(now, key)).await?;
+        let why = self.ask(move |shard, now| (now, shard.why(now, key)));
+        let (now, mut why) = why.await?;
+        if matches!(
+            self.state(),
+            TorrentState::Downloading | TorrentState::Metadata
+        ) {
+            why = self.hindrances.explain(now, why);
+        }
         if let (Some(Why::NoPeersKnown { trackers: 0, .. }), Some(dht)) = (&why, &self.dht) {
             let tables = dht.stats().await?;
             if tables.iter().all(|table| table.nodes == 0) {

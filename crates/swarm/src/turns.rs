@@ -83,6 +83,13 @@ impl Turns {
         Some(next)
     }
 
+    /// Who waits gets the turn after so many others, himself included, and how many wait; `None` for who does not wait.
+    pub(crate) fn place(&self, torrent: TorrentKey) -> Option<(usize, usize)> {
+        let before = self.waiting.range(..torrent).count();
+        let waits = self.waiting.contains(&torrent);
+        waits.then(|| (before + 1, self.waiting.len()))
+    }
+
     /// When it is somebody's turn, whatever the others do.
     pub(crate) fn next_due(&self) -> Option<Time> {
         (!self.waiting.is_empty()).then(|| self.given_at + TURN_INTERVAL)
@@ -136,6 +143,8 @@ mod tests {
         assert!(
             !turns.take(now, key(100)) && !turns.take(now, key(101)) && !turns.take(now, key(102))
         );
+        let places = [0, 100, 102].map(|n| turns.place(key(n)));
+        assert_eq!(places, [None, Some((1, 3)), Some((3, 3))]);
         assert_eq!(turns.next(now), None);
         turns.note_busy(key(5), false);
         assert_eq!(turns.next(now), Some(key(100)));

@@ -13,6 +13,7 @@ use riverrun_swarm::{ConnKey, Input};
 use tokio::io::Interest;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
+use super::callers::Callers;
 use super::clock::{Alarm, Clock};
 use super::dial::OtherWay;
 use super::identity::Identity;
@@ -41,6 +42,28 @@ pub(crate) struct ConnContext {
     pub(crate) shard: mpsc::Sender<ShardMessage>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) key_exchanges: Arc<KeyExchanges>,
+    pub(crate) callers: Callers,
+}
+
+impl ConnContext {
+    pub(crate) fn new(
+        clock: Clock,
+        identity: Identity,
+        blocks: Arc<dyn Blocks>,
+        room: Arc<Notify>,
+        shard: mpsc::Sender<ShardMessage>,
+    ) -> Self {
+        Self {
+            clock,
+            identity,
+            blocks,
+            room,
+            shard,
+            directory: Arc::new(Directory::default()),
+            key_exchanges: Arc::new(KeyExchanges::new(clock.now())),
+            callers: Callers::default(),
+        }
+    }
 }
 
 /// Why the loop ended.
@@ -402,6 +425,7 @@ impl ConnTask {
                         return Err(CloseReason::TorrentStopped);
                     };
                     let addr = self.addr;
+                    self.context.callers.came(addr.ip());
                     self.introduction = Some(ShardMessage::Incoming {
                         torrent,
                         addr,

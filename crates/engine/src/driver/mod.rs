@@ -4,6 +4,7 @@
 //! announces are tasks of their own. Every channel is bounded. No task that receives from the shard's task
 //! ever waits for it without also receiving, so the two cannot wait for each other.
 
+pub(crate) mod callers;
 pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod decisions;

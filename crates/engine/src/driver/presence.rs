@@ -163,6 +163,7 @@ impl Presence {
         if self.sockets.state() != NetworkState::Online {
             tell(&conns, vec![Input::Offline]).await;
         }
+        self.await_callers(&conns);
         let mut accepting = JoinSet::new();
         loop {
             self.serve(&mut accepting, &conns);
@@ -221,6 +222,7 @@ impl Presence {
     /// Where we were is gone: there is nothing left there, and all begins anew where we are now, if anywhere.
     async fn move_on(&mut self, conns: &ConnContext) {
         self.whereabouts.set_addrs(Vec::new());
+        self.await_callers(conns);
         if self.relay != RelayState::Unwanted {
             self.relay = RelayState::WANTED;
         }
@@ -242,11 +244,20 @@ impl Presence {
         self.whereabouts.state.send_replace(state);
     }
 
+    /// From now on it is seen whether anybody dials us where we are.
+    fn await_callers(&self, conns: &ConnContext) {
+        let addrs = self.whereabouts.addrs().into_iter();
+        conns
+            .callers
+            .listen(self.clock.now(), addrs.map(|addr| addr.ip()));
+    }
+
     /// Listens again. Where that fails peers are dialled all the same.
     async fn listen(&mut self, conns: &ConnContext) {
         match self.open() {
             Ok(()) => {
                 self.failed = false;
+                self.await_callers(conns);
                 if let Some(first) = self.whereabouts.addrs().first() {
                     conns.identity.set_port(first.port());
                     tell(conns, vec![Input::ListenPort(first.port())]).await;

@@ -23,6 +23,7 @@ use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
 use crate::changes::Changes;
 use crate::dht::DhtHandle;
+use crate::hindrances::Hindrances;
 use crate::known::decided_by;
 use crate::session::{Keep, Keeper, Session};
 use crate::torrent::{Times, TorrentHandle, TorrentShared};
@@ -141,6 +142,7 @@ pub(crate) struct Outside {
     pub(crate) keeper: Option<Keeper>,
     pub(crate) dialler: Dialler,
     pub(crate) dht: Option<DhtHandle>,
+    pub(crate) hindrances: Arc<Hindrances>,
 }
 
 /// The task.
@@ -320,6 +322,7 @@ impl ShardTask {
             routes: self.outside.routes.clone(),
             keeper: self.outside.keeper.clone(),
             dht: self.outside.dht.clone(),
+            hindrances: self.outside.hindrances.clone(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use riverrun_base::{Rate, Time};
 use riverrun_peer::{CloseReason, DialFailure, EncryptionPolicy, PeerMisbehaved};
 use riverrun_sim::{Action, Content, HostConfig, HostId, Manners};
-use riverrun_swarm::{Input, Limits, PeerSource, TorrentCommand, Why};
+use riverrun_swarm::{Input, Limits, PeerSource, TorrentCommand, TorrentOptions, Why};
 
 use crate::arena::Arena;
 
@@ -201,6 +201,32 @@ fn what_comes_no_more_is_explained_however_much_has_come() {
     world.run_until(Time::from_secs(50));
     check(&world, leech, Some("nothing_comes"));
     assert_eq!(world.stats(leech).download_rate, Rate::ZERO);
+}
+
+#[test]
+fn when_all_that_is_missing_is_there_it_is_for_the_disk() {
+    let content = Content::tokens(4, 4);
+    let mut world = Arena::new(6, &content);
+    world.seed(RATE);
+    world.run_until(Time::from_secs(1));
+    let mut config = HostConfig::leecher();
+    config.disk.rate = Some(2_000);
+    config.disk.sync = Duration::from_mins(2);
+    let leech = world.host_with(config, RATE, &TorrentOptions::default());
+    let waiting = |world: &Arena| match why(world, leech) {
+        Why::DiskBound { waiting_bytes } => waiting_bytes,
+        why => panic!("{why:?}"),
+    };
+    world.run_until(Time::from_secs(20));
+    assert_eq!(waiting(&world), 4 * 4 * 16_384, "nothing is hashed yet");
+    while world.stats(leech).left_bytes > 0 {
+        let next = world.now() + Duration::from_secs(10);
+        assert!(next < Time::from_secs(1000));
+        world.run_until(next);
+        assert!(waiting(&world) > 0, "hashed, not durable");
+    }
+    world.run_until(world.now() + Duration::from_mins(5));
+    check(&world, leech, None);
 }
 
 #[test]

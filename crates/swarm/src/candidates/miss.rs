@@ -47,6 +47,12 @@ impl Misses {
         silent + self.hung_up + self.unfit + self.useless + self.other
     }
 
+    /// Whether nobody was reached, though there were ways.
+    pub const fn are_walls(&self) -> bool {
+        let walls = self.refused + self.no_answer;
+        walls > 0 && walls + self.no_way == self.total()
+    }
+
     pub(super) const fn count(&mut self, miss: Miss) {
         let number = match miss {
             Miss::Refused => &mut self.refused,

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::{
         AddTorrent, Config, Input, Outbox, Shard, StorageDone, TorrentKey, TorrentOptions,
-        TorrentState, sample,
+        TorrentState, Why, sample,
     };
 
     const COUNT: u32 = 300;
@@ -159,7 +159,12 @@ mod tests {
             shard.handle(now, add(n), &mut out);
         }
         assert_eq!(out.storage.len(), 0, "more may come");
+        let why = |shard: &Shard, at: usize| shard.why(now, shard.torrents().nth(at).unwrap());
+        let queued = |position, of| Some(Why::Queued { position, of });
+        assert_eq!(why(&shard, 9), queued(10, COUNT));
         shard.handle(now, Input::BatchEnds, &mut out);
+        assert_eq!(why(&shard, 9), None, "it is being opened");
+        assert_eq!(why(&shard, 64), queued(1, COUNT - 64));
         assert_eq!(out.storage.len() + out.loads.len(), AWAKE_MAX / 2);
         let mut open = BTreeSet::new();
         for _ in 0..COUNT {

@@ -151,6 +151,22 @@ impl Pieces {
         true
     }
 
+    /// The pieces that wait for the disk, if nothing else does: all that are missing are here and not hashed yet, or none
+    /// is missing and some would not survive a power cut. None otherwise.
+    pub(crate) fn stuck(&self) -> Vec<PieceIndex> {
+        if self.left == 0 {
+            let volatile = self.wanted().filter(|piece| !self.durable.has(*piece));
+            return volatile.collect();
+        }
+        let hashing = self.verifying.iter().filter(|piece| self.needs(**piece));
+        let hashing: Vec<_> = hashing.copied().collect();
+        if hashing.len() == self.left as usize {
+            hashing
+        } else {
+            Vec::new()
+        }
+    }
+
     /// A piece is to be hashed. False if it is being hashed already.
     pub(crate) fn begin_verify(&mut self, piece: PieceIndex) -> bool {
         self.verifying.insert(piece)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use riverrun_base::{Rate, Time};
+use riverrun_base::{ByteSize, Rate, Time};
 use riverrun_peer::EncryptionPolicy;
 use serde::{Serialize, Serializer};
 
@@ -31,6 +31,18 @@ pub enum Why {
     Error(String),
     /// The disk is full.
     DiskFull(String),
+    /// Others are being opened first.
+    Queued {
+        /// Its turn is the first, or the second.
+        position: u32,
+        /// How many wait.
+        of: u32,
+    },
+    /// What has come waits to be checked, written, or made durable, and nothing more comes until then.
+    DiskBound {
+        /// How many bytes wait.
+        waiting_bytes: u64,
+    },
     /// Nothing may be sent: the network that we are bound to is not there.
     Offline,
     /// Nobody can be asked for peers.
@@ -77,6 +89,19 @@ pub enum Why {
         #[serde(serialize_with = "text")]
         encryption: EncryptionPolicy,
     },
+    /// No peer can be reached, and none reaches us, behind a router as a rule.
+    NotConnectable {
+        /// How many were tried in vain.
+        tried: u32,
+        /// How that went.
+        #[serde(flatten)]
+        misses: Misses,
+        /// Where we listen.
+        port: u16,
+        /// For how long nobody has dialled us.
+        #[serde(rename = "silent_secs", serialize_with = "whole_seconds")]
+        silent: Duration,
+    },
     /// No peer that is connected has given the metadata yet.
     NoMetadata {
         /// How many are connected.
@@ -116,6 +141,10 @@ fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::O
     time.map(|time| time.as_secs()).serialize(serializer)
 }
 
+fn whole_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    time.as_secs().serialize(serializer)
+}
+
 fn text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -135,6 +164,8 @@ impl Why {
             Self::Paused => "paused",
             Self::Error(_) => "error",
             Self::DiskFull(_) => "disk_full",
+            Self::Queued { .. } => "queued",
+            Self::DiskBound { .. } => "disk_bound",
             Self::Offline => "offline",
             Self::NoPeerSource => "no_peer_source",
             Self::AskingTrackers => "asking_trackers",
@@ -144,6 +175,7 @@ impl Why {
             Self::NoPeersKnown { .. } => "no_peers_known",
             Self::Connecting { .. } => "connecting",
             Self::PeersUnreachable { .. } => "peers_unreachable",
+            Self::NotConnectable { .. } => "not_connectable",
             Self::NoMetadata { .. } => "no_metadata",
             Self::NoWantedPieces { .. } => "no_wanted_pieces",
             Self::AllChoked { .. } => "all_choked",
@@ -158,6 +190,19 @@ impl fmt::Display for Why {
         match self {
             Self::Paused => f.write_str("it is stopped"),
             Self::Error(message) | Self::DiskFull(message) => f.write_str(message),
+            Self::Queued { position, of } => {
+                write!(
+                    f,
+                    "others are opened first: number {position} of {of} that wait"
+                )
+            }
+            Self::DiskBound { waiting_bytes } => {
+                write!(
+                    f,
+                    "the disk is behind: {} wait for it",
+                    ByteSize(*waiting_bytes)
+                )
+            }
             Self::Offline => f.write_str("the network that it may use is not there"),
             Self::NoPeerSource => f.write_str("it has no tracker, and no peer was named"),
             Self::AskingTrackers => f.write_str("its trackers have not answered yet"),
@@ -165,28 +210,24 @@ impl fmt::Display for Why {
                 url,
                 message,
                 retry,
-            } => {
-                write!(f, "no tracker works: {url}: {message}")?;
-                match retry {
-                    Some(wait) => write!(f, ", asked again in {} s", wait.as_secs()),
-                    None => f.write_str(", not asked again"),
-                }
-            }
+            } => write_tracker_down(f, url, message, *retry),
             Self::ProxyDown { message } => write!(f, "nobody can be reached: {message}"),
             Self::DhtUnready => {
                 f.write_str("no node of the DHT has answered yet, and nobody else can be asked")
             }
-            Self::NoPeersKnown { trackers, dht } => {
-                let trackers = count(*trackers, "tracker");
-                let dht = if *dht { ", the DHT is searched" } else { "" };
-                write!(f, "no peer is known: {trackers} answered{dht}")
-            }
+            Self::NoPeersKnown { trackers, dht } => write_nobody_known(f, *trackers, *dht),
             Self::Connecting { dialling } => write!(f, "{} being dialled", are(*dialling, "peer")),
             Self::PeersUnreachable {
                 tried,
                 misses,
                 encryption,
             } => write_misses(f, *tried, misses, *encryption),
+            Self::NotConnectable {
+                tried,
+                misses,
+                port,
+                silent,
+            } => write_walls(f, *tried, misses, *port, *silent),
             Self::NoMetadata { connected, having } => write!(
                 f,
                 "none of {} has given the metadata yet ({having} say that they have it)",
@@ -212,6 +253,42 @@ impl fmt::Display for Why {
             Self::RateLimited { limit } => write!(f, "the limit of {limit} is reached"),
         }
     }
+}
+
+fn write_tracker_down(
+    f: &mut fmt::Formatter<'_>,
+    url: &str,
+    message: &str,
+    retry: Option<Duration>,
+) -> fmt::Result {
+    write!(f, "no tracker works: {url}: {message}")?;
+    match retry {
+        Some(wait) => write!(f, ", asked again in {} s", wait.as_secs()),
+        None => f.write_str(", not asked again"),
+    }
+}
+
+fn write_nobody_known(f: &mut fmt::Formatter<'_>, trackers: u32, dht: bool) -> fmt::Result {
+    let trackers = count(trackers, "tracker");
+    let dht = if dht { ", the DHT is searched" } else { "" };
+    write!(f, "no peer is known: {trackers} answered{dht}")
+}
+
+fn write_walls(
+    f: &mut fmt::Formatter<'_>,
+    tried: u32,
+    misses: &Misses,
+    port: u16,
+    silent: Duration,
+) -> fmt::Result {
+    // Whom nobody has reached encryption cannot have put off.
+    write_misses(f, tried, misses, EncryptionPolicy::Prefer)?;
+    let minutes = u32::try_from(silent.as_secs() / 60).unwrap_or(u32::MAX);
+    let minutes = count(minutes, "minute");
+    write!(
+        f,
+        "; and nobody has dialled us in {minutes}: no router forwards our port {port}"
+    )
 }
 
 fn write_misses(
@@ -272,12 +349,16 @@ impl Torrent {
             }
             TorrentState::Faulted(fault) => return Some(Why::Error(fault.to_string())),
             TorrentState::Metadata | TorrentState::Downloading => {}
-            TorrentState::Opening | TorrentState::Checking => return None,
-            TorrentState::Finished | TorrentState::Seeding => return None,
+            TorrentState::Opening => return self.queued(shared),
+            TorrentState::Checking => return None,
+            TorrentState::Finished | TorrentState::Seeding => return self.disk_bound(),
         }
         let [_, rate] = self.rates.rates_shown(now);
         if rate > 0 {
             return self.limit_reached(rate, shared);
+        }
+        if let Some(disk) = self.disk_bound() {
+            return Some(disk);
         }
         if !shared.is_online {
             return Some(Why::Offline);
@@ -287,6 +368,22 @@ impl Torrent {
         } else {
             Some(self.why_no_peer(now, config, shared))
         }
+    }
+
+    fn queued(&self, shared: &Shared) -> Option<Why> {
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let (position, of) = shared.turns.place(self.key)?;
+        let (position, of) = (number(position), number(of));
+        Some(Why::Queued { position, of })
+    }
+
+    fn disk_bound(&self) -> Option<Why> {
+        let (Some(meta), Some(pieces)) = (&self.meta, &self.pieces) else {
+            return None;
+        };
+        let len = |piece| u64::from(meta.info.layout().piece_len(piece));
+        let waiting_bytes = pieces.stuck().into_iter().map(len).sum();
+        (waiting_bytes > 0).then_some(Why::DiskBound { waiting_bytes })
     }
 
     fn limit_reached(&self, rate: u64, shared: &Shared) -> Option<Why> {
@@ -400,6 +497,17 @@ mod tests {
         }
         check(&Why::Error("broken".to_owned()), &json!("broken"));
         check(&Why::DiskFull("full".to_owned()), &json!("full"));
+        let queued = Why::Queued { position: 2, of: 9 };
+        check(&queued, &json!({ "position": 2, "of": 9 }));
+        assert_eq!(
+            queued.to_string(),
+            "others are opened first: number 2 of 9 that wait"
+        );
+        let disk = Why::DiskBound {
+            waiting_bytes: 2_000_000,
+        };
+        check(&disk, &json!({ "waiting_bytes": 2_000_000 }));
+        assert_eq!(disk.to_string(), "the disk is behind: 2.00 MB wait for it");
         let dialling = Why::Connecting { dialling: 3 };
         check(&dialling, &json!({ "dialling": 3 }));
         let nothing = Why::NothingComes { unchoking: 1 };
@@ -454,5 +562,25 @@ mod tests {
             "encryption": "off",
         });
         check(&unreachable, &told);
+        let misses = Misses {
+            no_answer: 2,
+            ..Misses::default()
+        };
+        let shut = Why::NotConnectable {
+            tried: misses.total(),
+            misses,
+            port: 6881,
+            silent: Duration::from_secs(725),
+        };
+        let told = json!({
+            "tried": 2, "refused": 0, "no_answer": 2, "no_way": 0, "hung_up": 0, "unfit": 0, "useless": 0, "other": 0,
+            "port": 6881, "silent_secs": 725,
+        });
+        check(&shut, &told);
+        assert_eq!(
+            shut.to_string(),
+            "no peer can be reached: 2 hosts tried in vain: 2 did not answer; and nobody has dialled us in \
+             12 minutes: no router forwards our port 6881"
+        );
     }
 }
