@@ -120,6 +120,50 @@ async fn what_is_removed_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn links_to_both_names_of_a_hybrid_become_one_torrent_and_stay_one() {
+    let state = TempDir::new().unwrap();
+    let published = Published::new(&[90_000], MetaVersion::Hybrid, 4);
+    let hashes = published.metainfo.info.hashes();
+    let names = [
+        InfoHashes::v1_only(hashes.v1().unwrap()),
+        InfoHashes::v2_only(hashes.v2().unwrap()),
+    ];
+    let engine = keeping(state.path()).start().await.unwrap();
+    let mut links = Vec::new();
+    for (number, name) in names.into_iter().enumerate() {
+        let tracker = format!("http://127.0.0.1:{}/announce", number + 1);
+        let add = AddTorrent::from_info_hashes(name)
+            .dir(published.dir.path())
+            .tracker_tier([tracker]);
+        links.push(engine.add(add).await.unwrap());
+    }
+    assert_eq!(torrents(&engine).await.len(), 2);
+    let add = AddTorrent::from_metainfo(published.metainfo.clone());
+    let one = engine.add(add).await.unwrap();
+    wait_seeding(&one).await;
+    for link in links {
+        let is_the_one = link.key() == one.key();
+        assert_eq!(
+            link.stats().await.is_ok(),
+            is_the_one,
+            "the other is removed"
+        );
+    }
+    engine.shutdown().await;
+    for _ in 0..2 {
+        let engine = keeping(state.path()).start().await.unwrap();
+        let all = torrents(&engine).await;
+        let [(torrent, stats)] = &all[..] else {
+            panic!("{} torrents", all.len())
+        };
+        assert_eq!(torrent.info_hashes(), hashes);
+        // Each of two for each name.
+        assert_eq!(stats.trackers.len(), 4);
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_torrent_whose_adding_was_acknowledged_survives_a_kill() {
     let state = TempDir::new().unwrap();
     let engine = keeping(state.path()).start().await.unwrap();

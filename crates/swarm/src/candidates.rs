@@ -168,6 +168,13 @@ impl Candidates {
         self.known.len()
     }
 
+    /// All addresses that may be dialled, and who named them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (SocketAddr, PeerSource)> + '_ {
+        let welcome = |known: &Candidate| !matches!(known.state, State::Unwelcome);
+        let all = self.known.iter().filter(move |(_, known)| welcome(known));
+        all.map(|(addr, known)| (*addr, known.source))
+    }
+
     /// Whether some address is dialled sooner or later.
     pub(crate) fn any_to_dial(&self) -> bool {
         !self.waiting.is_empty() || self.ready.iter().any(|ready| !ready.is_empty())

@@ -510,6 +510,14 @@ pub enum Event {
         /// What the panic said.
         message: String,
     },
+    /// A torrent has turned out to be the same as another one, under the other of its names: two links to a hybrid were
+    /// added before the metadata came. What was known of it is known to the other one now, and it is removed.
+    United {
+        /// Which torrent is removed.
+        torrent: TorrentKey,
+        /// The one that stays.
+        with: TorrentKey,
+    },
 }
 
 impl Event {
@@ -534,7 +542,8 @@ impl Event {
             | Self::Removed { torrent }
             | Self::Picked { torrent, .. }
             | Self::Slot { torrent, .. }
-            | Self::Broken { torrent, .. } => *torrent,
+            | Self::Broken { torrent, .. }
+            | Self::United { torrent, .. } => *torrent,
         }
     }
 }

@@ -501,7 +501,7 @@ impl Shard {
         if after != before {
             // The metadata of a hybrid has told its other name.
             for hash in after.wire() {
-                self.by_hash.entry(hash).or_insert(key);
+                self.name(now, hash, key, out);
             }
         }
         if !self.shared.wanting.is_empty() && self.next_credit.is_none() {
@@ -534,6 +534,20 @@ impl Shard {
             if let Some(gone) = gone {
                 self.unname(key, gone.hashes());
             }
+        }
+    }
+
+    /// A torrent is found by this info-hash from now on; if another one is, that is the same, and both become one.
+    fn name(&mut self, now: Time, hash: InfoHash, key: TorrentKey, out: &mut Outbox) {
+        let Some(twin) = self.by_hash.insert(hash, key).filter(|twin| *twin != key) else {
+            return;
+        };
+        let mut legacy = None;
+        self.with(now, twin, out, |torrent, cx| {
+            legacy = Some(torrent.leave_to(cx, key));
+        });
+        if let Some(legacy) = legacy {
+            self.with(now, key, out, |torrent, cx| torrent.inherit(cx, legacy));
         }
     }
 

@@ -589,6 +589,12 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
             }
             watched.tracker_failed = Some(text);
         }
+        Event::United { .. } => {
+            progress.event(&json!({ "event": "united", "name": name }))?;
+            progress.say(format!(
+                "{name}: the same torrent as another one here, and goes on as that"
+            ));
+        }
         Event::Broken { message, .. } => {
             progress.warn(format!("{name}: stopped by a bug in riverrun: {message}"));
             let failure = Failure::say(ExitCode::Other, format!("{name}: {message}"));

@@ -1,6 +1,6 @@
 //! The task that owns the shard: inputs in batches, one clock read each, actions out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -533,6 +533,7 @@ impl ShardTask {
             Event::Removed { torrent } => {
                 self.outside.conns.directory.remove(*torrent);
             }
+            Event::United { with, .. } => self.keep_trackers(*with),
             Event::Dozing { torrent } => self.outside.disk.detach(*torrent),
             Event::Loaded { torrent, .. } => {
                 if let Some(shared) = self.torrents.get(torrent) {
@@ -587,6 +588,18 @@ impl ShardTask {
         }
         // Whoever asked may be gone; the torrent stays.
         let _ = asker.reply.send(Taken { torrent, is_new });
+    }
+
+    /// A torrent has taken in trackers that nobody has named for it: they are kept as if somebody had.
+    fn keep_trackers(&self, torrent: TorrentKey) {
+        let now = self.outside.conns.clock.now();
+        let (Some(keeper), Some(stats)) = (&self.outside.keeper, self.shard.stats(now, torrent))
+        else {
+            return;
+        };
+        let urls = stats.trackers.iter().map(|tracker| &tracker.url);
+        let urls: BTreeSet<_> = urls.map(|url| url.as_str().to_owned()).collect();
+        keeper.add_trackers(torrent, &urls.into_iter().collect::<Vec<_>>());
     }
 
     /// A magnet's metadata has come: a hybrid has a second name now, and the next start needs no peers.

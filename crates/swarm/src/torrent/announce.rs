@@ -153,6 +153,13 @@ impl Announcer {
         });
     }
 
+    /// The trackers, tier by tier.
+    pub(super) fn urls(&self) -> Vec<Vec<String>> {
+        let url = |at: &usize| self.urls[*at].as_str().to_owned();
+        let tiers = self.tiers.tiers();
+        tiers.map(|tier| tier.iter().map(url).collect()).collect()
+    }
+
     /// The metadata has told another info-hash: it is announced from now on too.
     pub(super) fn set_hashes(&mut self, now: Time, hashes: InfoHashes) {
         for hash in hashes.wire() {

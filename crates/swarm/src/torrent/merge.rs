@@ -1,13 +1,15 @@
 //! A torrent that is there is added once more: what is said of it joins what is known.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use riverrun_metainfo::{Info, PieceHashes};
 
-use super::{Cx, HashFetch, Meta, MetadataFetch, Torrent};
+use super::{Announcer, Cx, HashFetch, Meta, MetadataFetch, Torrent};
 use crate::PeerSource;
 use crate::input::AddTorrent;
-use crate::outbox::Existed;
+use crate::key::TorrentKey;
+use crate::outbox::{Event, Existed};
 
 impl Torrent {
     /// Takes in trackers and peers that it does not know, and metadata if it lacks some. How it is treated stays as it
@@ -49,16 +51,57 @@ impl Torrent {
     }
 }
 
+/// What a torrent leaves to another one that turned out to be the same.
+pub(crate) struct Legacy {
+    trackers: Vec<Vec<String>>,
+    peers: Vec<(SocketAddr, PeerSource)>,
+    /// It was to run.
+    runs: bool,
+}
+
+impl Torrent {
+    /// It is the same as another torrent, which lives on: goes, and leaves it what it knows.
+    pub(crate) fn leave_to(&mut self, cx: &mut Cx<'_>, with: TorrentKey) -> Legacy {
+        let legacy = Legacy {
+            trackers: self.announcer.urls(),
+            peers: self.candidates.all().collect(),
+            runs: self.options.start,
+        };
+        // Trackers are told no goodbye: the other one is there under this name.
+        self.announcer = Announcer::new(&[], self.hashes, &mut self.rng);
+        cx.event(Event::United {
+            torrent: self.key,
+            with,
+        });
+        self.remove(cx);
+        legacy
+    }
+
+    /// Takes in what the same torrent under another name has known, as far as a private one may (BEP 27).
+    pub(crate) fn inherit(&mut self, cx: &mut Cx<'_>, legacy: Legacy) {
+        if !self.is_private() {
+            self.add_trackers(cx, &legacy.trackers);
+            for (addr, source) in legacy.peers {
+                self.found(cx, source, &[addr]);
+            }
+        }
+        if legacy.runs && !self.options.start {
+            self.options.start = true;
+            self.start(cx);
+        }
+        self.settle(cx);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use riverrun_base::{InfoHashes, PeerId, Time};
     use riverrun_metainfo::PieceLayers;
 
     use super::*;
     use crate::{
-        Config, Event, Input, Outbox, Shard, TorrentKey, TorrentOptions, TorrentStats, sample,
+        Config, Input, NetAction, Outbox, Shard, TorrentCommand, TorrentOptions, TorrentState,
+        TorrentStats, sample,
     };
 
     const NOW: Time = Time::from_secs(1);
@@ -152,5 +195,99 @@ mod tests {
         let (existed, stats, _) = add_all(vec![magnet(info.hashes(), 1), file(&info, 2)]);
         assert_eq!(existed[1], Existed::Merged { metadata: true });
         assert_eq!(hosts(&stats).len(), 2);
+    }
+
+    /// Links to each name of a hybrid, and then its torrent file; which of the links are to run.
+    fn unite(private: bool, [first, second]: [bool; 2]) -> (Shard, Outbox) {
+        let info = sample::hybrid(private);
+        let hashes = info.hashes();
+        let mut one = magnet(InfoHashes::v1_only(hashes.v1().unwrap()), 1);
+        let mut other = magnet(InfoHashes::v2_only(hashes.v2().unwrap()), 2);
+        (one.options.start, other.options.start) = (first, second);
+        let mut shard = Shard::new(Arc::new(Config::new(PeerId([1; 20]), 1)), 1);
+        let mut out = Outbox::default();
+        for add in [one, other] {
+            shard.handle(NOW, Input::Add(Box::new(add)), &mut out);
+        }
+        assert_eq!(shard.torrents().count(), 2, "nobody knows better yet");
+        out = Outbox::default();
+        let both = AddTorrent {
+            trackers: Vec::new(),
+            peers: Vec::new(),
+            ..file(&info, 3)
+        };
+        shard.handle(NOW, Input::Add(Box::new(both)), &mut out);
+        shard.check_invariants();
+        for hash in hashes.wire() {
+            assert_eq!(shard.find(hash), shard.torrents().next());
+        }
+        (shard, out)
+    }
+
+    #[test]
+    fn two_links_to_one_torrent_become_one() {
+        let (mut shard, mut out) = unite(false, [true, true]);
+        let keys: Vec<_> = shard.torrents().collect();
+        let [key] = keys[..] else { panic!("{keys:?}") };
+        let united = out.events.iter().find_map(|event| match event {
+            Event::United { torrent, with } => Some((*torrent, *with)),
+            _ => None,
+        });
+        let (gone, with) = united.unwrap();
+        assert_eq!(with, key);
+        let removed =
+            |event: &Event| matches!(event, Event::Removed { torrent } if *torrent == gone);
+        assert!(out.events.iter().any(removed));
+        let stats = shard.stats(NOW, key).unwrap();
+        assert_eq!(stats.state, TorrentState::Opening);
+        assert_eq!(stats.candidates + stats.dialling, 2);
+        // Each tracker hears of both names, and that of neither we are gone.
+        assert_eq!(stats.trackers.len(), 4);
+        let is_goodbye = |action: &NetAction| match action {
+            NetAction::Announce { request, .. } => {
+                request.event == riverrun_tracker::AnnounceEvent::Stopped
+            }
+            _ => false,
+        };
+        assert!(!out.net.iter().any(is_goodbye));
+        let command = TorrentCommand::Remove;
+        shard.handle(
+            NOW,
+            Input::Torrent {
+                torrent: key,
+                command,
+            },
+            &mut out,
+        );
+        for hash in sample::hybrid(false).hashes().wire() {
+            assert_eq!(shard.find(hash), None);
+        }
+    }
+
+    #[test]
+    fn the_one_runs_if_either_was_to() {
+        let states = [[false, false], [true, false], [false, true]].map(|starts| {
+            let (shard, _) = unite(false, starts);
+            let key = shard.torrents().next().unwrap();
+            shard.stats(NOW, key).unwrap().state
+        });
+        assert_eq!(
+            states,
+            [
+                TorrentState::Stopped,
+                TorrentState::Opening,
+                TorrentState::Opening
+            ]
+        );
+    }
+
+    #[test]
+    fn a_private_one_takes_nothing_from_the_other() {
+        let (shard, _) = unite(true, [true, true]);
+        let key = shard.torrents().next().unwrap();
+        let stats = shard.stats(NOW, key).unwrap();
+        let of_first = |url: &String| url.contains("tracker1");
+        assert!(hosts(&stats).iter().all(of_first), "{stats:?}");
+        assert_eq!(stats.candidates + stats.dialling, 1);
     }
 }
