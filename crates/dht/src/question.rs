@@ -61,10 +61,31 @@ impl PeersQuestion {
 /// How we announce ourselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// Where we listen; `None` for the port from which our datagrams come as others see it.
-    pub port: Option<u16>,
+    /// Where we listen, as nodes of IPv4 are told; `None` for the port from which our datagrams come as they see it.
+    pub v4: Option<u16>,
+    /// The same for nodes of IPv6.
+    pub v6: Option<u16>,
     /// We have everything (BEP 33).
     pub is_seed: bool,
+}
+
+impl Announce {
+    /// At the same port in both families.
+    pub const fn at(port: u16, is_seed: bool) -> Self {
+        Self {
+            v4: Some(port),
+            v6: Some(port),
+            is_seed,
+        }
+    }
+
+    /// What a node at this address is told.
+    pub(crate) const fn port_for(&self, node: SocketAddr) -> Option<u16> {
+        match node {
+            SocketAddr::V4(_) => self.v4,
+            SocketAddr::V6(_) => self.v6,
+        }
+    }
 }
 
 /// The name of an item.

@@ -103,7 +103,7 @@ impl Search {
                 ..
             }) => Some(Ask::Announce {
                 info_hash: *info_hash,
-                port: announce.port,
+                port: announce.port_for(holder.addr),
                 is_seed: announce.is_seed,
                 token: &holder.token,
             }),

@@ -106,10 +106,7 @@ async fn search(nodes: &[DhtNode]) -> Result<()> {
         let mut hash = InfoHash([0; 20]);
         rng.fill(&mut hash.0);
         let port = number + 1;
-        let announce = Announce {
-            port: Some(port),
-            is_seed: true,
-        };
+        let announce = Announce::at(port, true);
         let announce = PeersQuestion {
             announce: Some(announce),
             ..PeersQuestion::new(hash)

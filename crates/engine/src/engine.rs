@@ -22,7 +22,7 @@ use crate::driver::clock::Clock;
 use crate::driver::conn::ConnContext;
 use crate::driver::decisions::Decisions;
 use crate::driver::dial::Dialler;
-use crate::driver::identity::{Identity, draw_peer_id};
+use crate::driver::identity::{Identity, Ports, draw_peer_id};
 use crate::driver::lsd::LocalDiscovery;
 use crate::driver::port_map::{PortMapper, PortMapping};
 use crate::driver::presence::{Presence, Whereabouts};
@@ -185,9 +185,9 @@ impl EngineBuilder {
         let (disk_sender, disk_done) = mpsc::unbounded_channel();
         let disk = self.start_disk(&routes, disk_sender, &room)?;
         let peer_id = draw_peer_id(&mut rng);
-        let port = whereabouts.addrs().first().map(SocketAddr::port);
-        let identity = self.identity(peer_id, port, &mut rng);
-        let (shard, written) = self.decisions(peer_id, port, &mut rng)?;
+        let ports = Ports::at(&whereabouts.addrs());
+        let identity = self.identity(peer_id, ports, &mut rng);
+        let (shard, written) = self.decisions(peer_id, ports.any(), &mut rng)?;
         let events = broadcast::Sender::new(EVENTS_WAITING);
         let keeping = claim.map(|claim| Keeping::begin(claim, &session, &sender));
         let client = TrackerClient::start(clock, rng.next_u64(), sockets.clone())?;
@@ -347,10 +347,9 @@ impl EngineBuilder {
         config
     }
 
-    fn identity(&self, peer_id: PeerId, port: Option<u16>, rng: &mut Rng) -> Identity {
+    fn identity(&self, peer_id: PeerId, ports: Ports, rng: &mut Rng) -> Identity {
         let mut config = PeerConfig::new(peer_id);
         config.client = Some(concat!("riverrun ", env!("CARGO_PKG_VERSION")).to_owned());
-        config.listen_port = port;
         config.holepunch = self.transports.has_utp();
         config.encryption = self.encryption;
         if self.seed.is_some() {
@@ -360,7 +359,7 @@ impl EngineBuilder {
         }
         // A node that does not answer is nothing to tell peers of.
         let has_node = self.dht.as_ref().is_some_and(DhtConfig::answers);
-        Identity::new(config, has_node)
+        Identity::new(config, has_node, ports)
     }
 }
 

@@ -73,10 +73,7 @@ impl Hindrances {
         if self.mappings.as_ref().is_some_and(is_mapped) {
             return None;
         }
-        Some((
-            self.identity.config().listen_port?,
-            self.callers.silence(now)?,
-        ))
+        Some((self.identity.ports().any()?, self.callers.silence(now)?))
     }
 }
 
@@ -89,12 +86,16 @@ mod tests {
     use riverrun_swarm::Misses;
 
     use super::*;
+    use crate::driver::identity::Ports;
 
     const NOW: Time = Time::from_secs(1000);
 
     fn hindrances() -> Hindrances {
-        let identity = Identity::new(PeerConfig::new(PeerId([1; 20])), false);
-        identity.set_port(7000);
+        let ports = Ports {
+            v4: Some(7000),
+            v6: None,
+        };
+        let identity = Identity::new(PeerConfig::new(PeerId([1; 20])), false, ports);
         Hindrances {
             blocks: Arc::new(BlockPool::new(100, || {})),
             callers: Callers::default(),

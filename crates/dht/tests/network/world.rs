@@ -235,10 +235,7 @@ impl World {
     }
 
     pub(crate) fn announce(&mut self, at: usize, info_hash: NodeId) -> Outcome {
-        let announce = Some(Announce {
-            port: Some(7000),
-            is_seed: false,
-        });
+        let announce = Some(Announce::at(7000, false));
         let question = PeersQuestion {
             announce,
             ..PeersQuestion::new(riverrun_base::InfoHash(info_hash.0))

@@ -20,6 +20,7 @@ use super::identity::Identity;
 use super::listen::{Directory, KeyExchanges};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
 use super::shard::ShardMessage;
+use super::socket::Family;
 use super::stream::PeerStream;
 
 /// Events that may wait for the shard before the connection stops reading.
@@ -139,7 +140,8 @@ impl ConnTask {
         addr: SocketAddr,
         inbox: mpsc::Receiver<ConnMessage>,
     ) -> Self {
-        let peer = PeerConn::new(context.identity.config(), role, seed, context.clock.now());
+        let config = context.identity.config(Family::of(&addr));
+        let peer = PeerConn::new(config, role, seed, context.clock.now());
         Self {
             alarm: context.clock.alarm(),
             context,

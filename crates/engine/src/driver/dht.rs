@@ -9,11 +9,13 @@ use riverrun_base::{InfoHash, Time};
 use riverrun_dht::{
     Announce, Dht, Event, Finding, LookupId, NodeStats, Outbox, PeersQuestion, Question, SavedState,
 };
-use riverrun_swarm::{DhtAnnounce, Input, PeerSource, TorrentKey, Witness};
+use riverrun_swarm::{Input, PeerSource, TorrentKey, Witness};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
+use super::identity::Ports;
 use super::shard::ShardMessage;
+use super::socket::Family;
 use super::udp::{DatagramSockets, Datagrams, Received};
 use crate::dht::SearchNews;
 
@@ -45,7 +47,8 @@ pub(crate) enum DhtMessage {
     FindPeers {
         torrent: TorrentKey,
         info_hash: InfoHash,
-        announce: Option<DhtAnnounce>,
+        /// What to tell of ourselves: where we listen, and whether we have everything.
+        announce: Option<(Ports, bool)>,
         no_seeds: bool,
     },
     /// There is a node.
@@ -141,9 +144,10 @@ impl DhtTask {
                 announce,
                 no_seeds,
             } => {
-                let announce = announce.map(|announce| Announce {
-                    port: self.explicit_port(announce.port),
-                    is_seed: announce.is_seed,
+                let announce = announce.map(|(ports, is_seed)| Announce {
+                    v4: self.explicit_port(Family::V4, ports),
+                    v6: self.explicit_port(Family::V6, ports),
+                    is_seed,
                 });
                 let question = PeersQuestion {
                     announce,
@@ -163,10 +167,10 @@ impl DhtTask {
 
     /// The port to announce; `None` for the one from which we are heard. Behind a NAT that is another than ours, and
     /// where uTP dials. But a port that a router forwards to ours is no other, whatever the rest of our traffic has.
-    fn explicit_port(&self, port: u16) -> Option<u16> {
-        let own = self.datagrams.sockets().addrs();
-        let is_ours = own.iter().any(|addr| addr.port() == port);
-        (!(self.takes_utp && is_ours)).then_some(port)
+    fn explicit_port(&self, family: Family, ports: Ports) -> Option<u16> {
+        let own = Ports::at(&self.datagrams.sockets().addrs());
+        let is_ours = self.takes_utp && own.of(family) == ports.of(family);
+        ports.of(family).filter(|_| !is_ours)
     }
 
     async fn flush(&mut self, now: Time, out: &mut Outbox) {

@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::conn::ConnContext;
+use super::identity::Ports;
 use super::presence::Whereabouts;
 use super::shard::ShardMessage;
 use super::socket::{Changes, Family, Sockets, Stand};
@@ -147,9 +148,11 @@ impl LocalDiscovery {
         self.silence = Duration::ZERO;
         self.last = Some(Instant::now());
         let count = self.queue.len().min(LocalSearch::INFO_HASHES_MAX);
+        // In the local network no router stands before us.
+        let ports = Ports::at(&addrs);
         let info_hashes: Vec<_> = self.queue.drain(..count).collect();
         for group in groups {
-            let Some(port) = port_in(Family::of(&group.addr), &addrs) else {
+            let Some(port) = ports.of(Family::of(&group.addr)) else {
                 continue;
             };
             let search = LocalSearch {
@@ -190,12 +193,6 @@ impl LocalDiscovery {
     }
 }
 
-/// Where those of a family reach us: the user may have named another port for each.
-fn port_in(family: Family, addrs: &[SocketAddr]) -> Option<u16> {
-    let mut own = addrs.iter().filter(|addr| Family::of(addr) == family);
-    own.next().map(SocketAddr::port)
-}
-
 /// Hears what others announce, and tells the shard of those who have torrents of ours.
 async fn hear(socket: UdpSocket, cookie: Arc<str>, conns: ConnContext) {
     let rate = Rate::from_bytes_per_second(HEARD_PER_SECOND);
@@ -234,20 +231,4 @@ fn found(heard: &LocalSearch, from: SocketAddr, conns: &ConnContext) -> Vec<Inpu
         peers: vec![peer],
     })
     .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_family_is_told_the_port_that_it_can_reach() {
-        let addrs: Vec<SocketAddr> = ["0.0.0.0:7000", "[::]:8000", "[::1]:9000"]
-            .iter()
-            .map(|addr| addr.parse().unwrap())
-            .collect();
-        assert_eq!(port_in(Family::V4, &addrs), Some(7000));
-        assert_eq!(port_in(Family::V6, &addrs), Some(8000));
-        assert_eq!(port_in(Family::V6, &addrs[..1]), None);
-    }
 }

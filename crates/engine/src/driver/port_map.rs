@@ -28,7 +28,7 @@ use self::pcp::Grant;
 use self::pinholes::Pinholes;
 use self::router::Router;
 use self::server::Nonces;
-use super::identity::Identity;
+use super::identity::{Identity, Ports};
 use super::presence::Whereabouts;
 use super::shard::ShardMessage;
 use super::socket::{Family, Sockets};
@@ -283,8 +283,10 @@ impl Task {
 
     /// Peers and trackers are told the port at which we are reached.
     async fn tell_port(&self, port: u16, mut inputs: Vec<Input>) {
-        if self.identity.config().listen_port != Some(port) {
-            self.identity.set_port(port);
+        let ports = self.identity.ports();
+        if ports.v4 != Some(port) {
+            let v4 = Some(port);
+            self.identity.set_ports(Ports { v4, ..ports });
             inputs.push(Input::ListenPort(port));
         }
         let _ = self.shard.send(ShardMessage::Inputs(inputs)).await;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::conn::ConnContext;
-use super::identity::draw_peer_id;
+use super::identity::{Ports, draw_peer_id};
 use super::listen;
 use super::relay::RelayState;
 use super::shard::ShardMessage;
@@ -258,9 +258,10 @@ impl Presence {
             Ok(()) => {
                 self.failed = false;
                 self.await_callers(conns);
-                if let Some(first) = self.whereabouts.addrs().first() {
-                    conns.identity.set_port(first.port());
-                    tell(conns, vec![Input::ListenPort(first.port())]).await;
+                let ports = Ports::at(&self.whereabouts.addrs());
+                conns.identity.set_ports(ports);
+                if let Some(port) = ports.any() {
+                    tell(conns, vec![Input::ListenPort(port)]).await;
                 }
             }
             Err((addr, error)) => {

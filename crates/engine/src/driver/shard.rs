@@ -445,21 +445,26 @@ impl ShardTask {
                 url,
                 request,
             } => {
+                let ports = self.outside.conns.identity.ports();
                 self.outside
                     .trackers
-                    .announce(torrent, tracker, url, request);
+                    .announce(torrent, tracker, url, request, ports);
             }
             NetAction::FindPeers {
                 torrent,
                 info_hash,
                 announce,
                 no_seeds,
-            } => self.tell_dht(DhtMessage::FindPeers {
-                torrent,
-                info_hash,
-                announce,
-                no_seeds,
-            }),
+            } => {
+                let ports = self.outside.conns.identity.ports();
+                let announce = announce.map(|said| (ports.or(said.port), said.is_seed));
+                self.tell_dht(DhtMessage::FindPeers {
+                    torrent,
+                    info_hash,
+                    announce,
+                    no_seeds,
+                });
+            }
             NetAction::MeetNode(addr) => self.tell_dht(DhtMessage::Meet(addr)),
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
+use super::identity::Ports;
 use super::shard::ShardMessage;
 use super::socket::{Family, Sockets};
 use super::udp_tracker::UdpTrackers;
@@ -69,6 +70,7 @@ impl Trackers {
         tracker: TrackerKey,
         url: TrackerUrl,
         request: AnnounceRequest,
+        ports: Ports,
     ) {
         let trackers = self.clone();
         let is_goodbye = request.event == AnnounceEvent::Stopped;
@@ -83,7 +85,7 @@ impl Trackers {
             let _place = places.acquire().await;
             let mut changes = trackers.client.sockets.changes();
             let result = tokio::select! {
-                result = trackers.client.ask(&url, &request) => result,
+                result = trackers.client.ask(&url, &request, ports) => result,
                 () = changes.next() => Err(TrackerFailure::Unreachable("the network has changed".to_owned())),
             };
             let announced = Input::Announced {
@@ -220,10 +222,12 @@ impl TrackerClient {
         &self,
         url: &TrackerUrl,
         request: &AnnounceRequest,
+        ports: Ports,
     ) -> Result<AnnounceResponse, TrackerFailure> {
+        let said = |family| said_in(family, request, ports);
         match url.scheme() {
-            TrackerScheme::Http | TrackerScheme::Https => self.ask_http(url, request).await,
-            TrackerScheme::Udp => self.ask_udp(url, request).await,
+            TrackerScheme::Http | TrackerScheme::Https => self.ask_http(url, said).await,
+            TrackerScheme::Udp => self.ask_udp(url, said).await,
             TrackerScheme::Ws | TrackerScheme::Wss => Err(no_websocket()),
         }
     }
@@ -231,12 +235,12 @@ impl TrackerClient {
     async fn ask_http(
         &self,
         url: &TrackerUrl,
-        request: &AnnounceRequest,
+        said: impl Fn(Family) -> AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
-        let target = http::announce_url(url, request);
+        let [v4, v6] = Family::ALL.map(|family| http::announce_url(url, &said(family)));
         let (v4, v6) = tokio::join!(
-            self.ask_family(Family::V4, url, &target),
-            self.ask_family(Family::V6, url, &target)
+            self.ask_family(Family::V4, url, &v4),
+            self.ask_family(Family::V6, url, &v6)
         );
         join_answers([v4, v6].into_iter().flatten()).unwrap_or_else(|| Err(self.no_client()))
     }
@@ -280,20 +284,30 @@ impl TrackerClient {
     async fn ask_udp(
         &self,
         url: &TrackerUrl,
-        request: &AnnounceRequest,
+        said: impl Fn(Family) -> AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
         let addrs = self.resolve(url).await?;
         let first_of = |is_family: fn(&SocketAddr) -> bool| addrs.iter().copied().find(is_family);
         let (v4, v6) = (first_of(SocketAddr::is_ipv4), first_of(SocketAddr::is_ipv6));
         let ask = async |endpoint: Option<SocketAddr>| {
+            let endpoint = endpoint?;
+            let request = said(Family::of(&endpoint));
             let mut answer = self.udp.announce(endpoint, url, request).await?;
-            if let (Ok(answer), Some(endpoint)) = (&mut answer, endpoint) {
+            if let Ok(answer) = &mut answer {
                 keep_dialable(&mut answer.peers, self.sockets.nearness(endpoint.ip()));
             }
             Some(answer)
         };
         let (v4, v6) = tokio::join!(ask(v4), ask(v6));
         join_answers([v4, v6].into_iter().flatten()).unwrap_or_else(|| Err(no_family()))
+    }
+}
+
+/// An announce as it is said in an address family: each tells the port at which that reaches us.
+fn said_in(family: Family, request: &AnnounceRequest, ports: Ports) -> AnnounceRequest {
+    AnnounceRequest {
+        port: ports.of(family).unwrap_or(request.port),
+        ..request.clone()
     }
 }
 

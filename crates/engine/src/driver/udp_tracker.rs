@@ -84,22 +84,22 @@ impl UdpTrackers {
         Self { jobs }
     }
 
-    /// Announces to `endpoint`, if there is one.
+    /// Announces to `endpoint`.
     pub(crate) async fn announce(
         &self,
-        endpoint: Option<SocketAddr>,
+        endpoint: SocketAddr,
         url: &TrackerUrl,
-        request: &AnnounceRequest,
+        request: AnnounceRequest,
     ) -> Option<Answer<AnnounceResponse>> {
         let (reply, answer) = oneshot::channel();
         let path_and_query = url.path_and_query().to_owned();
-        let request = Box::new(request.clone());
+        let request = Box::new(request);
         let question = Question::Announce {
             path_and_query,
             request,
         };
         let job = Job {
-            endpoint: endpoint?,
+            endpoint,
             question,
             asker: Asker::Announce(reply),
         };

@@ -37,10 +37,7 @@ impl Search {
         question: PeersQuestion,
         announce: Option<DhtAnnounce>,
     ) -> Self {
-        let announce = announce.map(|announce| Announce {
-            port: Some(announce.port),
-            is_seed: announce.is_seed,
-        });
+        let announce = announce.map(|announce| Announce::at(announce.port, announce.is_seed));
         Self {
             torrent,
             question: PeersQuestion {

@@ -110,10 +110,7 @@ pub(crate) async fn announce(
     let node = args.visit.start(around).await?;
     let mut stored = 0;
     for hash in hashes.wire() {
-        let announce = AnnounceAs {
-            port: Some(args.port),
-            is_seed: args.seed,
-        };
+        let announce = AnnounceAs::at(args.port, args.seed);
         let question = PeersQuestion {
             announce: Some(announce),
             ..PeersQuestion::new(hash)
