@@ -216,6 +216,9 @@ impl fmt::Display for Why {
                 f.write_str("no node of the DHT has answered yet, and nobody else can be asked")
             }
             Self::NoPeersKnown { trackers, dht } => write_nobody_known(f, *trackers, *dht),
+            Self::Connecting { dialling: 0 } => {
+                f.write_str("the peers that are known are dialled again in a while")
+            }
             Self::Connecting { dialling } => write!(f, "{} being dialled", are(*dialling, "peer")),
             Self::PeersUnreachable {
                 tried,
@@ -510,6 +513,11 @@ mod tests {
         assert_eq!(disk.to_string(), "the disk is behind: 2.00 MB wait for it");
         let dialling = Why::Connecting { dialling: 3 };
         check(&dialling, &json!({ "dialling": 3 }));
+        assert_eq!(dialling.to_string(), "3 peers are being dialled");
+        assert_eq!(
+            Why::Connecting { dialling: 0 }.to_string(),
+            "the peers that are known are dialled again in a while"
+        );
         let nothing = Why::NothingComes { unchoking: 1 };
         check(&nothing, &json!({ "unchoking": 1 }));
         let limit = Rate::from_bytes_per_second(1000);
