@@ -189,6 +189,11 @@ impl Land {
         self.machine.ip(LONG_WAY);
     }
 
+    /// The VPN's interface has one address more.
+    pub(crate) fn vpn_grows(&self) {
+        self.machine.ip("addr add 10.77.1.99/24 dev vpn0");
+    }
+
     /// The VPN's interface is no more, as when its program ends.
     pub(crate) fn vpn_gone(&self) {
         self.machine.ip("link del vpn0");

@@ -153,6 +153,22 @@ fn an_interface_that_goes_down_silences_a_bound_download_until_it_is_up() {
 }
 
 #[test]
+fn an_address_more_on_a_bound_interface_disturbs_nobody() {
+    let Some(world) = World::make("400K") else {
+        return;
+    };
+    let mut get = world.get_bound();
+    wait_for_some(&mut get);
+    world.land.vpn_grows();
+    let ended = get.end();
+    ended.assert(0, &[]);
+    let moved = |event: &&serde_json::Value| event["event"] == "network";
+    assert_eq!(ended.events.iter().find(moved), None);
+    world.scene.assert_taken();
+    world.assert_nothing_by_lan();
+}
+
+#[test]
 fn an_interface_that_comes_back_with_another_address_is_used_again() {
     let Some(world) = World::make("400K") else {
         return;

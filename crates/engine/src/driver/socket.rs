@@ -31,7 +31,7 @@ use self::ground::{Ground, Place};
 use self::proxy::Refusal;
 use self::web::WebClients;
 use super::web::Reach;
-use crate::network::{NetworkOptions, NetworkState, Proxy, ProxyKind};
+use crate::network::{Bind, NetworkOptions, NetworkState, Proxy, ProxyKind};
 
 pub(crate) use self::datagrams::{Datagrams, RelayEnd, unwrap as unwrap_relayed};
 pub(crate) use self::multicast::Stand;
@@ -220,10 +220,14 @@ impl Sockets {
     }
 
     fn stand_on(&self, ground: Ground) {
+        let interface = |bind: &Bind| matches!(bind, Bind::Interface(_));
+        let are_interfaces = self.inner.options.bind.iter().all(interface);
         let changed = self.inner.ground.send_if_modified(|held| {
-            let is_new = *held != ground;
-            *held = ground;
-            is_new
+            let lasts = *held == ground || are_interfaces && held.lasts(&ground);
+            if !lasts {
+                *held = ground;
+            }
+            !lasts
         });
         if changed {
             self.inner.web.clear();

@@ -151,6 +151,22 @@ impl Ground {
         }
     }
 
+    /// Whether to stay here although `found` is what interfaces have now: all that is here is there, and what there is more
+    /// are addresses of interfaces and families that are here already. Such come and go by themselves, as the temporary
+    /// ones of IPv6 do each day (RFC 8981), and to move ends all connections.
+    pub(super) fn lasts(&self, found: &Self) -> bool {
+        let (Self::Bound(held), Self::Bound(found)) = (self, found) else {
+            return self == found;
+        };
+        let is_like = |one: &Place, other: &Place| {
+            one.device.is_some() && one.device == other.device && one.family() == other.family()
+        };
+        held.iter().all(|place| found.contains(place))
+            && found
+                .iter()
+                .all(|new| held.contains(new) || held.iter().any(|place| is_like(place, new)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Bound(places) if places.is_empty())
     }
@@ -286,6 +302,34 @@ mod tests {
         assert_eq!(found.places_at("192.0.2.6".parse().unwrap()), []);
         assert_eq!(found.places_at("0.0.0.0".parse().unwrap()).len(), 1);
         assert_eq!(found.places_at("::".parse().unwrap()), []);
+    }
+
+    #[test]
+    fn an_address_more_is_no_reason_to_move_and_one_less_is() {
+        let with = |ips: &[&str]| {
+            let up = |ip: &&str| interface("eth0", ip, IfOperStatus::Up);
+            let machine: Vec<_> = ips.iter().map(up).collect();
+            Ground::among(&machine, &["eth0".parse().unwrap()], |_| true)
+        };
+        let (v4, v6, other) = ("192.0.2.5", "2001:db8::5", "2001:db8::a1b2");
+        let held = with(&[v4, v6]);
+        assert!(held.lasts(&with(&[v4, v6])) && held.lasts(&with(&[other, v6, v4])));
+        assert!(!held.lasts(&with(&[v4, other])), "ours is gone");
+        assert!(!with(&[v4]).lasts(&with(&[v4, v6])), "a family more");
+        assert!(!with(&[]).lasts(&with(&[v4])));
+        // Without a device nobody knows whose address it is.
+        let plain = |ips: &[&str]| match with(ips) {
+            Ground::Bound(places) => {
+                let bare = |place: Place| Place {
+                    device: None,
+                    ..place
+                };
+                Ground::Bound(places.into_iter().map(bare).collect())
+            }
+            ground @ Ground::Anywhere => ground,
+        };
+        assert!(!plain(&[v6]).lasts(&plain(&[v6, other])));
+        assert!(Ground::Anywhere.lasts(&Ground::Anywhere));
     }
 
     #[test]
