@@ -3,8 +3,10 @@
 mod support;
 
 use std::io::SeekFrom;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use riverrun_base::{InfoHashes, Sha1Digest};
 use riverrun_engine::{
     AddTorrent, EncryptionPolicy, Engine, Event, FileIndex, Limits, Priority, Rate, StorageFault,
     TorrentHandle, TorrentState, Transport, Transports,
@@ -418,4 +420,41 @@ async fn a_peer_that_lets_go_of_tcp_is_reached_by_utp() {
         seeder.shutdown().await;
         lets_go.abort();
     }
+}
+
+/// What a tracker is asked first.
+async fn asked(listener: TcpListener) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let (mut request, mut bytes) = (Vec::new(), [0; 4096]);
+    while !request.ends_with(b"\r\n\r\n") {
+        let count = stream.read(&mut bytes).await.unwrap();
+        assert!(count > 0, "half a request");
+        request.extend_from_slice(&bytes[..count]);
+    }
+    String::from_utf8(request).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_family_is_told_the_port_at_which_it_reaches_us() {
+    let home = TempDir::new().unwrap();
+    let loopback = [
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    ];
+    let engine = Engine::builder(home.path()).listen(loopback);
+    let engine = engine.start().await.unwrap();
+    let own = engine.listen_addrs();
+    assert_eq!(own.len(), 2);
+    assert_ne!(own[0].port(), own[1].port());
+    for (number, (addr, own)) in (1..).zip(loopback.into_iter().zip(own)) {
+        let listener = TcpListener::bind(addr).await.unwrap();
+        let url = format!("http://{}/announce", listener.local_addr().unwrap());
+        let hashes = InfoHashes::v1_only(Sha1Digest([number; 20]));
+        let add = AddTorrent::from_info_hashes(hashes).tracker_tier([url]);
+        engine.add(add).await.unwrap();
+        let request = soon(asked(listener)).await;
+        let port = format!("&port={}&", own.port());
+        assert!(request.contains(&port), "no {port} in {request}");
+    }
+    engine.shutdown().await;
 }

@@ -90,3 +90,45 @@ fn it_is_said_what_keeps_peers_away() {
         assert!(why.ends_with(end), "{why}");
     }
 }
+
+#[test]
+fn whoever_fetches_metadata_hears_who_is_asked_and_what_keeps_him_waiting() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let (_seeder, addr) = scene.seed_in(None, "seeder", &["--listen", "127.0.0.1:0"]);
+    let link = scene.magnet();
+    let fetch = |name: &str, peer: &str| {
+        let alone = ["--no-dht", "--no-port-map", "--timeout", "8s"];
+        let args = ["show", "--fetch", &link, "--peer", peer];
+        Riverrun::start(&scene.dir(name), &[&args[..], &alone].concat())
+    };
+    // Each takes a while of its own: both at once.
+    let runs = [("found", addr.to_string()), ("missed", nobody)];
+    let [found, missed] = runs.map(|(name, peer)| fetch(name, &peer));
+    let (found, missed) = (found.end(), missed.end());
+    found.assert(0, &[": asking one peer\n", ": metadata found\n"]);
+    let why = "no peer can be reached: 1 host tried in vain: 1 refused the connection\n";
+    let keeps = format!(" s: {why}");
+    missed.assert(5, &[": asking one peer\n", ": nothing for 5.", &keeps]);
+    let nothing = missed.stderr.find(": nothing for 5.").unwrap();
+    let end = missed.stderr.find("error: ").unwrap();
+    assert!(
+        nothing < end && missed.stderr[end..].contains(why),
+        "{missed:#?}"
+    );
+    // What is said meanwhile is not what was asked for: that has stdout to itself.
+    let name = scene.payload.path().file_name().unwrap().to_owned();
+    let [shown] = &found.events[..] else {
+        panic!("{found:#?}")
+    };
+    assert_eq!(shown["name"].as_str(), name.to_str());
+    let [error] = &missed.events[..] else {
+        panic!("{missed:#?}")
+    };
+    assert_eq!(
+        (&error["event"], &error["code"]),
+        (&json!("error"), &json!(5))
+    );
+}
