@@ -125,13 +125,13 @@ impl Engine {
             seal,
             metainfo,
         } = kept;
-        // Metadata that is in memory says more.
+        // Metadata that is in memory says more: a link may have named a hybrid by one of its names.
         let digest = standing.digest.filter(|_| metainfo.is_none());
+        let said = metainfo.as_ref().map(|metainfo| metainfo.info.hashes());
+        let said = said.or(digest.as_ref().map(|digest| digest.hashes));
         let torrent = riverrun_swarm::AddTorrent {
             request: 0,
-            hashes: digest
-                .as_ref()
-                .map_or(addition.hashes, |digest| digest.hashes),
+            hashes: said.unwrap_or(addition.hashes),
             metadata: metainfo.as_ref().map(decided_by),
             summary: digest.as_ref().map(|digest| digest.summary),
             trackers: addition.trackers,

@@ -288,7 +288,8 @@ impl Changes<'_> {
         update.execute(params![id.0, addition.encode()]).map(|_| ())
     }
 
-    /// Keeps a torrent no longer. Its metadata goes with it.
+    /// Keeps a torrent no longer. Its metadata goes with it, unless the same torrent is kept under the other name of a
+    /// hybrid.
     pub(crate) fn forget(&self, id: KeptId) -> rusqlite::Result<()> {
         let mut query = self
             .db
@@ -300,9 +301,10 @@ impl Changes<'_> {
             return Ok(());
         };
         let (v1, v2) = names(addition.hashes);
-        let mut delete = self
-            .db
-            .prepare_cached("DELETE FROM metainfo WHERE v1 = ?1 OR v2 = ?2")?;
+        let mut delete = self.db.prepare_cached(
+            "DELETE FROM metainfo WHERE (v1 = ?1 OR v2 = ?2) AND NOT EXISTS \
+                 (SELECT 1 FROM torrent WHERE info_hash = metainfo.v1 OR info_hash = metainfo.v2)",
+        )?;
         delete.execute(params![v1, v2]).map(|_| ())
     }
 
