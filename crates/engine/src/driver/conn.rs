@@ -11,11 +11,12 @@ use riverrun_peer::{
 };
 use riverrun_swarm::{ConnKey, Input};
 use tokio::io::Interest;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use super::callers::Callers;
 use super::clock::{Alarm, Clock};
 use super::dial::OtherWay;
+use super::doorstep::Place;
 use super::identity::Identity;
 use super::listen::{Directory, KeyExchanges};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage};
@@ -81,7 +82,7 @@ pub(crate) struct ConnTask {
     /// Where the shard reaches this task; handed over when an incoming peer has named its torrent.
     own_inbox: Option<mpsc::Sender<ConnMessage>>,
     /// Held until an incoming connection is accepted.
-    half_open: Option<OwnedSemaphorePermit>,
+    half_open: Option<Place>,
     inbox: mpsc::Receiver<ConnMessage>,
     /// How else we may dial, while the peer has not said a word.
     other_way: Option<OtherWay>,
@@ -122,7 +123,7 @@ impl ConnTask {
         seed: u64,
         stream: PeerStream,
         addr: SocketAddr,
-        half_open: OwnedSemaphorePermit,
+        half_open: Place,
     ) -> Self {
         let (own_inbox, inbox) = mpsc::channel(CONN_INBOX_BATCHES);
         let mut task = Self::new(context, None, Role::Listener, seed, stream, addr, inbox);

@@ -2,20 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use riverrun_base::{InfoHash, Rate, Sha1Digest, Time, TokenBucket};
 use riverrun_peer::veiled;
 use riverrun_swarm::TorrentKey;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use super::conn::{ConnContext, ConnTask};
+use super::doorstep::Doorstep;
 use super::stream::PeerStream;
-
-/// How many incoming connections may be between `accept` and a torrent. More wait in the kernel's queue.
-const HALF_OPEN_MAX: usize = 256;
 
 /// How many exchanges of keys may begin in a second.
 const KEY_EXCHANGES_PER_SECOND: u64 = 500;
@@ -97,18 +94,21 @@ impl KeyExchanges {
 
 /// Accepts for ever. The task is aborted with its engine.
 pub(crate) async fn accept_all(listener: TcpListener, context: ConnContext, seed: u64) {
-    let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
+    let doorstep = Doorstep::new();
     let mut count = 0_u64;
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = half_open.clone().acquire_owned().await else {
-            return;
-        };
+        // Until there is some they wait in the kernel's queue.
+        doorstep.room().await;
         match listener.accept().await {
             Ok((stream, addr)) => {
+                let addr = canonical(addr);
+                // Who has too many already is hung up on.
+                let Some(place) = doorstep.place(addr.ip()) else {
+                    continue;
+                };
                 count += 1;
-                let (addr, stream) = (canonical(addr), PeerStream::Tcp(stream));
-                let task = ConnTask::accepted(context.clone(), seed ^ count, stream, addr, permit);
+                let stream = PeerStream::Tcp(stream);
+                let task = ConnTask::accepted(context.clone(), seed ^ count, stream, addr, place);
                 tokio::spawn(task.run());
             }
             Err(error) => {

@@ -10,6 +10,7 @@ pub(crate) mod conn;
 pub(crate) mod decisions;
 pub(crate) mod dht;
 pub(crate) mod dial;
+pub(crate) mod doorstep;
 pub(crate) mod identity;
 pub(crate) mod listen;
 pub(crate) mod lsd;

@@ -7,18 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riverrun_base::Rng;
 use riverrun_utp::{ConnectionIds, Demux, Packet, PacketKind, Route, UtpConfig, UtpSocket, is_utp};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::link::UtpLink;
 use super::stream::UtpStream;
 use crate::driver::clock::Clock;
 use crate::driver::conn::{ConnContext, ConnTask};
+use crate::driver::doorstep::{Doorstep, Place};
 use crate::driver::stream::PeerStream;
 use crate::driver::udp::{Arrived, UdpPort};
-
-/// How many peers may have dialled us and not named a torrent yet. A `SYN` beyond that is not answered.
-const HALF_OPEN_MAX: usize = 256;
 
 /// How many connections one socket carries at most, those that are about to end included.
 const CONNECTIONS_MAX: usize = 8192;
@@ -39,7 +37,8 @@ pub(crate) struct UtpPort {
     pub(crate) clock: Clock,
     config: UtpConfig,
     connections: Mutex<Connections>,
-    half_open: Arc<Semaphore>,
+    /// A `SYN` of who finds no place is not answered.
+    doorstep: Arc<Doorstep>,
     /// Those for which something has come.
     touched: Mutex<Vec<Arc<UtpLink>>>,
     /// Those that wait for room in the kernel.
@@ -66,7 +65,7 @@ impl UtpPort {
                 demux: Demux::new(rng.next_u64()),
                 rng,
             }),
-            half_open: Arc::new(Semaphore::new(HALF_OPEN_MAX)),
+            doorstep: Doorstep::new(),
             touched: Mutex::new(Vec::new()),
             blocked: Mutex::new(Vec::new()),
             blocked_more: Notify::new(),
@@ -135,7 +134,7 @@ impl UtpPort {
         syn: &Packet<'_>,
         door: &Door,
     ) {
-        let Ok(half_open) = self.half_open.clone().try_acquire_owned() else {
+        let Some(half_open) = self.doorstep.place(arrived.peer.ip()) else {
             return;
         };
         let mut connections = lock(&self.connections);
@@ -218,7 +217,7 @@ const fn is_inside(packet: &Packet<'_>) -> bool {
 }
 
 /// Lets in whoever has proved to hear us.
-async fn let_in(stream: UtpStream, door: Door, seed: u64, half_open: OwnedSemaphorePermit) {
+async fn let_in(stream: UtpStream, door: Door, seed: u64, half_open: Place) {
     if stream.connected().await.is_err() {
         return;
     }
