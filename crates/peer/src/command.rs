@@ -8,6 +8,7 @@ use riverrun_metainfo::Info;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::blocks::BlockRun;
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
 use crate::holepunch::Holepunch;
@@ -32,6 +33,8 @@ pub enum PeerCommand {
     Have(PieceIndex),
     /// We no longer have a piece (BEP 54, to peers that know it).
     DontHave(PieceIndex),
+    /// We have verified these blocks of a piece that we have not whole, and give them; for peers that want to hear of it.
+    HaveBlocks(BlockRun),
     /// Choke the peer: its waiting requests are rejected, or dropped without the fast extension.
     Choke,
     /// Unchoke the peer.

@@ -23,6 +23,8 @@ pub struct PeerConfig {
     pub request_queue_max: u16,
     /// We speak uTP, so that peers can be met through others (BEP 55).
     pub holepunch: bool,
+    /// In v2 torrents we hear of single blocks that are verified, and tell of ours.
+    pub blocks: bool,
     /// Whether connections are to be encrypted: what is offered when we dial encrypted, and what is taken when we
     /// are dialled.
     pub encryption: EncryptionPolicy,
@@ -52,6 +54,7 @@ impl PeerConfig {
             dht_port: None,
             request_queue_max: 512,
             holepunch: false,
+            blocks: true,
             encryption: EncryptionPolicy::default(),
             entropy: [0; 32],
             handshake_timeout: Duration::from_secs(10),

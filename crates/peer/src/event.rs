@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, PeerId, PieceIndex, Sha1Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::BlockRun;
 use crate::exchange::PeerExchange;
 use crate::hashes::{HashRequest, Hashes};
 use crate::holepunch::Holepunch;
@@ -39,6 +40,9 @@ pub enum PeerEvent {
     /// All that the peer has. Comes once, soon after [`PeerEvent::Ready`] or after the metadata, before any
     /// [`PeerEvent::Has`].
     HasPieces(Bitfield),
+    /// The peer has verified these blocks of a piece that it has not whole, and gives them. It may tell of some that were
+    /// told before, or of a piece of which it has told that it has it.
+    HasBlocks(BlockRun),
     /// The peer no longer has a piece (BEP 54).
     LostPiece(PieceIndex),
     /// The peer requests a block. It lies in the torrent; the rest is to be decided. Ends in exactly one of
@@ -147,6 +151,8 @@ pub struct Features {
     pub metadata: bool,
     /// The peer understands `lt_donthave` (BEP 54).
     pub dont_have: bool,
+    /// The peer wants to hear of single blocks of a v2 torrent that are verified, and tells of its own.
+    pub blocks: bool,
     /// The peer wants to hear of others (BEP 11).
     pub exchange: bool,
     /// The peer can be met through others, and can have others meet (BEP 55).

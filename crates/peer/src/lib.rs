@@ -7,6 +7,7 @@
 //!
 //! It does not know which pieces we want, whom we unchoke, sockets, files or clocks.
 
+mod blocks;
 mod codec;
 mod command;
 mod config;
@@ -31,6 +32,7 @@ mod timers;
 mod transmit;
 mod window;
 
+pub use blocks::BlockRun;
 pub use command::{Attach, CloseReason, Credit, DialFailure, PeerCommand};
 pub use config::PeerConfig;
 pub use conn::{PeerConn, Role, Totals};

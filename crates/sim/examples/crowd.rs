@@ -97,6 +97,7 @@ impl Settings {
         tuning.whole_piece = millis("t.whole").unwrap_or(tuning.whole_piece);
         tuning.owed_time = millis("t.owed").unwrap_or(tuning.owed_time);
         tuning.copy_time = millis("t.copy").unwrap_or(tuning.copy_time);
+        tuning.relay_after = millis("t.relay").unwrap_or(tuning.relay_after);
         tuning.hop_max = millis("t.hop").unwrap_or(tuning.hop_max);
         config.rechoke_interval = millis("t.rechoke").unwrap_or(config.rechoke_interval);
         config.optimistic_interval = millis("t.optimistic").unwrap_or(config.optimistic_interval);
@@ -146,7 +147,11 @@ impl Crowd {
         config.trace = number("trace", 0) > 0;
         config.trackers[0][0].latency = Duration::from_millis(number("latency", 10).into());
         let mut world = World::new(config);
-        let content = Content::tokens(number("pieces", 100), number("blocks", 16));
+        let (pieces, blocks) = (number("pieces", 100), number("blocks", 16));
+        let content = match number("v", 1) {
+            2 => Content::v2_tokens(pieces, blocks),
+            _ => Content::tokens(pieces, blocks),
+        };
         let content = world.add_content(content);
         let mut seed = settings.host(HostConfig::seed(), number("seedup", 1_000_000));
         seed.super_seed = number("super", 0) > 0;

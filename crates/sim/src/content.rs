@@ -128,13 +128,36 @@ impl Content {
             .chunks(blocks as usize)
             .map(|leaves| merkle::root_of(leaves, blocks));
         let layer = PieceLayer::new(of_piece.collect(), piece_len);
+        Self::with_layer(layer, len as u64, piece_len, Some(Arc::new(bytes)))
+    }
+
+    fn with_layer(
+        layer: PieceLayer,
+        len: u64,
+        piece_len: u32,
+        bytes: Option<Arc<Vec<u8>>>,
+    ) -> Self {
         let head = format!("d9:file treed4:testd0:d6:lengthi{len}e11:pieces root32:");
         let tail = format!("eee12:meta versioni2e4:name4:test12:piece lengthi{piece_len}ee");
         let raw = [head.as_bytes(), layer.root().as_bytes(), tail.as_bytes()].concat();
         let info = Info::from_bytes(&raw).expect("a legal dictionary");
         let layers = [(layer.root(), Arc::new(layer))].into();
         let hashes = PieceHashes::new(&info, &layers);
-        Self::new(info, hashes, Some(Arc::new(bytes)))
+        Self::new(info, hashes, bytes)
+    }
+
+    /// A v2 torrent of one file of `pieces` pieces of `blocks` blocks each, whose blocks are tokens.
+    ///
+    /// # Panics
+    ///
+    /// If no torrent can be like that.
+    pub fn v2_tokens(pieces: u32, blocks: u32) -> Self {
+        let piece_len = blocks * BLOCK_LEN;
+        let len = u64::from(pieces) * u64::from(piece_len);
+        let leaf = sha256(&Payload::Right.code().to_le_bytes());
+        let root = merkle::root_of(&vec![leaf; blocks as usize], blocks);
+        let layer = PieceLayer::new(vec![root; pieces as usize].into(), piece_len);
+        Self::with_layer(layer, len, piece_len, None)
     }
 
     /// The same torrent, as somebody has it whose torrent file lacks the piece layers (BEP 52).

@@ -82,6 +82,12 @@ impl Store {
         piece[at] = Some(payload);
     }
 
+    /// What is held of a piece that is not verified.
+    pub(crate) fn held(&self, span: BlockSpan) -> Option<Payload> {
+        let blocks = self.held.get(&span.piece)?;
+        blocks.get(span.block()? as usize).copied().flatten()
+    }
+
     pub(crate) fn discard(&mut self, piece: PieceIndex) {
         self.held.remove(&piece);
     }

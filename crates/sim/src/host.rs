@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_base::{Bitfield, PeerId, PieceIndex, Time};
+use riverrun_base::{Bitfield, BlockSpan, PeerId, PieceIndex, Time};
 use riverrun_peer::PeerConfig;
 use riverrun_swarm::{
     Config, ConnKey, Event, Input, Outbox, Recorder, Shard, TorrentKey, TorrentOptions,
@@ -290,6 +290,12 @@ impl Host {
     /// The pieces of its torrent that are verified; `None` while it does not know.
     pub fn have(&self) -> Option<&Bitfield> {
         self.shard()?.pieces(self.torrent()?)
+    }
+
+    /// Whether it gives a block of its torrent whose piece is not verified, as its own hash is right.
+    pub fn passes_on(&self, span: BlockSpan) -> bool {
+        let shard = self.shard().zip(self.torrent());
+        shard.is_some_and(|(shard, torrent)| shard.passes_on(torrent, span))
     }
 
     /// Whether all of its torrent is verified, or was when it was let go.

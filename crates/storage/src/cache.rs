@@ -157,6 +157,15 @@ impl Cache {
         }
     }
 
+    /// A block of a piece that is not verified, if it is in memory.
+    pub(crate) fn held(&self, span: BlockSpan) -> Option<Block> {
+        let held = self.pieces.get(&span.piece)?;
+        match held.slots.get(span.block()? as usize)? {
+            Slot::Memory(block) if block.len() == span.len as usize => Some(block.clone()),
+            _ => None,
+        }
+    }
+
     /// The blocks of a verified piece that is not written yet.
     pub(crate) fn verified(&self, piece: PieceIndex) -> Option<Blocks> {
         self.pieces

@@ -415,15 +415,14 @@ impl Shared {
         answers: &mut Answers,
     ) {
         let (key, out) = (torrent.site.torrent, &mut answers.now);
-        let is_ours = state.verified.has(span.piece)
-            && state.layout.as_ref().is_some_and(|it| it.contains(span));
-        if !is_ours {
-            return out.push(read_failed(
-                key,
-                conn,
-                span,
-                refused("a block that is not verified"),
-            ));
+        let is_ours = state.layout.as_ref().is_some_and(|it| it.contains(span));
+        if !is_ours || !state.verified.has(span.piece) {
+            // A block that is right may be given before its piece is whole; what was written early is not read for that.
+            let held = state.cache.held(span).filter(|_| is_ours);
+            return out.push(match held {
+                Some(block) => Completion::Serve { conn, span, block },
+                None => read_failed(key, conn, span, refused("a block that is not verified")),
+            });
         }
         match state.cache.find(span) {
             Whereabouts::Memory(block) => out.push(Completion::Serve { conn, span, block }),

@@ -69,8 +69,9 @@ pub enum StorageJob {
     },
     /// Let go of the blocks held for a piece.
     Discard(PieceIndex),
-    /// Read a verified block and give it to a connection as [`PeerCommand::Serve`], without a detour through
-    /// the shard. Only a failure is reported: [`StorageDone::ReadFailed`].
+    /// Read a block of a verified piece, or one that is held and that the shard has found right by its own hash (v2), and
+    /// give it to a connection as [`PeerCommand::Serve`], without a detour through the shard. Only a failure is
+    /// reported: [`StorageDone::ReadFailed`].
     Read {
         /// For whom.
         conn: ConnKey,
@@ -399,7 +400,7 @@ pub enum Event {
         /// Which piece.
         piece: PieceIndex,
     },
-    /// A piece was received and is wrong.
+    /// A piece was received and is wrong, or blocks of one that hash to something else than theirs (v2).
     PieceFailed {
         /// Which torrent.
         torrent: TorrentKey,

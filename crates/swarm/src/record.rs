@@ -28,7 +28,7 @@ use crate::shard::Shard;
 pub(crate) use self::fields::{masked, masked_tiers, metadata};
 
 /// The layout of records. To be raised whenever an input, or the configuration, is told in another way than before.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// What a shard is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]

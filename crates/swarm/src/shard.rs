@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use riverrun_base::{Bitfield, InfoHash, InfoHashes, Rate, Rng, Time};
+use riverrun_base::{Bitfield, BlockSpan, InfoHash, InfoHashes, Rate, Rng, Time};
 
 use crate::config::Config;
 use crate::input::{AddTorrent, Input, TorrentCommand};
@@ -299,6 +299,12 @@ impl Shard {
     /// The pieces of a torrent that are verified; `None` before its storage is open.
     pub fn pieces(&self, torrent: TorrentKey) -> Option<&Bitfield> {
         self.torrent(torrent)?.have()
+    }
+
+    /// Whether a block is given although its piece is not verified, as it is right by its own hash (v2).
+    pub fn passes_on(&self, torrent: TorrentKey, span: BlockSpan) -> bool {
+        self.torrent(torrent)
+            .is_some_and(|torrent| torrent.relays(span))
     }
 
     /// Whether nothing can be read of a torrent before it was [woken](TorrentCommand::Wake) and is awake.

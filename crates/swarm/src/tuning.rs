@@ -38,6 +38,10 @@ pub struct Tuning {
     /// A peer that sends a piece within this time gets it for itself: sharing would gain nothing that anybody notices,
     /// and one source is easier to blame.
     pub whole_piece: Duration,
+    /// In v2 torrents, a piece that comes slower than this is passed on block by block: a hop of the crowd takes the time
+    /// of a block then. On a faster line nobody would notice, and each block would be hashed twice. If it is zero, pieces
+    /// are always passed on whole.
+    pub relay_after: Duration,
     /// What all peers together may owe, as a time at the rate at which blocks come. More would wait before our own
     /// line, and be taken for the peers' silence: half the time after which that is reported.
     pub owed_time: Duration,
@@ -61,6 +65,7 @@ impl Tuning {
         grace_pieces: 4,
         quota_pieces: 20,
         whole_piece: Duration::from_secs(1),
+        relay_after: Duration::from_millis(250),
         owed_time: Duration::from_secs(10),
         copy_time: Duration::from_secs(3),
     };

@@ -16,6 +16,7 @@ pub(crate) mod id {
     pub(crate) const UPLOAD_ONLY: u8 = 3;
     pub(crate) const HOLEPUNCH: u8 = 4;
     pub(crate) const DONT_HAVE: u8 = 7;
+    pub(crate) const HAVE_BLOCKS: u8 = 16;
 }
 
 /// The longest metadata over the wire, in bytes. Beyond it a torrent file is the better way.
@@ -43,6 +44,8 @@ pub(crate) struct OurHandshake<'a> {
     pub(crate) exchange: bool,
     /// We can meet peers through others, and have others meet (BEP 55).
     pub(crate) holepunch: bool,
+    /// We hear of single blocks that are verified, and tell of ours.
+    pub(crate) blocks: bool,
     /// We would rather have connections encrypted.
     pub(crate) prefers_encryption: bool,
 }
@@ -56,6 +59,9 @@ impl OurHandshake<'_> {
         }
         writer.key(b"m").dict();
         writer.key(b"lt_donthave").uint(id::DONT_HAVE.into());
+        if self.blocks {
+            writer.key(b"rr_have_blocks").uint(id::HAVE_BLOCKS.into());
+        }
         writer.key(b"upload_only").uint(id::UPLOAD_ONLY.into());
         if self.holepunch {
             writer.key(b"ut_holepunch").uint(id::HOLEPUNCH.into());
@@ -110,6 +116,7 @@ pub(crate) struct TheirIds {
     pub(crate) metadata: Option<u8>,
     pub(crate) upload_only: Option<u8>,
     pub(crate) dont_have: Option<u8>,
+    pub(crate) have_blocks: Option<u8>,
     pub(crate) exchange: Option<u8>,
     pub(crate) holepunch: Option<u8>,
 }
@@ -120,6 +127,7 @@ impl TheirIds {
         self.metadata = other.metadata.or(self.metadata);
         self.upload_only = other.upload_only.or(self.upload_only);
         self.dont_have = other.dont_have.or(self.dont_have);
+        self.have_blocks = other.have_blocks.or(self.have_blocks);
         self.exchange = other.exchange.or(self.exchange);
         self.holepunch = other.holepunch.or(self.holepunch);
     }
@@ -164,6 +172,7 @@ fn their_ids(dict: &Dict<'_, '_>) -> TheirIds {
         metadata: id(b"ut_metadata"),
         upload_only: id(b"upload_only"),
         dont_have: id(b"lt_donthave"),
+        have_blocks: id(b"rr_have_blocks"),
         exchange: id(b"ut_pex"),
         holepunch: id(b"ut_holepunch"),
     }
@@ -220,6 +229,7 @@ mod tests {
             your_ip: Some("::ffff:10.1.2.3".parse().unwrap()),
             exchange: true,
             holepunch: true,
+            blocks: true,
             prefers_encryption: true,
         };
         let theirs = parse(&ours.encode());
@@ -228,6 +238,7 @@ mod tests {
                 metadata: Some(id::METADATA),
                 upload_only: Some(id::UPLOAD_ONLY),
                 dont_have: Some(id::DONT_HAVE),
+                have_blocks: Some(id::HAVE_BLOCKS),
                 exchange: Some(id::EXCHANGE),
                 holepunch: Some(id::HOLEPUNCH),
             },

@@ -35,6 +35,12 @@ impl Session {
             PeerCommand::Metadata(info) => self.size(info, link)?,
             PeerCommand::Have(piece) => self.have(now, piece, link),
             PeerCommand::DontHave(piece) => self.unhave(piece, link),
+            PeerCommand::HaveBlocks(run) => {
+                if let Some(id) = self.ids.have_blocks.filter(|id| *id != 0) {
+                    let payload = &run.encode();
+                    link.out.send(Message::Extended { id, payload });
+                }
+            }
             PeerCommand::Choke => self.choke(link),
             PeerCommand::Unchoke => {
                 if self.serving.unchoke() {

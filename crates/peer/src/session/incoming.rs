@@ -3,6 +3,7 @@
 use riverrun_base::{BlockSpan, PieceIndex, Sha256Digest, Time};
 
 use super::{Link, Session, report_rejected};
+use crate::blocks::BlockRun;
 use crate::codec::extended::{TheirHandshake, id as extended_id};
 use crate::codec::message::Message;
 use crate::error::PeerMisbehaved;
@@ -230,6 +231,7 @@ impl Session {
                 Ok(())
             }
             extended_id::DONT_HAVE => self.handle_dont_have(now, payload, link),
+            extended_id::HAVE_BLOCKS => self.handle_have_blocks(payload, link),
             // We never offered it; what a peer sends all the same does no harm.
             _ => Ok(()),
         }
@@ -238,9 +240,11 @@ impl Session {
     fn handle_handshake(&mut self, payload: &[u8], link: &mut Link) -> Result<(), PeerMisbehaved> {
         let theirs = TheirHandshake::parse(payload)?;
         self.ids.add(theirs.ids);
+        let ours_too = self.shares_blocks();
         let hello = &mut self.hello;
         hello.features.metadata = self.ids.metadata.is_some_and(|id| id != 0);
         hello.features.dont_have = self.ids.dont_have.is_some_and(|id| id != 0);
+        hello.features.blocks = ours_too && self.ids.have_blocks.is_some_and(|id| id != 0);
         hello.features.holepunch = self.ids.holepunch.is_some_and(|id| id != 0);
         hello.features.exchange = self.ids.exchange.is_some_and(|id| id != 0);
         hello.client = theirs.client.or(hello.client.take());
@@ -333,6 +337,30 @@ impl Session {
             self.hello.upload_only = *flag != 0;
             self.report_hello(link);
         }
+    }
+
+    fn handle_have_blocks(
+        &mut self,
+        payload: &[u8],
+        link: &mut Link,
+    ) -> Result<(), PeerMisbehaved> {
+        // Who has no metadata can ask for no block; and what was not offered is not read.
+        let Some(info) = self.info.clone().filter(|_| self.shares_blocks()) else {
+            return Ok(());
+        };
+        let run = BlockRun::parse(payload)?;
+        self.require_claim(link)?;
+        let (index, count) = (run.piece.0, info.layout().piece_count());
+        if index >= count {
+            return Err(PeerMisbehaved::PieceOutOfRange { index, count });
+        }
+        if run.blocks().end > info.layout().block_count(run.piece) {
+            return Err(PeerMisbehaved::Extended(
+                "rr_have_blocks beyond the end of a piece",
+            ));
+        }
+        link.events.push_back(PeerEvent::HasBlocks(run));
+        Ok(())
     }
 
     fn handle_dont_have(

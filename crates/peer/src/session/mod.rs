@@ -354,6 +354,11 @@ impl Session {
         }
     }
 
+    /// Whether single blocks are told of: only with v2 does each have a hash of its own.
+    fn shares_blocks(&self) -> bool {
+        self.hello.features.v2 && self.config.blocks
+    }
+
     fn metadata_id(&self) -> Option<u8> {
         self.ids.metadata.filter(|id| *id != 0)
     }
@@ -370,6 +375,7 @@ impl Session {
             your_ip: self.ours.your_ip,
             exchange: self.ours.exchange,
             holepunch: self.ours.exchange && self.config.holepunch,
+            blocks: self.shares_blocks(),
             prefers_encryption: self.config.encryption != EncryptionPolicy::Off,
         };
         let (id, payload) = (extended_id::HANDSHAKE, &ours.encode());

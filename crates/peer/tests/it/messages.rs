@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use riverrun_base::{PieceIndex, Sha256Digest};
-use riverrun_peer::{Contact, Hashes, PeerCommand, PeerExchange, PeerMisbehaved};
+use riverrun_peer::{BlockRun, Contact, Hashes, PeerCommand, PeerExchange, PeerMisbehaved};
 
 use crate::pair::Pair;
 use crate::raw::{ALL, FAST, NOTHING, Victim, extended, message, numbers};
@@ -268,4 +268,67 @@ fn a_piece_that_we_lose_is_refused_to_who_waits_for_it() {
         format!("Rejected({:?})", span(4)),
     ];
     assert_eq!(pair.dialer.take_news(), expected);
+}
+
+fn run_of(piece: u32, first: u32, count: u32) -> BlockRun {
+    BlockRun {
+        piece: PieceIndex(piece),
+        first,
+        count,
+    }
+}
+
+#[test]
+fn single_blocks_are_told_of_where_each_has_a_hash_of_its_own() {
+    let command = PeerCommand::HaveBlocks(run_of(7, 0, 1));
+    let news = "HasBlocks(BlockRun { piece: PieceIndex(7), first: 0, count: 1 })";
+    for (kind, expected) in [
+        (Kind::V1, &[][..]),
+        (Kind::Hybrid, &[news]),
+        (Kind::V2, &[news]),
+    ] {
+        tells(kind, &command, expected);
+    }
+}
+
+#[test]
+fn blocks_that_there_are_not_are_the_peers_fault() {
+    let info = torrent(Kind::V2, 10);
+    let blocks = info.layout().block_count(PieceIndex(9));
+    let told = |run: [u32; 3]| {
+        let mut victim = Victim::new(ALL, v2_hash(&info), attach(&info, &[]));
+        let payload: Vec<u8> = run.into_iter().flat_map(u32::to_be_bytes).collect();
+        victim.says(&extended(16, &payload)).map(|()| victim.news())
+    };
+    assert!(
+        told([9, 0, blocks])
+            .unwrap()
+            .iter()
+            .any(|news| news.starts_with("HasBlocks"))
+    );
+    assert!(
+        told([9, 0, 0])
+            .unwrap()
+            .iter()
+            .any(|news| news.starts_with("HasBlocks"))
+    );
+    let beyond = PeerMisbehaved::Extended("rr_have_blocks beyond the end of a piece");
+    for run in [[9, 0, blocks + 1], [9, blocks, 1], [9, 1, u32::MAX]] {
+        assert_eq!(told(run), Err(beyond.clone()), "{run:?}");
+    }
+    let out_of_range = PeerMisbehaved::PieceOutOfRange {
+        index: 10,
+        count: 10,
+    };
+    assert_eq!(told([10, 0, 1]), Err(out_of_range));
+    // Where they are of no use they are not read.
+    let info = torrent(Kind::V1, 10);
+    let mut victim = Victim::v1(ALL, &info, &[]);
+    victim.says(&extended(16, &[0xff; 12])).unwrap();
+    assert!(
+        !victim
+            .news()
+            .iter()
+            .any(|news| news.starts_with("HasBlocks"))
+    );
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use riverrun_base::{Bitfield, PieceIndex};
+use riverrun_base::{Bitfield, BlockSpan, PieceIndex};
 use riverrun_swarm::TorrentState;
 
 use super::{Findings, PerHost, Property, is_sound};
@@ -63,7 +63,7 @@ impl Possession {
                 ..
             } if is_sound(world, *from) => {
                 self.look_at(world, *from, span.piece, findings);
-                self.see_serving(*from, span.piece, *payload, findings);
+                self.see_serving(world, *from, *span, *payload, findings);
             }
             _ => {}
         }
@@ -104,16 +104,18 @@ impl Possession {
     /// S2: what is sent is right and was verified.
     fn see_serving(
         &mut self,
+        world: &World,
         from: HostId,
-        piece: PieceIndex,
+        span: BlockSpan,
         payload: Payload,
         findings: &mut Findings,
     ) {
+        let piece = span.piece;
         let holding = self.hosts.of(from);
         if holding.rotten.contains(&piece) {
             return;
         }
-        if !holding.trusted.contains(&piece) {
+        if !holding.trusted.contains(&piece) && !world.host(from).passes_on(span) {
             let what = format!("sends of {piece}, which it has never verified");
             findings.add(Property::NothingUnverifiedSent, from, what);
         } else if payload != Payload::Right {

@@ -60,6 +60,8 @@ struct Peer {
     is_ready: bool,
     /// What it has told of its pieces.
     have: Option<Bitfield>,
+    /// The blocks that it has told of, of pieces that it has not whole.
+    parts: BTreeMap<PieceIndex, BTreeSet<u32>>,
     is_choking: bool,
     /// It has been silent for long, and nothing has come since.
     is_snubbed: bool,
@@ -165,9 +167,20 @@ impl Model {
             PeerEvent::Ready(_) => peer.is_ready = true,
             PeerEvent::HasPieces(have) if Some(have.len()) == pieces => {
                 peer.have = Some(have.clone());
+                peer.parts.retain(|piece, _| !have.has(*piece));
             }
             PeerEvent::Has(piece) => {
                 peer.have.as_mut().map(|have| have.set(*piece));
+                peer.parts.remove(piece);
+            }
+            PeerEvent::HasBlocks(run) if peer.have.is_some() && !peer.has(run.piece) => {
+                peer.parts
+                    .entry(run.piece)
+                    .or_default()
+                    .extend(run.blocks());
+                if run.count == 0 {
+                    peer.parts.remove(&run.piece);
+                }
             }
             PeerEvent::LostPiece(piece) => {
                 peer.have.as_mut().map(|have| have.clear(*piece));
@@ -343,5 +356,15 @@ impl Peer {
 
     fn has(&self, piece: PieceIndex) -> bool {
         self.have.as_ref().is_some_and(|have| have.has(piece))
+    }
+
+    fn has_block(&self, piece: PieceIndex, block: u32) -> bool {
+        let part = self.parts.get(&piece);
+        self.has(piece) || part.is_some_and(|blocks| blocks.contains(&block))
+    }
+
+    /// Whether it has something of a piece.
+    fn has_some(&self, piece: PieceIndex) -> bool {
+        self.has(piece) || self.parts.contains_key(&piece)
     }
 }

@@ -116,12 +116,12 @@ impl Picks {
         };
         let piece = span.piece;
         let block = span.block()?;
-        let copies = |piece| peers.values().filter(|peer| peer.has(piece)).count();
+        let copies = |piece| peers.values().filter(|peer| peer.has_some(piece)).count();
         let says = |what: &str| Some(what.to_owned());
         if known.layout.span(piece, block) != Some(span) {
             return says("which is no block of the torrent");
         }
-        if !peer.has(piece) {
+        if !peer.has_block(piece, block) {
             return says("who has not said that it has it");
         }
         if peer.is_choking && !peer.allowed.contains(&piece) {
@@ -193,7 +193,7 @@ impl Picks {
         piece: PieceIndex,
         known: &Known<'_>,
     ) -> Option<PieceIndex> {
-        let copies = |piece| peers.values().filter(|peer| peer.has(piece)).count();
+        let copies = |piece| peers.values().filter(|peer| peer.has_some(piece)).count();
         let own = copies(piece);
         let mut missing = known.have.zeros();
         missing.find(|other| {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, BlockSpan, InfoHash, PieceIndex, Time};
-use riverrun_peer::{HashRequest, Hashes, Holepunch, PeerExchange};
+use riverrun_peer::{BlockRun, HashRequest, Hashes, Holepunch, PeerExchange};
 use riverrun_swarm::ConnKey;
 
 use self::bytes::BytesEnd;
@@ -76,6 +76,7 @@ pub(crate) enum Message {
     Have(PieceIndex),
     Pieces(Box<Bitfield>),
     DontHave(PieceIndex),
+    HaveBlocks(BlockRun),
     /// With what will not be answered.
     Choke(Box<[BlockSpan]>),
     Unchoke,
@@ -137,7 +138,7 @@ impl Message {
             Self::RequestMetadata(_) | Self::RejectMetadata(_) | Self::UploadOnly => 30,
             // Mostly IPv4: six bytes and one of flags.
             Self::Exchange(told) => 40 + 7 * told.added.len() + 6 * told.dropped.len(),
-            Self::Holepunch(_) => 18,
+            Self::Holepunch(_) | Self::HaveBlocks(_) => 18,
             Self::Metadata(piece) => 50 + piece.bytes.len(),
             Self::Block(_) | Self::Bytes(_) | Self::Closed => 0,
         };
@@ -148,7 +149,11 @@ impl Message {
     pub(crate) const fn is_of_pieces(&self) -> bool {
         matches!(
             self,
-            Self::Have(_) | Self::Choke(_) | Self::Unchoke | Self::Interested(_)
+            Self::Have(_)
+                | Self::HaveBlocks(_)
+                | Self::Choke(_)
+                | Self::Unchoke
+                | Self::Interested(_)
         )
     }
 

@@ -345,6 +345,7 @@ impl World {
         let end = &wire.ends[end_id.side()];
         let host = self.host(end.host);
         let other = self.host(wire.ends[end_id.other().side()].host);
+        let speaks_of_blocks = |host: &Host| host.peer_config.blocks;
         let content = self.content(wire.content);
         let len = u32::try_from(content.info().raw().len()).unwrap_or(u32::MAX);
         let (info, upload_only) = match &end.talk {
@@ -359,6 +360,9 @@ impl World {
                 fast: host.config.fast && other.config.fast,
                 extended: true,
                 v2: content.info().hashes().v2().is_some(),
+                blocks: content.info().hashes().v2().is_some()
+                    && speaks_of_blocks(host)
+                    && speaks_of_blocks(other),
                 metadata: true,
                 dont_have: true,
                 exchange: !content.info().is_private(),

@@ -28,6 +28,8 @@ impl World {
             }
             Message::Have(piece) => PeerEvent::Has(piece),
             Message::Pieces(pieces) => PeerEvent::HasPieces(*pieces),
+            Message::HaveBlocks(_) if direct.info.is_none() => return,
+            Message::HaveBlocks(run) => PeerEvent::HasBlocks(run),
             Message::DontHave(piece) => PeerEvent::LostPiece(piece),
             Message::Choke(lost) => return self.hear_choke(end_id, &lost),
             Message::Unchoke => PeerEvent::Unchoked,

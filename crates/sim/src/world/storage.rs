@@ -272,10 +272,11 @@ impl World {
             return Payload::Right;
         };
         let in_memory = own.disk.unwritten.contains(&(at, span.piece));
-        if own.torrents[at].store.written.has(span.piece) || in_memory {
+        let store = &own.torrents[at].store;
+        if store.written.has(span.piece) || in_memory {
             Payload::Right
         } else {
-            Payload::Wrong(host)
+            store.held(span).unwrap_or(Payload::Wrong(host))
         }
     }
 

@@ -141,6 +141,7 @@ impl World {
                 direct.told.clear(piece);
                 Message::DontHave(piece)
             }
+            PeerCommand::HaveBlocks(run) => Message::HaveBlocks(run),
             PeerCommand::Choke => Message::Choke(direct.choke()),
             PeerCommand::Unchoke => {
                 direct.unchoke();
@@ -189,6 +190,11 @@ impl World {
                 unreachable!("accepting attaches")
             }
         };
+        self.say(end, message);
+    }
+
+    /// Sends a message, after the first word on pieces if that is due.
+    fn say(&mut self, end: EndId, message: Message) {
         if message.is_of_pieces() {
             self.claim_nothing(end);
         }

@@ -12,7 +12,7 @@ use riverrun_sim::{
     Action, Content, ContentId, HostConfig, HostId, Manners, Planted, Poison, Start, TrackerConfig,
     World, WorldConfig,
 };
-use riverrun_swarm::{Event, TorrentKey, TorrentOptions, TorrentState, TorrentStats};
+use riverrun_swarm::{Config, Event, TorrentKey, TorrentOptions, TorrentState, TorrentStats};
 
 pub(crate) struct Arena {
     world: World,
@@ -134,6 +134,16 @@ impl Arena {
 
     pub(crate) fn leech_with(&mut self, rate: u64, options: &TorrentOptions) -> HostId {
         self.host_with(HostConfig::leecher(), rate, options)
+    }
+
+    /// A leecher whose shard weighs things in its own way.
+    pub(crate) fn leech_tuned(&mut self, rate: u64, tune: impl FnOnce(&mut Config)) -> HostId {
+        let mut config = HostConfig::leecher().up(rate);
+        config.slots = Some(4);
+        let host = self.world.add_host(self.content, config);
+        self.world.setup(host).shard(tune);
+        self.settle();
+        host
     }
 
     /// A leecher whose shard turns a panic in one torrent into its end, as in production.

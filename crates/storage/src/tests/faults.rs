@@ -474,7 +474,7 @@ fn blocks_are_read_wherever_they_are() {
             offset,
             len,
         });
-        assert!(rig.read(spans[0]).is_none() || seed > 0, "not verified");
+        assert!(rig.read(spans[0]).is_none() || seed > 0, "not there");
         rig.download(&fixture, PieceIndex(0));
         // As soon as it is verified, wherever its blocks are on their way to the disk.
         while rig.shared_state().verified.none() {
@@ -496,6 +496,22 @@ fn blocks_are_read_wherever_they_are() {
         rig.submit(StorageJob::Close);
         rig.run();
     }
+}
+
+#[test]
+fn a_block_that_is_held_can_be_given_before_its_piece_is_verified() {
+    let fixture = Fixture::single(MetaVersion::V2, PIECE, PIECE as usize);
+    let (mut rig, _) = Rig::fresh(&fixture);
+    let blocks = fixture.blocks(PieceIndex(0));
+    let (span, block) = &blocks[1];
+    let block = Block::unbudgeted(block);
+    rig.submit(StorageJob::Store { span: *span, block });
+    assert_eq!(rig.read(*span).as_deref(), Some(&*fixture.bytes(*span)));
+    let part = BlockSpan { len: 5, ..*span };
+    assert!(rig.read(part).is_none(), "only whole");
+    assert!(rig.read(blocks[0].0).is_none(), "it has not come");
+    rig.submit(StorageJob::Discard(PieceIndex(0)));
+    assert!(rig.read(*span).is_none(), "it was let go");
 }
 
 #[test]

@@ -80,6 +80,8 @@ impl Order {
 pub(crate) struct Asker<'a> {
     pub(crate) conn: ConnKey,
     pub(crate) have: &'a Bitfield,
+    /// The blocks that it has of pieces that it has not whole.
+    pub(crate) parts: &'a BTreeMap<PieceIndex, Bitfield>,
     /// While it chokes us: the pieces that it gives nevertheless (BEP 6).
     pub(crate) only: Option<&'a BTreeSet<PieceIndex>>,
     pub(crate) suggested: &'a [PieceIndex],
@@ -102,6 +104,13 @@ impl Asker<'_> {
     fn may_have(&self, piece: PieceIndex) -> bool {
         self.have.has(piece) && self.only.is_none_or(|only| only.contains(&piece))
     }
+
+    /// The blocks that it passes on of a piece that it has not whole.
+    fn part_of(&self, piece: PieceIndex) -> Option<&Bitfield> {
+        let is_plain = matches!(self.pace, Pace::Whole | Pace::Shared);
+        let may = self.only.is_none() && is_plain && !self.have.has(piece);
+        may.then(|| self.parts.get(&piece)).flatten()
+    }
 }
 
 /// Which blocks are requested, and which pieces come next.
@@ -123,6 +132,8 @@ pub(crate) struct Picker {
     in_endgame: bool,
     /// In the end game blocks may be asked for twice.
     copying: bool,
+    /// Pieces are passed on block by block.
+    relaying: bool,
     /// How many connected peers have told what they have.
     peers: u32,
     /// Why pieces were chosen, if somebody wants to know.
@@ -144,6 +155,7 @@ impl Picker {
             epoch: 0,
             in_endgame: false,
             copying: true,
+            relaying: false,
             peers: 0,
             reasons: None,
         };
@@ -176,6 +188,16 @@ impl Picker {
         self.rarity.remove_peer(have);
     }
 
+    /// A peer has gone that had these pieces, and blocks of those.
+    pub(crate) fn forget_peer<'a>(
+        &mut self,
+        have: &Bitfield,
+        parts: impl Iterator<Item = &'a PieceIndex>,
+    ) {
+        self.remove_peer(have);
+        parts.for_each(|piece| self.remove_part(*piece));
+    }
+
     /// A peer has got a piece; `have` is what it has with it.
     pub(crate) fn add_piece(&mut self, piece: PieceIndex, have: &Bitfield) {
         self.rarity.add_piece(piece, have);
@@ -184,6 +206,24 @@ impl Picker {
     /// A peer has lost a piece; `have` is what it has without it.
     pub(crate) fn remove_piece(&mut self, piece: PieceIndex, have: &Bitfield) {
         self.rarity.remove_piece(piece, have);
+    }
+
+    /// A peer has some blocks of a piece.
+    pub(crate) fn add_part(&mut self, piece: PieceIndex) {
+        self.rarity.add_part(piece);
+    }
+
+    /// A peer has no blocks of a piece any more, or all of them, or it has gone.
+    pub(crate) fn remove_part(&mut self, piece: PieceIndex) {
+        self.rarity.remove_part(piece);
+    }
+
+    /// Whether one of these blocks of a piece has not come.
+    pub(crate) fn lacks_of(&self, piece: PieceIndex, blocks: &Bitfield) -> bool {
+        match self.partials.get(&piece) {
+            Some(partial) => partial.lacks_of(blocks),
+            None => !self.done.has(piece),
+        }
     }
 
     pub(crate) const fn set_order(&mut self, order: Order) {
@@ -273,17 +313,39 @@ impl Picker {
         }
         let begun = self.best_open(asker, Join::Meant);
         let class = begun.map_or(CLASSES.len(), |(class, _)| class);
-        let new_before = (0..class).find_map(|class| self.new_piece(class, asker, rng));
+        let new_before = (0..class).find_map(|class| self.new_or_part(class, asker, rng));
         if let Some(piece) = new_before {
             return Some((piece, self.reason_to_begin(piece, asker)));
         }
         let begun = begun.map(|(_, piece)| piece);
+        if let Some(piece) = self.rarer_than(begun, class, asker, rng) {
+            return Some((piece, self.reason_to_begin(piece, asker)));
+        }
         if let Some(piece) = self.sole_piece(class, asker, begun, rng) {
             return Some((piece, PickReason::OnlyHere));
         }
         begun
             .or_else(|| self.best_open(asker, Join::Idle).map(|(_, piece)| piece))
             .map(|piece| (piece, PickReason::Begun))
+    }
+
+    /// A piece to begin although others are begun, since it is rarer: what is passed on block by block need not be whole
+    /// to be of use.
+    fn rarer_than(
+        &self,
+        begun: Option<PieceIndex>,
+        class: usize,
+        asker: &Asker<'_>,
+        rng: &mut Rng,
+    ) -> Option<PieceIndex> {
+        let may = self.relaying && class < CLASSES.len() && self.open.len() < OPEN_SCAN_MAX;
+        if !may || !self.is_rarest_first() {
+            return None;
+        }
+        let copies = |piece| self.rarity.copies(piece);
+        let least = begun.map_or(u32::MAX, copies);
+        let new = self.new_or_part(class, asker, rng);
+        new.filter(|piece| copies(*piece) < least)
     }
 
     /// Why [`Self::new_piece`] has given a piece.
@@ -294,15 +356,17 @@ impl Picker {
             (_, Pace::Snubbed) => PickReason::Commonest,
             _ if self.verified < asker.random_first => PickReason::RandomFirst,
             _ => PickReason::Rarest {
-                have: self.rarity.availability(piece),
+                have: self.rarity.copies(piece),
                 of: self.peers,
                 suggested: asker.suggested.contains(&piece),
             },
         }
     }
 
-    /// Whether blocks may be asked for twice in the end game: a copy of what waits before our own line comes no sooner.
-    pub(crate) const fn set_copying(&mut self, copying: bool) {
+    /// Whether blocks may be asked for twice in the end game, as a copy of what waits before our own line comes no sooner;
+    /// and whether pieces are passed on block by block, and so of use before they are whole.
+    pub(crate) const fn set_manner(&mut self, copying: bool, relaying: bool) {
+        self.relaying = relaying;
         if copying && !self.copying {
             self.epoch += 1;
         }
@@ -336,7 +400,7 @@ impl Picker {
     /// search.
     fn same_as_before(&self, asker: &Asker<'_>) -> Option<PieceIndex> {
         let piece = asker.current?;
-        let meant = asker.may_have(piece) && self.joinable(piece, asker, Join::Meant);
+        let meant = self.joinable(piece, asker, Join::Meant);
         (meant && self.order != Order::Sequential).then_some(piece)
     }
 
@@ -360,13 +424,26 @@ impl Picker {
         begun: Option<PieceIndex>,
         rng: &mut Rng,
     ) -> Option<PieceIndex> {
-        let others_have = begun.is_some_and(|piece| self.rarity.availability(piece) > 1);
+        let others_have = begun.is_some_and(|piece| self.rarity.copies(piece) > 1);
         let may = self.is_rarest_first() && asker.pace != Pace::Snubbed;
         if !may || !others_have || class >= CLASSES.len() {
             return None;
         }
         self.rarity
             .only_here(class, asker.have, asker.suggested, rng)
+    }
+
+    /// A piece to begin, whole or with the blocks that the peer has of it, if fewer have anything of that.
+    fn new_or_part(&self, class: usize, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {
+        let whole = self.new_piece(class, asker, rng);
+        if self.order == Order::Sequential || asker.parts.is_empty() {
+            return whole;
+        }
+        let parts = asker.parts.keys().copied();
+        let parts = parts.filter(|piece| asker.part_of(*piece).is_some());
+        let part = self.rarity.rarest_of(class, parts);
+        let copies = |piece: &PieceIndex| self.rarity.copies(*piece);
+        [whole, part].into_iter().flatten().min_by_key(copies)
     }
 
     fn new_piece(&self, class: usize, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {
@@ -386,12 +463,12 @@ impl Picker {
     /// one that is the peer's own, else the rarest, else the one that lacks least.
     fn best_open(&self, asker: &Asker<'_>, join: Join) -> Option<(usize, PieceIndex)> {
         let open = self.open.iter().copied().take(OPEN_SCAN_MAX);
-        let fit = open.filter(|piece| asker.may_have(*piece) && self.joinable(*piece, asker, join));
+        let fit = open.filter(|piece| self.joinable(*piece, asker, join));
         let best = fit.min_by_key(|piece| {
             let partial = &self.partials[piece];
             let is_own =
                 matches!(partial.claim, Claim::Preferred(by) | Claim::Sole(by) if by == asker.conn);
-            let copies = self.rarity.availability(*piece);
+            let copies = self.rarity.copies(*piece);
             let rank = match self.order {
                 Order::Free(Picking::RarestFirst) => (!is_own, copies, partial.free()),
                 Order::Free(Picking::Random) => (!is_own, 0, partial.free()),
@@ -419,6 +496,18 @@ impl Picker {
         else {
             return false;
         };
+        if !asker.may_have(piece) {
+            let Some(part) = asker.part_of(piece) else {
+                return false;
+            };
+            let may = match partial.claim {
+                Claim::Open | Claim::Relayed => true,
+                Claim::Preferred(conn) => conn == asker.conn || join == Join::Idle,
+                Claim::Slow => join == Join::Idle,
+                Claim::Sole(_) | Claim::SoleUnclaimed => false,
+            };
+            return may && partial.free_of(part).next().is_some();
+        }
         match partial.claim {
             Claim::Sole(conn) => conn == asker.conn,
             Claim::SoleUnclaimed if asker.is_suspect => false,
@@ -429,6 +518,10 @@ impl Picker {
             Claim::Preferred(_) => join == Join::Idle,
             Claim::Slow => asker.pace == Pace::Snubbed || join == Join::Idle,
             Claim::Open => asker.pace != Pace::Snubbed || join == Join::Idle,
+            Claim::Relayed => {
+                let is_meant = asker.pace != Pace::Snubbed && !asker.have.all();
+                is_meant || join == Join::Idle
+            }
         }
     }
 
@@ -441,7 +534,9 @@ impl Picker {
         geometry: &impl Geometry,
         picked: &mut Vec<BlockIndex>,
     ) {
+        let part = asker.part_of(piece);
         let claim = match asker.pace {
+            _ if part.is_some() => Claim::Relayed,
             Pace::Whole => Claim::Preferred(asker.conn),
             Pace::Shared => Claim::Open,
             Pace::Snubbed => Claim::Slow,
@@ -452,7 +547,7 @@ impl Picker {
             partial.claim = Claim::Sole(asker.conn);
         }
         let mut blocks = Vec::new();
-        partial.take(asker.conn, count, &mut blocks);
+        partial.take(asker.conn, part, count, &mut blocks);
         if partial.free() == 0 {
             self.open.remove(&piece);
         }
@@ -706,9 +801,10 @@ impl Picker {
         if self.open.len() <= max {
             return None;
         }
-        let stuck = self.open.iter().filter(|piece| {
-            self.partials[piece].asked() == 0 && self.rarity.availability(**piece) == 0
-        });
+        let stuck = self
+            .open
+            .iter()
+            .filter(|piece| self.partials[piece].asked() == 0 && self.rarity.copies(**piece) == 0);
         stuck
             .max_by_key(|piece| self.partials[piece].free())
             .copied()

@@ -1,5 +1,7 @@
 //! A piece that was begun: what has become of each of its blocks.
 
+use riverrun_base::{Bitfield, PieceIndex};
+
 use crate::key::ConnKey;
 
 /// How many peers may owe us the same block at once; a bound for the end game and for late deadlines.
@@ -31,6 +33,9 @@ pub(super) enum Claim {
     Sole(ConnKey),
     /// Only the next peer that asks.
     SoleUnclaimed,
+    /// Whoever has some of its blocks and is passing them on. Who has all of the torrent should give what nobody has yet,
+    /// and gives of this rather than be idle.
+    Relayed,
     /// Snubbed peers, which should not hold up others' pieces; others rather than idle.
     Slow,
 }
@@ -102,8 +107,23 @@ impl Partial {
         self.asked == 0 && !self.slots.iter().any(|slot| matches!(slot, Slot::Got(_)))
     }
 
-    /// Takes up to `count` free blocks for `conn`.
-    pub(super) fn take(&mut self, conn: ConnKey, count: usize, out: &mut Vec<u32>) {
+    /// Takes up to `count` free blocks for `conn`, if not all then of those that it has.
+    pub(super) fn take(
+        &mut self,
+        conn: ConnKey,
+        only: Option<&Bitfield>,
+        count: usize,
+        out: &mut Vec<u32>,
+    ) {
+        if let Some(only) = only {
+            let free: Vec<u32> = self.free_of(only).take(count).collect();
+            for block in &free {
+                self.slots[*block as usize] = Slot::Asked(conn);
+                self.free -= 1;
+                self.asked += 1;
+            }
+            return out.extend(free);
+        }
         let mut left = count;
         while left > 0 && self.free > 0 {
             if self.slots[self.first_free] == Slot::Free {
@@ -115,6 +135,20 @@ impl Partial {
             }
             self.first_free += 1;
         }
+    }
+
+    /// The free blocks among these.
+    pub(super) fn free_of<'a>(&'a self, blocks: &'a Bitfield) -> impl Iterator<Item = u32> + 'a {
+        let blocks = blocks.ones().map(|PieceIndex(block)| block);
+        blocks.filter(|block| self.slots.get(*block as usize) == Some(&Slot::Free))
+    }
+
+    /// Whether one of these blocks has not come.
+    pub(super) fn lacks_of(&self, blocks: &Bitfield) -> bool {
+        let mut slots = blocks
+            .ones()
+            .filter_map(|block| self.slots.get(block.as_usize()));
+        slots.any(|slot| matches!(slot, Slot::Free | Slot::Asked(_)))
     }
 
     /// Who was asked for a block.

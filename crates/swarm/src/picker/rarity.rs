@@ -1,5 +1,7 @@
 //! How many peers have each piece, and the pieces not yet begun in the order of rarity.
 
+use std::collections::BTreeMap;
+
 use riverrun_base::{Bitfield, PieceIndex, Rng};
 
 use super::set::PieceSet;
@@ -24,8 +26,10 @@ pub(super) const CLASSES: [Priority; 3] = [Priority::High, Priority::Normal, Pri
 /// a `have` moves one piece from a bucket to its neighbour.
 #[derive(Clone, Debug)]
 pub(crate) struct Rarity {
-    /// Peers that have the piece, without those that have all.
+    /// Peers that have the piece or some of its blocks, without those that have all.
     counts: Box<[u32]>,
+    /// How many of them have only some blocks.
+    in_part: BTreeMap<PieceIndex, u32>,
     /// Peers that have all pieces.
     complete: u32,
     /// Pieces whose count is 0.
@@ -52,6 +56,7 @@ impl Rarity {
         };
         Self {
             counts: vec![0; pieces as usize].into(),
+            in_part: BTreeMap::new(),
             complete: 0,
             absent: pieces,
             classes: [class(), class(), class()],
@@ -65,9 +70,41 @@ impl Rarity {
         u32::try_from(self.counts.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many connected peers have the piece.
+    /// How many connected peers have the whole piece.
     pub(crate) fn availability(&self, piece: PieceIndex) -> u32 {
+        self.copies(piece) - self.in_part(piece)
+    }
+
+    /// How many connected peers have the piece or some of its blocks: by that the rarest comes first.
+    pub(crate) fn copies(&self, piece: PieceIndex) -> u32 {
         self.complete + self.counts.get(piece.as_usize()).copied().unwrap_or(0)
+    }
+
+    /// How many connected peers have some blocks of the piece, and not the whole.
+    pub(crate) fn in_part(&self, piece: PieceIndex) -> u32 {
+        self.in_part.get(&piece).copied().unwrap_or(0)
+    }
+
+    /// How many have some blocks, by piece.
+    pub(crate) const fn all_in_part(&self) -> &BTreeMap<PieceIndex, u32> {
+        &self.in_part
+    }
+
+    /// A peer has some blocks of a piece.
+    pub(super) fn add_part(&mut self, piece: PieceIndex) {
+        *self.in_part.entry(piece).or_default() += 1;
+        self.step(piece, true);
+    }
+
+    /// A peer has no blocks of a piece any more, or all of them, or it has gone.
+    pub(super) fn remove_part(&mut self, piece: PieceIndex) {
+        if let Some(peers) = self.in_part.get_mut(&piece) {
+            *peers -= 1;
+            if *peers == 0 {
+                self.in_part.remove(&piece);
+            }
+            self.step(piece, false);
+        }
     }
 
     /// Whether some piece is with no connected peer.
@@ -127,6 +164,17 @@ impl Rarity {
         if let Some(class) = class {
             self.put_in(piece, class);
         }
+    }
+
+    /// Of pieces of a class that may be begun the one that fewest have.
+    pub(super) fn rarest_of(
+        &self,
+        class: usize,
+        pieces: impl Iterator<Item = PieceIndex>,
+    ) -> Option<PieceIndex> {
+        let members = &self.classes[class].members;
+        let startable = pieces.filter(|piece| members.has(*piece));
+        startable.min_by_key(|piece| self.counts[piece.as_usize()])
     }
 
     /// Lets a piece be begun, with a priority; [`Priority::Skip`] takes it out.
@@ -326,6 +374,12 @@ impl Rarity {
 
     /// Panics if the buckets and the counts do not agree.
     pub(super) fn check_invariants(&self) {
+        for (piece, peers) in &self.in_part {
+            assert!(
+                *peers > 0 && *peers <= self.counts[piece.as_usize()],
+                "{piece}"
+            );
+        }
         for class in &self.classes {
             let mut len = 0;
             for (count, bucket) in class.buckets.iter().enumerate() {

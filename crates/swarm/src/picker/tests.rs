@@ -40,10 +40,14 @@ fn field(len: u32, pieces: impl IntoIterator<Item = u32>) -> Bitfield {
     field
 }
 
+/// Of no piece some blocks.
+static NO_PARTS: BTreeMap<PieceIndex, Bitfield> = BTreeMap::new();
+
 fn asker(index: u32, have: &Bitfield) -> Asker<'_> {
     Asker {
         conn: conn(index),
         have,
+        parts: &NO_PARTS,
         only: None,
         suggested: &[],
         current: None,
@@ -94,6 +98,67 @@ fn the_rarest_piece_comes_first() {
         "{order:?}"
     );
     picker.check_invariants();
+}
+
+#[test]
+fn of_a_piece_in_part_only_the_blocks_that_are_there_are_requested() {
+    let mut picker = picker(20);
+    let (all, none) = (Bitfield::full(20), Bitfield::new(20));
+    let parts = BTreeMap::from([(PieceIndex(7), field(4, [1, 3]))]);
+    picker.add_peer(&all);
+    picker.add_peer(&none);
+    picker.add_part(PieceIndex(7));
+    assert_eq!(picker.rarity().availability(PieceIndex(7)), 1);
+    assert_eq!(picker.rarity().copies(PieceIndex(7)), 2);
+    let relay = Asker {
+        parts: &parts,
+        ..asker(1, &none)
+    };
+    let mut rng = Rng::new(1);
+    let picked = picker.pick(&relay, 9, &PLAIN, &mut rng);
+    let of_seven = |block| BlockIndex {
+        piece: PieceIndex(7),
+        block,
+    };
+    assert_eq!(picked, [of_seven(1), of_seven(3)]);
+    assert!(picker.pick(&relay, 9, &PLAIN, &mut rng).is_empty());
+    assert!(
+        picker.lacks_of(PieceIndex(7), &parts[&PieceIndex(7)]),
+        "it owes them"
+    );
+    // Who has everything gives what nobody passes on, and of this only rather than be idle.
+    let picked = picker.pick(&asker(0, &all), 4 * 15, &PLAIN, &mut rng);
+    assert!(!pieces(&picked).contains(&7), "{picked:?}");
+    let picked = picker.pick(&asker(0, &all), 9, &PLAIN, &mut rng);
+    assert_eq!(picked, [of_seven(0), of_seven(2)]);
+    for block in [1, 3] {
+        picker.receive(of_seven(block), conn(1), &PLAIN);
+    }
+    assert!(!picker.lacks_of(PieceIndex(7), &parts[&PieceIndex(7)]));
+    picker.remove_part(PieceIndex(7));
+    assert_eq!(picker.rarity().copies(PieceIndex(7)), 1);
+    picker.check_invariants();
+}
+
+#[test]
+fn while_blocks_are_passed_on_a_rarer_piece_is_begun_before_another_is_whole() {
+    for is_relaying in [false, true] {
+        let mut picker = picker(20);
+        let both = field(20, [3, 4]);
+        picker.add_peer(&both);
+        picker.add_peer(&both);
+        picker.add_peer(&field(20, [4]));
+        let mut rng = Rng::new(1);
+        picker.set_manner(true, is_relaying);
+        let mut pick =
+            |index, picker: &mut Picker| picker.pick(&asker(index, &both), 1, &PLAIN, &mut rng);
+        let first = pick(0, &mut picker);
+        assert_eq!(pieces(&first), [3]);
+        picker.add_piece(PieceIndex(3), &field(20, [3, 4]));
+        picker.remove_piece(PieceIndex(4), &field(20, [3]));
+        let expected = if is_relaying { 4 } else { 3 };
+        assert_eq!(pieces(&pick(1, &mut picker)), [expected]);
+    }
 }
 
 #[test]

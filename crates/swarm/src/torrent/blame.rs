@@ -7,7 +7,7 @@ use riverrun_peer::CloseReason;
 
 use super::{Cx, Torrent};
 use crate::bans::{Culprit, Verdict};
-use crate::outbox::{BlockDigests, Event, StorageJob};
+use crate::outbox::{BlockDigests, Event};
 
 /// Blocks of a piece, each with who sent it, if that can still be told.
 pub(super) type Senders = Vec<(u32, Option<Culprit>)>;
@@ -68,7 +68,7 @@ impl Torrent {
         if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
             picker.restart_alone(piece);
         }
-        cx.store(self.key, StorageJob::Discard(piece));
+        self.discard(cx, piece);
     }
 
     /// Gets only these blocks of a piece again; the others are right.
@@ -90,6 +90,8 @@ impl Torrent {
         for liar in liars {
             self.ban(cx, liar);
         }
+        // Who has told of just those blocks is of interest again.
+        self.review_parts(cx, piece);
     }
 
     /// A piece is right: whoever sent other blocks of it before has lied.

@@ -360,6 +360,7 @@ impl Torrent {
         }
         self.learn_listen_addr(cx, conn);
         self.begin_exchange(cx, conn);
+        self.tell_all_blocks(cx, conn);
         self.part_if_useless(cx, conn);
         self.request_metadata(cx, conn);
     }
@@ -457,7 +458,7 @@ impl Torrent {
         });
         if let Some(pieces) = &mut self.pieces {
             if let Some(picker) = pieces.picker_mut().filter(|_| peer.has_told) {
-                picker.remove_peer(&peer.have);
+                picker.forget_peer(&peer.have, peer.parts.keys());
             }
             if self.peers.is_empty() && pieces.left() == 0 {
                 pieces.drop_picker();

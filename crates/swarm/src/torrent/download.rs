@@ -6,6 +6,7 @@ use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockDigest, BlockSpan, PieceInd
 use riverrun_peer::PeerCommand;
 
 use super::peers::{Peer, Silence};
+use super::relay::Judgement;
 use super::{Cx, Torrent};
 use crate::bans::DigestKind;
 use crate::key::ConnKey;
@@ -38,6 +39,9 @@ impl Torrent {
                 picker.remove_peer(&before);
             }
             picker.add_peer(&peer.have);
+            for (piece, _) in peer.parts.extract_if(.., |piece, _| peer.have.has(*piece)) {
+                picker.remove_part(piece);
+            }
         }
         peer.down.dry = None;
         self.note_seed(conn);
@@ -60,6 +64,9 @@ impl Torrent {
         if let Some(pieces) = &mut self.pieces {
             if let Some(picker) = pieces.picker_mut() {
                 picker.add_piece(piece, &peer.have);
+                if peer.parts.remove(&piece).is_some() {
+                    picker.remove_part(piece);
+                }
             }
             if pieces.needs(piece) {
                 peer.down.wanted += 1;
@@ -117,10 +124,12 @@ impl Torrent {
     /// Interest is exact (BEP 3): told whenever it changes.
     pub(super) fn update_interest(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
         let downloads = self.life.is_running() && !self.options.upload_only;
+        let peer = self.peers.get(conn);
+        let gives_parts = downloads && peer.is_some_and(|peer| self.passes_on_something(peer));
         let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.hello.is_some()) else {
             return;
         };
-        let interested = downloads && peer.down.wanted > 0;
+        let interested = downloads && (peer.down.wanted > 0 || gives_parts);
         if interested != peer.down.is_interested {
             peer.down.is_interested = interested;
             let command = if interested {
@@ -196,13 +205,14 @@ impl Torrent {
         let rate = self.rates.rate_at_once(cx.now);
         let copy_time = cx.config.tuning.copy_time;
         let owed_little = self.peers.owed() <= blocks_in(copy_time, rate).max(COPY_MIN);
-        picker.set_copying(owed_little && !copy_time.is_zero());
+        picker.set_manner(owed_little && !copy_time.is_zero(), self.relay.is_active());
         if dry == Some(picker.epoch() + pardons) {
             return;
         }
         let asker = Asker {
             conn,
             have: &peer.have,
+            parts: &peer.parts,
             only: peer.down.is_choking.then_some(&peer.down.allowed),
             suggested: &peer.down.suggested,
             current: peer.down.current,
@@ -358,10 +368,22 @@ impl Torrent {
             return false;
         };
         self.remember_digest(at, &block);
-        cx.store(self.key, StorageJob::Store { span, block });
+        let judgement = self.judge(cx, conn, at, &block);
+        if judgement != Judgement::Wrong {
+            cx.store(self.key, StorageJob::Store { span, block });
+        }
         for other in cancel {
             self.cancel(cx, other, span);
         }
+        match judgement {
+            Judgement::Open => {}
+            Judgement::Right => self.relay_block(cx, at),
+            Judgement::Wrong => {
+                self.blocks_failed(cx, at.piece, &[at.block]);
+                return true;
+            }
+        }
+        self.review_parts(cx, at.piece);
         if complete {
             self.verify(cx, span.piece);
         }
@@ -369,7 +391,7 @@ impl Torrent {
     }
 
     /// A span as a block of the torrent, which is what we request.
-    fn block_index(&self, span: BlockSpan) -> Option<BlockIndex> {
+    pub(super) fn block_index(&self, span: BlockSpan) -> Option<BlockIndex> {
         let meta = self.meta.as_ref()?;
         let block = span.block()?;
         let is_block = meta.info.layout().span(span.piece, block) == Some(span);
@@ -524,19 +546,24 @@ impl Torrent {
         let claimed = picker.claimed_by(conn);
         for piece in picker.abandon(conn, &claimed) {
             self.bans.restart(piece);
-            cx.store(self.key, StorageJob::Discard(piece));
+            self.discard(cx, piece);
         }
+    }
+
+    /// Lets go of what is held of a piece.
+    pub(super) fn discard(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
+        self.end_relay(cx, piece);
+        cx.store(self.key, StorageJob::Discard(piece));
     }
 
     /// Lets the blocks of pieces go that nobody connected could finish.
     pub(super) fn discard_unreachable(&mut self, cx: &mut Cx<'_>) {
         let max = OPEN_MAX + 2 * self.peers.len();
-        let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) else {
-            return;
-        };
-        while let Some(piece) = picker.unreachable(max) {
+        while let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut())
+            && let Some(piece) = picker.unreachable(max)
+        {
             picker.forget(piece);
-            cx.store(self.key, StorageJob::Discard(piece));
+            self.discard(cx, piece);
         }
     }
 
@@ -553,7 +580,7 @@ impl Torrent {
             }
         }
         for piece in pieces {
-            cx.store(self.key, StorageJob::Discard(*piece));
+            self.discard(cx, *piece);
         }
     }
 
@@ -632,6 +659,7 @@ impl Torrent {
             piece,
         });
         self.clear_up(cx, piece, &senders);
+        self.end_relay(cx, piece);
         self.announce_piece(cx, piece);
         if self
             .pieces
@@ -702,6 +730,11 @@ impl Torrent {
         }
         assert_eq!(picker.asked() as usize, owed.len());
         assert_eq!(self.peers.owed(), owed.values().sum::<usize>());
+        let mut parts = std::collections::BTreeMap::<PieceIndex, u32>::new();
+        for piece in self.peers.iter().flat_map(|peer| peer.parts.keys()) {
+            *parts.entry(*piece).or_default() += 1;
+        }
+        assert_eq!(picker.rarity().all_in_part(), &parts);
         for peer in self.peers.iter().filter(|peer| peer.has_told) {
             assert_eq!(
                 peer.down.wanted,

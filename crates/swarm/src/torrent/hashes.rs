@@ -145,14 +145,21 @@ impl Torrent {
         let Some(request) = self.leaves_request(piece) else {
             return false;
         };
-        if self.hash_fetch.under_way.contains_key(&request) {
-            return true;
-        }
-        let asked = self.request_hashes(cx, request, Wanted::Leaves(piece), piece.0..piece.0 + 1);
+        let is_asked = self.hash_fetch.under_way.contains_key(&request);
+        let asked = is_asked
+            || self.request_hashes(cx, request, Wanted::Leaves(piece), piece.0..piece.0 + 1);
         if asked {
             self.hash_fetch.failed.insert(piece, leaves);
         }
         asked
+    }
+
+    /// Asks for the hashes of the blocks of a piece that is to be passed on. False if there is nobody to ask.
+    pub(super) fn request_relay_leaves(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) -> bool {
+        self.leaves_request(piece).is_some_and(|request| {
+            self.hash_fetch.under_way.contains_key(&request)
+                || self.request_hashes(cx, request, Wanted::Leaves(piece), piece.0..piece.0 + 1)
+        })
     }
 
     /// The request for the hashes of all blocks of a piece; `None` for pieces of one block, and without v2.
@@ -191,13 +198,18 @@ impl Torrent {
             peer.has_v2()
                 && !fetch.refused.contains(&(peer.conn, request))
                 && fetch.refusals(peer.conn) < REFUSALS_MAX
-                && pieces.clone().any(|piece| peer.have.has(PieceIndex(piece)))
+                && pieces
+                    .clone()
+                    .map(PieceIndex)
+                    .any(|piece| peer.knows_leaves(piece))
         });
         // Suspects last: it may be about them.
         let chosen = able.min_by_key(|peer| {
             (
                 self.bans.is_suspect(peer.culprit()),
                 busy(peer.conn),
+                // Who passes the piece on has them at hand, and others have to read it.
+                pieces.len() > 1 || !peer.parts.contains_key(&PieceIndex(pieces.start)),
                 peer.conn,
             )
         });
@@ -291,6 +303,7 @@ impl Torrent {
         if merkle::root_of(real, root.leaves) != root.root {
             return false;
         }
+        self.relay_leaves(cx, piece, real);
         let Some(came) = self.hash_fetch.failed.remove(&piece) else {
             return true;
         };
@@ -326,6 +339,9 @@ impl Torrent {
             Wanted::Chunk(_) => self.request_layers(cx),
             Wanted::Leaves(piece) => {
                 let Some(leaves) = self.hash_fetch.failed.remove(&piece) else {
+                    if self.relay.awaits_leaves(piece) && !self.request_relay_leaves(cx, piece) {
+                        self.end_relay(cx, piece);
+                    }
                     return;
                 };
                 if !self.request_leaves(cx, piece, leaves) {
@@ -371,8 +387,15 @@ impl Torrent {
             cx.tell(conn, PeerCommand::SendHashes(Hashes { request, hashes }));
             return;
         }
-        // What is below the piece layer has to be hashed from what is on disk.
         let piece = meta.hashes.piece_above(request.pieces_root, range);
+        if let Some(leaves) = piece.and_then(|piece| self.relay.leaves(piece)) {
+            let hashes = meta.hashes.answer_below(request.pieces_root, range, leaves);
+            if let Some(hashes) = hashes {
+                cx.tell(conn, PeerCommand::SendHashes(Hashes { request, hashes }));
+                return;
+            }
+        }
+        // What is below the piece layer has to be hashed from what is on disk.
         let have = |piece: &PieceIndex| self.pieces.as_ref().is_some_and(|p| p.have().has(*piece));
         let peer = self
             .peers

@@ -364,6 +364,7 @@ impl Torrent {
             .map_or_else(Vec::new, |picker| picker.begun().collect());
         // Claims stay in the journal until a piece is found wrong: after a crash in the middle the rest holds.
         pieces.drop_picker();
+        self.relay.clear();
         self.life.phase = Phase::Checking;
         self.close_peers(cx, &CloseReason::TorrentStopped);
         for piece in begun {
@@ -551,6 +552,7 @@ impl Torrent {
             return;
         };
         self.pieces = None;
+        self.relay.clear();
         self.changes.accept();
         self.life.fault = None;
         self.life.checks_all = false;
@@ -585,6 +587,7 @@ impl Torrent {
         }
         self.peers = super::Peers::default();
         self.pieces = None;
+        self.relay.clear();
         self.changes = super::Changes::default();
         self.choker = super::Choker::default();
         self.reveal = super::Reveal::default();

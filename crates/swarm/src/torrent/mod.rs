@@ -20,6 +20,7 @@ mod open;
 mod peers;
 mod pieces;
 mod rates;
+mod relay;
 mod reveal;
 mod serve;
 mod stats;
@@ -43,6 +44,7 @@ use self::metadata::MetadataFetch;
 use self::peers::Peers;
 use self::pieces::Pieces;
 use self::rates::Rates;
+use self::relay::Relay;
 use self::reveal::Reveal;
 use self::serve::Serving;
 use crate::bans::Bans;
@@ -104,6 +106,7 @@ pub(crate) struct Torrent {
     pieces: Option<Pieces>,
     changes: Changes,
     hash_fetch: HashFetch,
+    relay: Relay,
     peers: Peers,
     candidates: Candidates,
     choker: Choker,
@@ -141,6 +144,7 @@ impl Torrent {
             pieces: None,
             changes: Changes::default(),
             hash_fetch: HashFetch::default(),
+            relay: Relay::default(),
             peers: Peers::default(),
             candidates: Candidates::default(),
             choker: Choker::default(),
@@ -219,6 +223,7 @@ impl Torrent {
             PeerEvent::NotInterested => self.interested(cx, conn, false),
             PeerEvent::Has(piece) => self.has(cx, conn, piece),
             PeerEvent::HasPieces(pieces) => self.has_pieces(cx, conn, pieces),
+            PeerEvent::HasBlocks(run) => self.has_blocks(cx, conn, run),
             PeerEvent::LostPiece(piece) => self.lost_piece(cx, conn, piece),
             PeerEvent::Wants(span) => self.wants(cx, conn, span),
             PeerEvent::Unwants(span) => self.unwants(cx, conn, span),

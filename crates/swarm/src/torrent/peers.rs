@@ -41,6 +41,8 @@ pub(crate) struct Peer {
     /// What it has; without pieces until it has told.
     pub(crate) have: Bitfield,
     pub(crate) has_told: bool,
+    /// The blocks that it passes on of pieces that it has not whole.
+    pub(crate) parts: BTreeMap<PieceIndex, Bitfield>,
     pub(crate) down: Down,
     pub(crate) up: Up,
     /// Whether the connection was told that sending, and receiving, is limited.
@@ -154,6 +156,7 @@ impl Peer {
             hello: None,
             have: Bitfield::new(0),
             has_told: false,
+            parts: BTreeMap::new(),
             down: Down::new(),
             up: Up::new(),
             limited: [false, false],

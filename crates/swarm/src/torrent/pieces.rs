@@ -201,10 +201,10 @@ impl Pieces {
         self.picker.get_or_insert_with(|| {
             let mut picker = Picker::new(&self.have, self.priorities.clone());
             picker.set_order(order);
-            peers
-                .iter()
-                .filter(|peer| peer.has_told)
-                .for_each(|peer| picker.add_peer(&peer.have));
+            peers.iter().filter(|peer| peer.has_told).for_each(|peer| {
+                picker.add_peer(&peer.have);
+                peer.parts.keys().for_each(|piece| picker.add_part(*piece));
+            });
             Box::new(picker)
         })
     }

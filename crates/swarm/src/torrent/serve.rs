@@ -245,7 +245,7 @@ impl Torrent {
         // To a seed all are alike: else whoever only says that it has nothing would go first there.
         let is_trading = !self.is_complete();
         self.serving.next(now, &self.peers, |peer, piece| {
-            let there = rarity.map_or(0, |rarity| rarity.availability(piece));
+            let there = rarity.map_or(0, |rarity| rarity.copies(piece));
             let copies = there + u32::from(self.reveal.is_taken_by_another(peer.conn, piece));
             (copies, if is_trading { progress(peer) } else { 0 })
         })

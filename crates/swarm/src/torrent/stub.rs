@@ -79,6 +79,7 @@ impl Stub {
             pieces: None,
             changes: super::Changes::default(),
             hash_fetch: super::HashFetch::default(),
+            relay: super::Relay::default(),
             peers: super::Peers::default(),
             candidates,
             choker: super::Choker::default(),

@@ -33,6 +33,7 @@ impl Torrent {
         if interested {
             self.allow_fast(cx, conn);
         } else {
+            self.tell_all_blocks(cx, conn);
             self.part_if_useless(cx, conn);
         }
     }
@@ -149,6 +150,7 @@ impl Torrent {
         peer.up.turn_bytes = 0;
         self.suggest(cx, conn);
         cx.tell(conn, PeerCommand::Unchoke);
+        self.tell_all_blocks(cx, conn);
     }
 
     /// How many peers are unchoked at a time.
@@ -281,6 +283,7 @@ impl Torrent {
             .pieces
             .as_ref()
             .is_some_and(|pieces| pieces.have().has(span.piece));
+        let have = have || self.relays(span);
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
@@ -323,6 +326,10 @@ impl Torrent {
     pub(super) fn read_failed(&mut self, cx: &mut Cx<'_>, conn: ConnKey, span: BlockSpan) {
         if self.settle_wanted(conn, span) {
             cx.tell(conn, PeerCommand::Reject(span));
+            if self.relays(span) {
+                // It is not in memory any more: who knows that does not ask for the rest.
+                self.end_relay(cx, span.piece);
+            }
             self.serve(cx);
         } else {
             self.leaves_failed(cx, conn, span.piece);
