@@ -38,7 +38,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut out = Outbox::default();
     let mut question = PeersQuestion::new(InfoHash([4; InfoHash::LEN]));
     question.announce = Some(Announce {
-        port: None,
+        v4: None,
+        v6: Some(6881),
         is_seed: true,
     });
     let mut search = dht.search(now, &Question::Peers(question), &mut out);
