@@ -16,7 +16,7 @@ use crate::observe::Happening;
 use crate::schedule::What;
 use crate::socket::Sockets;
 use crate::streams::{happens, mix};
-use crate::wire::Message;
+use crate::wire::{Message, Wire};
 
 /// How long it takes to read metadata from a disk that is not busy.
 const LOAD_TIME: Duration = Duration::from_millis(5);
@@ -240,6 +240,7 @@ impl World {
         }
         let conns = std::mem::take(&mut self.host_mut(host).conns);
         self.drop_conns(&conns, power);
+        self.drop_callers(host, power);
         self.lose_unsynced(host, power);
         self.end_process(host);
         let own = self.host_mut(host);
@@ -258,6 +259,26 @@ impl World {
                 self.send(end, Message::Closed);
             }
             self.end_silently(end);
+        }
+    }
+
+    /// Whoever is about to connect hears of the end as those do who are connected: it is in no host's list yet.
+    fn drop_callers(&mut self, host: HostId, power: bool) {
+        let silence = self.config.dial_timeout;
+        let called = |wire: &Wire| {
+            let [dials, listens] = &wire.ends;
+            !wire.is_ready && listens.host == host && listens.key.is_none() && dials.key.is_some()
+        };
+        let ends = (0..).zip(&self.wires).filter_map(|(at, wire)| {
+            let called = wire.as_deref().is_some_and(called);
+            called.then(|| EndId::new(at, 1))
+        });
+        for end in ends.collect::<Vec<_>>() {
+            if power {
+                self.pend(self.now + silence, Pending::Forget(end.other()));
+            } else {
+                self.send(end, Message::Closed);
+            }
         }
     }
 

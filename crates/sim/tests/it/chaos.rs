@@ -48,6 +48,10 @@ fn tell(plan: &Plan, first: &Violation) {
 fn what_failed_once_does_not_fail_again() {
     let plans = [
         (
+            "a-dial-to-one-who-is-killed",
+            include_str!("../regressions/a-dial-to-one-who-is-killed.toml"),
+        ),
+        (
             "late-blocks-under-a-download-limit",
             include_str!("../regressions/late-blocks-under-a-download-limit.toml"),
         ),
