@@ -129,8 +129,12 @@ impl Watched {
             return Ok(());
         };
         let priorities = priorities(&info, &std::mem::take(&mut self.select))?;
+        let stopped = |e| Failure::new(ExitCode::Other, e);
         let chosen = self.torrent.set_priorities(priorities).await;
-        chosen.map_err(|e| Failure::new(ExitCode::Other, e))
+        chosen.map_err(stopped)?;
+        // Until that is carried out the torrent is complete, as nothing was wanted: whoever is answered comes after it.
+        let _ = self.torrent.stats().await;
+        Ok(())
     }
 
     /// For a torrent whose data is there already: its end is the goal of seeding, not completion.

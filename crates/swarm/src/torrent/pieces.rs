@@ -172,6 +172,11 @@ impl Pieces {
         self.verifying.insert(piece)
     }
 
+    /// Whether a piece is being hashed.
+    pub(crate) fn is_verifying(&self, piece: PieceIndex) -> bool {
+        self.verifying.contains(&piece)
+    }
+
     /// A piece was hashed.
     pub(crate) fn end_verify(&mut self, piece: PieceIndex) {
         self.verifying.remove(&piece);

@@ -232,11 +232,16 @@ impl Torrent {
         leaves: &[Sha256Digest],
     ) {
         let wrong = self.relay.set_leaves(piece, leaves);
+        // What storage is about to find wrong would else be laid to whoever sends it the second time.
+        let is_hashed = self
+            .pieces
+            .as_ref()
+            .is_some_and(|it| it.is_verifying(piece));
         let right = self.relay.pieces.get(&piece).map(|piece| &piece.right);
         for run in right.map_or_else(Vec::new, |right| runs(piece, right)) {
             self.tell_blocks(cx, run);
         }
-        if !wrong.is_empty() {
+        if !wrong.is_empty() && !is_hashed {
             self.blocks_failed(cx, piece, &wrong);
         }
     }
@@ -273,7 +278,8 @@ impl Torrent {
 
     /// A peer has blocks of a piece.
     pub(super) fn has_blocks(&mut self, cx: &mut Cx<'_>, conn: ConnKey, run: BlockRun) {
-        let blocks = self.relayed_blocks(run.piece);
+        let layout = self.meta.as_ref().map(|meta| meta.info.layout());
+        let blocks = layout.map(|layout| layout.block_count(run.piece));
         let (Some(peer), Some(blocks)) = (self.peers.get_mut(conn), blocks) else {
             return;
         };
