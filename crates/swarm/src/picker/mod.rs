@@ -497,16 +497,11 @@ impl Picker {
             return false;
         };
         if !asker.may_have(piece) {
-            let Some(part) = asker.part_of(piece) else {
+            let part = asker.part_of(piece);
+            let gives = part.is_some_and(|part| partial.free_of(part).next().is_some());
+            if !gives || matches!(partial.claim, Claim::Sole(_) | Claim::SoleUnclaimed) {
                 return false;
-            };
-            let may = match partial.claim {
-                Claim::Open | Claim::Relayed => true,
-                Claim::Preferred(conn) => conn == asker.conn || join == Join::Idle,
-                Claim::Slow => join == Join::Idle,
-                Claim::Sole(_) | Claim::SoleUnclaimed => false,
-            };
-            return may && partial.free_of(part).next().is_some();
+            }
         }
         match partial.claim {
             Claim::Sole(conn) => conn == asker.conn,

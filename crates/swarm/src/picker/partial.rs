@@ -115,25 +115,21 @@ impl Partial {
         count: usize,
         out: &mut Vec<u32>,
     ) {
+        let before = out.len();
         if let Some(only) = only {
-            let free: Vec<u32> = self.free_of(only).take(count).collect();
-            for block in &free {
-                self.slots[*block as usize] = Slot::Asked(conn);
-                self.free -= 1;
-                self.asked += 1;
+            out.extend(self.free_of(only).take(count));
+        } else {
+            let slots = (0..).zip(&self.slots).skip(self.first_free);
+            let free = slots.filter(|(_, slot)| **slot == Slot::Free);
+            out.extend(free.map(|(block, _)| block).take(count));
+            if let Some(last) = out[before..].last() {
+                self.first_free = *last as usize + 1;
             }
-            return out.extend(free);
         }
-        let mut left = count;
-        while left > 0 && self.free > 0 {
-            if self.slots[self.first_free] == Slot::Free {
-                self.slots[self.first_free] = Slot::Asked(conn);
-                self.free -= 1;
-                self.asked += 1;
-                left -= 1;
-                out.push(u32::try_from(self.first_free).unwrap_or(u32::MAX));
-            }
-            self.first_free += 1;
+        for block in &out[before..] {
+            self.slots[*block as usize] = Slot::Asked(conn);
+            self.free -= 1;
+            self.asked += 1;
         }
     }
 
