@@ -5,6 +5,7 @@ use std::sync::Arc;
 use riverrun_base::{BLOCK_LEN, Block, BlockSpan, PieceIndex, Rng, Sha1Digest, Sha256Digest};
 use riverrun_hash::{sha1, sha256};
 use riverrun_metainfo::{Info, PieceHashes, PieceLayer, PieceLayers, merkle};
+use serde::{Deserialize, Serialize};
 
 use crate::ids::HostId;
 
@@ -34,6 +35,19 @@ impl Payload {
     }
 }
 
+/// Which hashes a torrent has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Version {
+    /// One of each piece (BEP 3).
+    #[default]
+    V1,
+    /// One of each block, in a tree (BEP 52).
+    V2,
+    /// Both, with padding between files (BEP 47).
+    Hybrid,
+}
+
 /// A torrent of a world.
 ///
 /// The decisions never look into a block, so a block is four bytes that say what it is; only the connections that
@@ -51,6 +65,20 @@ pub struct Content {
 }
 
 impl Content {
+    /// A torrent of that version of `pieces` pieces of `blocks` blocks each, or a little more: tokens if it is of v1, else
+    /// real bytes that come from the seed.
+    ///
+    /// # Panics
+    ///
+    /// If no torrent can be like that.
+    pub fn of(version: Version, pieces: u32, blocks: u32, seed: u64) -> Self {
+        match version {
+            Version::V1 => Self::tokens(pieces, blocks),
+            Version::V2 => Self::v2(pieces, blocks, seed),
+            Version::Hybrid => Self::hybrid(pieces, blocks, seed),
+        }
+    }
+
     /// One file of `pieces` pieces of `blocks` blocks each.
     ///
     /// # Panics
@@ -146,6 +174,56 @@ impl Content {
         Self::new(info, hashes, bytes)
     }
 
+    /// A hybrid torrent of real bytes (BEP 52): a file of `pieces` pieces that ends within a block, the padding that v1
+    /// has after it (BEP 47), of more than a block if pieces have several, and a file of a piece that is not full.
+    ///
+    /// # Panics
+    ///
+    /// If no torrent can be like that.
+    pub fn hybrid(pieces: u32, blocks: u32, seed: u64) -> Self {
+        let piece_len = blocks * BLOCK_LEN;
+        let end = (pieces * piece_len) as usize;
+        let len = end - 100 - if blocks > 1 { BLOCK_LEN as usize } else { 0 };
+        let last = (blocks.min(3) * BLOCK_LEN) as usize - 100;
+        let mut bytes = vec![0; end + last];
+        let mut rng = Rng::new(seed);
+        rng.fill(&mut bytes[..len]);
+        rng.fill(&mut bytes[end..]);
+        let leaves = |file: &[u8]| file.chunks(BLOCK_LEN as usize).map(sha256).collect();
+        let (first, second): (Vec<_>, Vec<_>) = (leaves(&bytes[..len]), leaves(&bytes[end..]));
+        let of_piece = first
+            .chunks(blocks as usize)
+            .map(|leaves| merkle::root_of(leaves, blocks));
+        let layer = PieceLayer::new(of_piece.collect(), piece_len);
+        let entry = |name: &str, len: usize, root: Sha256Digest| {
+            let head = format!("1:{name}d0:d6:lengthi{len}e11:pieces root32:");
+            [head.as_bytes(), root.as_bytes(), b"ee"].concat()
+        };
+        let v1: Vec<_> = bytes.chunks(piece_len as usize).map(sha1).collect();
+        let v1: Vec<u8> = v1.iter().flat_map(|digest| digest.0).collect();
+        let pad = end - len;
+        let files = format!(
+            "e5:filesld6:lengthi{len}e4:pathl1:aeed4:attr1:p6:lengthi{pad}e4:pathl4:.pad1:0eed6:lengthi{last}e\
+             4:pathl1:beee12:meta versioni2e4:name4:test12:piece lengthi{piece_len}e6:pieces{}:",
+            v1.len()
+        );
+        let raw = [
+            b"d9:file treed".as_slice(),
+            &entry("a", len, layer.root()),
+            &entry(
+                "b",
+                last,
+                merkle::root_of(&second, blocks.min(3).next_power_of_two()),
+            ),
+            files.as_bytes(),
+            &v1,
+            b"e",
+        ];
+        let info = Info::from_bytes(&raw.concat()).expect("a legal dictionary");
+        let hashes = PieceHashes::new(&info, &[(layer.root(), Arc::new(layer))].into());
+        Self::new(info, hashes, Some(Arc::new(bytes)))
+    }
+
     /// A v2 torrent of one file of `pieces` pieces of `blocks` blocks each, whose blocks are tokens.
     ///
     /// # Panics
@@ -187,10 +265,12 @@ impl Content {
         self.info.layout().payload_len()
     }
 
-    /// The blocks of a piece.
+    /// The blocks of a piece, but for those of padding alone, which are known.
     pub(crate) fn spans(&self, piece: PieceIndex) -> impl Iterator<Item = BlockSpan> + '_ {
         let layout = self.info.layout();
-        (0..layout.block_count(piece)).filter_map(move |block| layout.span(piece, block))
+        (0..layout.block_count(piece))
+            .filter_map(move |block| layout.span(piece, block))
+            .filter(move |span| !layout.is_padding(*span))
     }
 
     /// What the decisions get for a block.
@@ -233,9 +313,11 @@ impl Content {
         sha1(&self.block(span, payload))
     }
 
-    /// SHA-256 of a block as the decisions see it.
+    /// The leaf of a block as the decisions see it: padding is no part of it.
     pub(crate) fn sha256(&self, span: BlockSpan, payload: Payload) -> Sha256Digest {
-        sha256(&self.block(span, payload))
+        let block = self.block(span, payload);
+        let payload = self.info.layout().payload_in(span) as usize;
+        sha256(block.get(..payload).unwrap_or(&block))
     }
 
     /// What the blocks of a piece hash to.
@@ -271,7 +353,11 @@ mod tests {
 
     #[test]
     fn a_block_says_what_it_is() {
-        for content in [Content::tokens(3, 2), Content::v2(3, 2, 1)] {
+        for content in [
+            Content::tokens(3, 2),
+            Content::v2(3, 2, 1),
+            Content::hybrid(3, 4, 1),
+        ] {
             let span = content.spans(PieceIndex(1)).nth(1).unwrap();
             for payload in [
                 Payload::Right,

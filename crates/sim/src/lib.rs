@@ -34,7 +34,7 @@ mod world;
 
 pub use action::Action;
 pub use config::{HostConfig, Level, Nat, Start, Stay, UdpConfig, WorldConfig};
-pub use content::{Content, Payload};
+pub use content::{Content, Payload, Version};
 pub use disk::DiskConfig;
 pub use host::{Host, Life, Tally};
 pub use ids::{ContentId, HostId, LineId};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use riverrun_base::{BlockSpan, PieceIndex, Time};
+use riverrun_base::{BlockSpan, InfoHash, PieceIndex, Time};
 use riverrun_swarm::{ConnKey, PickReason, SlotReason, TorrentState};
 use riverrun_tracker::AnnounceEvent;
 
@@ -205,6 +205,8 @@ pub enum Happening {
         host: HostId,
         /// Which tracker.
         url: String,
+        /// Of which swarm: a hybrid torrent has two.
+        info_hash: InfoHash,
         /// What.
         event: AnnounceEvent,
     },

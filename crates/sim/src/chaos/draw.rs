@@ -6,6 +6,7 @@ use riverrun_base::Rng;
 
 use super::{Accident, Fault, Nodes, Plan};
 use crate::config::{HostConfig, Level, Nat, Start};
+use crate::content::Version;
 use crate::manners::{Claims, Flood, Manners, Poison};
 use crate::services::Service;
 use crate::streams::{happens, mix};
@@ -26,6 +27,8 @@ const NODES_MAX: u32 = 24;
 const NODES: u64 = 0x6e6f_6465;
 /// The same for who dozes.
 const DOZERS: u64 = 0x646f_7a65;
+/// The same for which torrents with v2 have v1 too.
+const HYBRIDS: u64 = 0x6879_6272;
 
 /// What can befall a host that is not there for the others alone.
 const ACCIDENTS: [Accident; 14] = [
@@ -60,7 +63,7 @@ pub fn draw(seed: u64) -> Plan {
         } else {
             between(&mut rng, 1, 8)
         },
-        v2,
+        version: if v2 { Version::V2 } else { Version::V1 },
         nodes: Nodes::default(),
         trackerless: false,
         tcp: happens(&mut rng, 0.5),
@@ -74,6 +77,9 @@ pub fn draw(seed: u64) -> Plan {
     draw_disks(&mut Rng::new(mix(seed ^ DISKS)), &mut plan);
     draw_dozers(&mut Rng::new(mix(seed ^ DOZERS)), &mut plan);
     draw_nodes(&mut Rng::new(mix(seed ^ NODES)), &mut plan);
+    if v2 && happens(&mut Rng::new(mix(seed ^ HYBRIDS)), 0.5) {
+        plan.version = Version::Hybrid;
+    }
     plan
 }
 

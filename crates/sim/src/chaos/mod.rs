@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::check::{Checker, Property, Searches, Violation, is_sound, unfinished, unlike};
 use crate::config::{HostConfig, Start, WorldConfig};
-use crate::content::Content;
+use crate::content::{Content, Version};
 use crate::fluid::Crowd;
 use crate::host::{Host, Life};
 use crate::ids::HostId;
@@ -54,8 +54,8 @@ pub struct Plan {
     pub pieces: u32,
     /// How many blocks a piece has.
     pub blocks: u32,
-    /// Whether it is a v2 torrent (BEP 52).
-    pub v2: bool,
+    /// Which hashes it has.
+    pub version: Version,
     /// Nodes of the DHT beside the hosts, which take no part in the torrent.
     #[serde(default, skip_serializing_if = "Nodes::are_none")]
     pub nodes: Nodes,
@@ -180,11 +180,7 @@ impl Plan {
             models: true,
             ..WorldConfig::default()
         });
-        let content = if self.v2 {
-            Content::v2(self.pieces, self.blocks, self.seed)
-        } else {
-            Content::tokens(self.pieces, self.blocks)
-        };
+        let content = Content::of(self.version, self.pieces, self.blocks, self.seed);
         let content = world.add_content(content);
         for config in &self.hosts {
             let host = world.add_host(content, config.clone());

@@ -3,6 +3,7 @@
 use super::{Nodes, Outcome, Plan};
 use crate::check::Property;
 use crate::config::{HostConfig, Level};
+use crate::content::Version;
 use crate::manners::Manners;
 
 /// How many smaller plans are tried.
@@ -99,7 +100,8 @@ fn less_content(plan: &Plan) -> Vec<Plan> {
         with(|plan| plan.nodes.honest /= 2),
         with(|plan| plan.nodes.liars = 0),
         with(|plan| plan.nodes.forger = false),
-        with(|plan| plan.v2 = false),
+        with(|plan| plan.version = Version::V2),
+        with(|plan| plan.version = Version::V1),
     ]
 }
 

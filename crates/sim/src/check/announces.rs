@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use riverrun_base::Time;
+use riverrun_base::{InfoHash, Time};
 use riverrun_tracker::AnnounceEvent;
 
 use super::{Findings, PerHost, Property, is_sound};
@@ -22,10 +22,13 @@ const KNOWN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Announces {
-    hosts: PerHost<BTreeMap<String, Talk>>,
+    hosts: PerHost<BTreeMap<Swarm, Talk>>,
 }
 
-/// What one host has said to one tracker, since its process began.
+/// A tracker's URL, and for what it is asked.
+type Swarm = (String, InfoHash);
+
+/// What one host has said to one tracker of one swarm, since its process began.
 #[derive(Debug, Default)]
 struct Talk {
     lately: VecDeque<(Time, AnnounceEvent)>,
@@ -36,8 +39,14 @@ struct Talk {
 impl Announces {
     pub(super) fn see(&mut self, world: &World, happening: &Happening, findings: &mut Findings) {
         match happening {
-            Happening::Announced { host, url, event } if is_sound(world, *host) => {
-                self.announced(world.now_at(*host), *host, url, *event, findings);
+            Happening::Announced {
+                host,
+                url,
+                info_hash,
+                event,
+            } if is_sound(world, *host) => {
+                let swarm = (url.clone(), *info_hash);
+                self.announced(world.now_at(*host), *host, swarm, *event, findings);
             }
             Happening::Crashed { host, .. } => self.hosts.of(*host).clear(),
             Happening::Left { host } if is_sound(world, *host) => {
@@ -51,11 +60,12 @@ impl Announces {
         &mut self,
         now: Time,
         host: HostId,
-        url: &str,
+        swarm: Swarm,
         event: AnnounceEvent,
         findings: &mut Findings,
     ) {
-        let talk = self.hosts.of(host).entry(url.to_owned()).or_default();
+        let url = swarm.0.clone();
+        let talk = self.hosts.of(host).entry(swarm).or_default();
         if event == AnnounceEvent::Stopped {
             talk.present = None;
         } else {
@@ -82,7 +92,7 @@ impl Announces {
     }
 
     fn left(&mut self, world: &World, host: HostId, findings: &mut Findings) {
-        for (url, talk) in std::mem::take(self.hosts.of(host)) {
+        for ((url, _), talk) in std::mem::take(self.hosts.of(host)) {
             let known = talk
                 .present
                 .is_some_and(|since| world.now() >= since + KNOWN);

@@ -6,7 +6,7 @@ use super::file::{Deed, Planned, RunFile, Scenario};
 use super::group::{Group, secs};
 use crate::action::Action;
 use crate::config::{HostConfig, Start};
-use crate::content::Content;
+use crate::content::{Content, Version};
 use crate::fluid::Crowd;
 use crate::ids::{ContentId, HostId};
 use crate::world::World;
@@ -74,10 +74,9 @@ pub(crate) fn build(scenario: &Scenario, run: &RunFile, seed: u64) -> Built {
 
 fn content(scenario: &Scenario, is_private: bool, seed: u64) -> Content {
     let (pieces, blocks) = (scenario.content.pieces, scenario.content.blocks());
-    match scenario.content {
-        file if file.v2 => Content::v2(pieces, blocks, seed),
-        _ if is_private => Content::private(pieces, blocks),
-        _ => Content::tokens(pieces, blocks),
+    match scenario.content.version {
+        Version::V1 if is_private => Content::private(pieces, blocks),
+        version => Content::of(version, pieces, blocks, seed),
     }
 }
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::expect::Expectation;
 use super::group::Group;
 use crate::config::WorldConfig;
+use crate::content::Version;
 
 /// The most hosts of one run.
 const HOSTS_MAX: usize = 100_000;
@@ -64,9 +65,9 @@ pub(crate) struct ContentFile {
     pub(crate) pieces: u32,
     /// How long each is; a multiple of 16 KiB.
     pub(crate) piece_size: Size,
-    /// With hashes of version 2 of the protocol (BEP 52).
+    /// Which hashes it has.
     #[serde(default)]
-    pub(crate) v2: bool,
+    pub(crate) version: Version,
     /// Found through its trackers alone (BEP 27).
     #[serde(default)]
     pub(crate) private: bool,
@@ -291,7 +292,7 @@ impl Scenario {
                 "must be a multiple of 16 KiB, 64 MiB at most",
             ));
         }
-        if self.content.v2 && !piece_size.0.is_power_of_two() {
+        if self.content.version != Version::V1 && !piece_size.0.is_power_of_two() {
             return Err(wrong(
                 "content.piece_size",
                 "must be a power of two with v2",

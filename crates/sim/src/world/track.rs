@@ -28,10 +28,11 @@ impl World {
         url: &str,
         request: AnnounceRequest,
     ) {
-        let event = request.event;
+        let (info_hash, event) = (request.info_hash, request.event);
         self.happen(|| Happening::Announced {
             host,
             url: url.to_owned(),
+            info_hash,
             event,
         });
         if self.config.keep_events {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use riverrun_base::PieceIndex;
+use riverrun_base::{BLOCK_LEN, Block, BlockDigest, PieceIndex, Sha256Digest};
 use riverrun_peer::CloseReason;
 
 use super::{Cx, Torrent};
-use crate::bans::{Culprit, Verdict};
+use crate::bans::{Culprit, DigestKind, Verdict};
 use crate::outbox::{BlockDigests, Event};
+use crate::picker::BlockIndex;
 
 /// Blocks of a piece, each with who sent it, if that can still be told.
 pub(super) type Senders = Vec<(u32, Option<Culprit>)>;
@@ -54,7 +55,7 @@ impl Torrent {
             }
             Verdict::Unclear => {
                 // With v2 the hash of each block can be had; with v1 only another try tells.
-                let asked = leaves.is_some_and(|leaves| self.request_leaves(cx, piece, leaves));
+                let asked = leaves.is_some_and(|leaves| self.compare_leaves(cx, piece, leaves));
                 if !asked {
                     self.fetch_again(cx, piece);
                 }
@@ -127,11 +128,48 @@ impl Torrent {
         }
     }
 
+    /// What a block hashes to by itself.
+    pub(super) fn digest(&self, at: BlockIndex, block: &Block, kind: DigestKind) -> BlockDigest {
+        let len = || {
+            let root = self.meta.as_ref()?.hashes.get(at.piece)?.v2?;
+            let before = at.block.saturating_mul(BLOCK_LEN);
+            Some(root.len.saturating_sub(before))
+        };
+        block.digest(|bytes| match kind {
+            DigestKind::V1 => BlockDigest::V1(riverrun_hash::sha1(bytes)),
+            DigestKind::V2 => BlockDigest::V2(leaf(bytes, len())),
+        })
+    }
+
     pub(super) fn piece_len(&self, piece: PieceIndex) -> u64 {
         let len = self
             .meta
             .as_ref()
             .map_or(0, |meta| meta.info.layout().piece_len(piece));
         len.into()
+    }
+}
+
+/// The leaf of a block (BEP 52) of whose bytes no more than `len` are of its file. The rest is padding and no part of the
+/// leaf, but must be zeros (BEP 47): a block whose padding is something else hashes to what no leaf is.
+fn leaf(bytes: &[u8], len: Option<u32>) -> Sha256Digest {
+    let len = len.map_or(bytes.len(), |len| bytes.len().min(len as usize));
+    let (payload, padding) = bytes.split_at(len);
+    let is_padded = padding.iter().all(|byte| *byte == 0);
+    riverrun_hash::sha256(if is_padded { payload } else { bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leaf_of_a_block_is_without_padding_that_is_zeros() {
+        let hash = riverrun_hash::sha256;
+        assert_eq!(leaf(b"abc\0\0", Some(3)), hash(b"abc"));
+        assert_eq!(leaf(b"abc\0x", Some(3)), hash(b"abc\0x"));
+        assert_eq!(leaf(b"abc\0\0", Some(5)), hash(b"abc\0\0"));
+        assert_eq!(leaf(b"abc", Some(70_000)), hash(b"abc"));
+        assert_eq!(leaf(b"abc", None), hash(b"abc"));
     }
 }

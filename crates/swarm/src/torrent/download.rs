@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockDigest, BlockSpan, PieceIndex, Rate, Time};
+use riverrun_base::{BLOCK_LEN, Bitfield, Block, BlockSpan, PieceIndex, Rate, Time};
 use riverrun_peer::PeerCommand;
 
 use super::peers::{Peer, Silence};
 use super::relay::Judgement;
 use super::{Cx, Torrent};
-use crate::bans::DigestKind;
 use crate::key::ConnKey;
 use crate::outbox::{Event, StorageJob};
 use crate::picker::{Asker, BlockIndex, Order, Pace, Receipt};
@@ -39,11 +38,12 @@ impl Torrent {
                 picker.remove_peer(&before);
             }
             picker.add_peer(&peer.have);
-            for (piece, _) in peer.parts.extract_if(.., |piece, _| peer.have.has(*piece)) {
-                picker.remove_part(piece);
-            }
         }
         peer.down.dry = None;
+        let whole = peer.parts.keys().filter(|piece| peer.have.has(**piece));
+        for piece in whole.copied().collect::<Vec<_>>() {
+            self.drop_part(conn, piece);
+        }
         self.note_seed(conn);
         self.count_wanted(conn);
         self.update_interest(cx, conn);
@@ -55,6 +55,7 @@ impl Torrent {
 
     /// A peer has one piece more.
     pub(super) fn has(&mut self, cx: &mut Cx<'_>, conn: ConnKey, piece: PieceIndex) {
+        self.drop_part(conn, piece);
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
@@ -64,9 +65,6 @@ impl Torrent {
         if let Some(pieces) = &mut self.pieces {
             if let Some(picker) = pieces.picker_mut() {
                 picker.add_piece(piece, &peer.have);
-                if peer.parts.remove(&piece).is_some() {
-                    picker.remove_part(piece);
-                }
             }
             if pieces.needs(piece) {
                 peer.down.wanted += 1;
@@ -405,10 +403,7 @@ impl Torrent {
         let Some(kind) = self.bans.wants_digest(at.piece) else {
             return;
         };
-        let digest = block.digest(|bytes| match kind {
-            DigestKind::V1 => BlockDigest::V1(riverrun_hash::sha1(bytes)),
-            DigestKind::V2 => BlockDigest::V2(riverrun_hash::sha256(bytes)),
-        });
+        let digest = self.digest(at, block, kind);
         self.bans.remember(at.piece, at.block, digest);
     }
 

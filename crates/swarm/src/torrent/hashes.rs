@@ -135,27 +135,22 @@ impl Torrent {
             .map_or(0..0, |meta| meta.info.layout().pieces_of(file))
     }
 
-    /// Asks for the hashes of the blocks of a failed piece. False if there is nobody to ask.
-    pub(super) fn request_leaves(
+    /// Asks for the hashes of the blocks of a failed piece, which came as these. False if there is nobody to ask.
+    pub(super) fn compare_leaves(
         &mut self,
         cx: &mut Cx<'_>,
         piece: PieceIndex,
-        leaves: Vec<Sha256Digest>,
+        came: Vec<Sha256Digest>,
     ) -> bool {
-        let Some(request) = self.leaves_request(piece) else {
-            return false;
-        };
-        let is_asked = self.hash_fetch.under_way.contains_key(&request);
-        let asked = is_asked
-            || self.request_hashes(cx, request, Wanted::Leaves(piece), piece.0..piece.0 + 1);
+        let asked = self.request_leaves(cx, piece);
         if asked {
-            self.hash_fetch.failed.insert(piece, leaves);
+            self.hash_fetch.failed.insert(piece, came);
         }
         asked
     }
 
-    /// Asks for the hashes of the blocks of a piece that is to be passed on. False if there is nobody to ask.
-    pub(super) fn request_relay_leaves(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) -> bool {
+    /// Asks for the hashes of the blocks of a piece. False if there is nobody to ask.
+    pub(super) fn request_leaves(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) -> bool {
         self.leaves_request(piece).is_some_and(|request| {
             self.hash_fetch.under_way.contains_key(&request)
                 || self.request_hashes(cx, request, Wanted::Leaves(piece), piece.0..piece.0 + 1)
@@ -339,12 +334,12 @@ impl Torrent {
             Wanted::Chunk(_) => self.request_layers(cx),
             Wanted::Leaves(piece) => {
                 let Some(leaves) = self.hash_fetch.failed.remove(&piece) else {
-                    if self.relay.awaits_leaves(piece) && !self.request_relay_leaves(cx, piece) {
+                    if self.relay.awaits_leaves(piece) && !self.request_leaves(cx, piece) {
                         self.end_relay(cx, piece);
                     }
                     return;
                 };
-                if !self.request_leaves(cx, piece, leaves) {
+                if !self.compare_leaves(cx, piece, leaves) {
                     self.fetch_again(cx, piece);
                 }
             }

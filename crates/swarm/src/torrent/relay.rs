@@ -11,6 +11,7 @@ use riverrun_peer::{BlockRun, PeerCommand};
 
 use super::peers::Peer;
 use super::{Cx, Torrent};
+use crate::bans::DigestKind;
 use crate::key::ConnKey;
 use crate::outbox::Event;
 use crate::picker::BlockIndex;
@@ -27,8 +28,8 @@ pub(super) struct Relay {
 /// A piece that has come in part.
 #[derive(Debug)]
 struct Relayed {
-    /// What its blocks must hash to; empty until that is known.
-    leaves: Vec<Sha256Digest>,
+    /// What its blocks must hash to, once that is known.
+    leaves: Option<Box<[Sha256Digest]>>,
     /// What those hash to that came before that was known.
     came: BTreeMap<u32, Sha256Digest>,
     /// Those that are right, and held.
@@ -60,30 +61,13 @@ impl Relay {
 
     /// What the blocks of a piece must hash to, if that is known.
     pub(super) fn leaves(&self, piece: PieceIndex) -> Option<&[Sha256Digest]> {
-        let leaves = &self.pieces.get(&piece)?.leaves;
-        (!leaves.is_empty()).then_some(leaves)
+        self.pieces.get(&piece)?.leaves.as_deref()
     }
 
-    /// A block has come, or is about to be held.
-    fn judge(&mut self, at: BlockIndex, block: &Block) -> Judgement {
-        let Some(piece) = self.pieces.get_mut(&at.piece) else {
-            return Judgement::Open;
-        };
-        let reckon = |bytes: &[u8]| BlockDigest::V2(riverrun_hash::sha256(bytes));
-        let BlockDigest::V2(digest) = block.digest(reckon) else {
-            return Judgement::Open;
-        };
-        match piece.leaves.get(at.block as usize) {
-            None => {
-                piece.came.insert(at.block, digest);
-                Judgement::Open
-            }
-            Some(leaf) if *leaf == digest => {
-                piece.right.set(PieceIndex(at.block));
-                Judgement::Right
-            }
-            Some(_) => Judgement::Wrong,
-        }
+    /// A block has come that hashes to this.
+    fn judge(&mut self, at: BlockIndex, digest: Sha256Digest) -> Judgement {
+        let piece = self.pieces.get_mut(&at.piece);
+        piece.map_or(Judgement::Open, |piece| piece.judge(at.block, digest))
     }
 
     /// What the blocks of a piece must hash to; of those that came before, which are wrong.
@@ -91,16 +75,11 @@ impl Relay {
         let Some(relayed) = self.pieces.get_mut(&piece) else {
             return Vec::new();
         };
-        relayed.leaves = leaves.to_vec();
-        let mut wrong = Vec::new();
-        for (block, digest) in std::mem::take(&mut relayed.came) {
-            if leaves.get(block as usize) == Some(&digest) {
-                relayed.right.set(PieceIndex(block));
-            } else {
-                wrong.push(block);
-            }
-        }
-        wrong
+        relayed.leaves = Some(leaves.into());
+        let came = std::mem::take(&mut relayed.came).into_iter();
+        came.filter(|(block, digest)| relayed.judge(*block, *digest) == Judgement::Wrong)
+            .map(|(block, _)| block)
+            .collect()
     }
 
     /// All that may be given, in runs.
@@ -113,11 +92,26 @@ impl Relay {
     /// Whether it is not known yet what the blocks of a piece must hash to that is to be passed on.
     pub(super) fn awaits_leaves(&self, piece: PieceIndex) -> bool {
         let piece = self.pieces.get(&piece);
-        piece.is_some_and(|piece| piece.leaves.is_empty())
+        piece.is_some_and(|piece| piece.leaves.is_none())
     }
 
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
+    }
+}
+
+impl Relayed {
+    fn judge(&mut self, block: u32, digest: Sha256Digest) -> Judgement {
+        let Some(leaves) = &self.leaves else {
+            self.came.insert(block, digest);
+            return Judgement::Open;
+        };
+        if leaves.get(block as usize) == Some(&digest) {
+            self.right.set(PieceIndex(block));
+            Judgement::Right
+        } else {
+            Judgement::Wrong
+        }
     }
 }
 
@@ -146,10 +140,12 @@ impl Torrent {
         at: BlockIndex,
         block: &Block,
     ) -> Judgement {
-        if self.relay.pieces.contains_key(&at.piece) || self.begin_relay(cx, conn, at.piece) {
-            self.relay.judge(at, block)
-        } else {
-            Judgement::Open
+        if !self.relay.pieces.contains_key(&at.piece) && !self.begin_relay(cx, conn, at.piece) {
+            return Judgement::Open;
+        }
+        match self.digest(at, block, DigestKind::V2) {
+            BlockDigest::V2(digest) => self.relay.judge(at, digest),
+            BlockDigest::V1(_) => Judgement::Open,
         }
     }
 
@@ -170,16 +166,16 @@ impl Torrent {
         if !self.peers.ready().any(takes) {
             return false;
         }
+        if !self.request_leaves(cx, piece) {
+            return false;
+        }
         let relayed = Relayed {
-            leaves: Vec::new(),
+            leaves: None,
             came: BTreeMap::new(),
             right: Bitfield::new(blocks),
         };
         self.relay.pieces.insert(piece, relayed);
-        if !self.request_relay_leaves(cx, piece) {
-            self.relay.pieces.remove(&piece);
-        }
-        self.relay.pieces.contains_key(&piece)
+        true
     }
 
     /// How many blocks a piece has, if each has a hash of its own.
@@ -286,26 +282,31 @@ impl Torrent {
         if !peer.has_told || peer.have.has(run.piece) || run.blocks().end > blocks {
             return;
         }
-        let picker = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut());
+        peer.down.dry = None;
         if run.count == 0 {
-            if peer.parts.remove(&run.piece).is_some()
-                && let Some(picker) = picker
-            {
-                picker.remove_part(run.piece);
-            }
+            self.drop_part(conn, run.piece);
         } else if let Some(part) = peer.parts.get_mut(&run.piece) {
             set_all(part, &run);
         } else if peer.parts.len() < PARTS_MAX {
             let mut part = Bitfield::new(blocks);
             set_all(&mut part, &run);
             peer.parts.insert(run.piece, part);
-            if let Some(picker) = picker {
+            if let Some(picker) = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut()) {
                 picker.add_part(run.piece);
             }
         }
-        peer.down.dry = None;
         self.update_interest(cx, conn);
         self.fill(cx, conn);
+    }
+
+    /// A peer passes nothing of a piece on any more, or has it whole.
+    pub(super) fn drop_part(&mut self, conn: ConnKey, piece: PieceIndex) {
+        let peer = self.peers.get_mut(conn);
+        let was_there = peer.is_some_and(|peer| peer.parts.remove(&piece).is_some());
+        let picker = self.pieces.as_mut().and_then(|pieces| pieces.picker_mut());
+        if let Some(picker) = picker.filter(|_| was_there) {
+            picker.remove_part(piece);
+        }
     }
 
     /// A block has come, or a whole piece: peers that pass that piece on may be of no more interest.
