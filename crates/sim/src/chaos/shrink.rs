@@ -100,7 +100,11 @@ fn less_content(plan: &Plan) -> Vec<Plan> {
         with(|plan| plan.nodes.honest /= 2),
         with(|plan| plan.nodes.liars = 0),
         with(|plan| plan.nodes.forger = false),
-        with(|plan| plan.version = Version::V2),
+        with(|plan| {
+            if plan.version == Version::Hybrid {
+                plan.version = Version::V2;
+            }
+        }),
         with(|plan| plan.version = Version::V1),
     ]
 }

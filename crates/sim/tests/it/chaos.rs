@@ -51,6 +51,10 @@ const FAILED_ONCE: &[(&str, &str)] = &[
         include_str!("../regressions/a-dial-to-one-who-is-killed.toml"),
     ),
     (
+        "a-wrong-piece-between-two-silent-peers",
+        include_str!("../regressions/a-wrong-piece-between-two-silent-peers.toml"),
+    ),
+    (
         "late-blocks-under-a-download-limit",
         include_str!("../regressions/late-blocks-under-a-download-limit.toml"),
     ),

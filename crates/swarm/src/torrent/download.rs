@@ -282,7 +282,11 @@ impl Torrent {
             return;
         }
         self.peers.fed = epoch;
-        for conn in self.peers.hungry.clone() {
+        let mut conns: Vec<_> = self.peers.hungry.iter().copied().collect();
+        // Silent ones come last: two of them would hand what only one peer may be asked for to each other for ever.
+        let is_silent = |conn: &ConnKey| self.peers.get(*conn).is_some_and(|it| it.down.is_snubbed);
+        conns.sort_by_key(is_silent);
+        for conn in conns {
             self.fill(cx, conn);
         }
     }
