@@ -232,7 +232,18 @@ impl Node {
             upkeep.bootstrap_wait = BOOTSTRAP_WAIT_MIN;
             upkeep.known = Vec::new();
         }
+        self.ask_router(cx);
         self.search_for_upkeep(cx, self.id);
+    }
+
+    /// Asks a node that we began from for our own place, if it is none that we know. A network that was cut in two for
+    /// longer than tables remember would else stay two for ever: nobody in one half knows anybody in the other.
+    fn ask_router(&mut self, cx: &mut Cx<'_>) {
+        let routers = &self.upkeep.routers;
+        if !routers.is_empty() {
+            let router = routers[self.rng.below(routers.len())];
+            self.ping(cx, router);
+        }
     }
 
     /// Looks for nodes in a part of the space where we know few.

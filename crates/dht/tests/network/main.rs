@@ -185,6 +185,26 @@ fn honest_peers_are_found_among_hostile_nodes() {
     }
 }
 
+/// Each half has forgotten the other when the way is free again.
+#[test]
+fn a_network_that_was_cut_in_two_becomes_one_again() {
+    let mut world = World::grow(Plan::honest(11, 80), MINUTE);
+    world.is_cut = true;
+    world.run_until(world.now + 120 * MINUTE);
+    let hash = NodeId::random(&mut world.rng);
+    world.announce(0, hash);
+    assert_eq!(world.find(1, &peers_of(hash)).peers(), []);
+    world.is_cut = false;
+    world.run_until(world.now + 45 * MINUTE);
+    let mut found = 0;
+    for (from, to) in (0..20).map(|n| (2 * n, 2 * n + 1)) {
+        let hash = NodeId::random(&mut world.rng);
+        world.announce(from, hash);
+        found += world.find(to, &peers_of(hash)).peers().len();
+    }
+    assert_eq!(found, 20);
+}
+
 #[test]
 fn a_world_replays_from_its_seed() {
     let run = |seed| {

@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     outcomes: BTreeMap<(usize, LookupId), Outcome>,
     pub(crate) datagrams: u64,
+    /// Nothing passes between nodes of even and of odd number.
+    pub(crate) is_cut: bool,
 }
 
 /// Where a node lives: honest ones in a network of their own each.
@@ -125,6 +127,7 @@ impl World {
             rng: Rng::new(plan.seed),
             outcomes: BTreeMap::new(),
             datagrams: 0,
+            is_cut: false,
         };
         let count = plan.honest + plan.hostile;
         let hostile: Vec<_> = (plan.honest..count).map(|at| address(&plan, at)).collect();
@@ -330,6 +333,10 @@ impl World {
     fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.datagrams += 1;
         if self.rng.below(1000) < self.plan.lost_permille {
+            return;
+        }
+        let side = |addr| self.by_addr.get(&addr).map(|at| at % 2);
+        if self.is_cut && side(from) != side(to) {
             return;
         }
         let arrives = self.now + one_way(from, to);
