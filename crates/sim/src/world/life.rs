@@ -328,6 +328,10 @@ impl World {
     }
 
     fn sleep(&mut self, host: HostId, time: Duration) {
+        if self.asleep(host).is_some() {
+            // Nobody puts a machine to sleep that sleeps; what waits for it to wake would come in another order.
+            return;
+        }
         let (now, until) = (self.now, self.now + time);
         self.awake_from = self.awake_from.max(until);
         self.happen(|| Happening::ClockMoved { host });

@@ -51,6 +51,14 @@ const FAILED_ONCE: &[(&str, &str)] = &[
         include_str!("../regressions/a-dial-to-one-who-is-killed.toml"),
     ),
     (
+        "a-dht-cut-in-two",
+        include_str!("../regressions/a-dht-cut-in-two.toml"),
+    ),
+    (
+        "two-sleeps-at-once",
+        include_str!("../regressions/two-sleeps-at-once.toml"),
+    ),
+    (
         "a-wrong-piece-between-two-silent-peers",
         include_str!("../regressions/a-wrong-piece-between-two-silent-peers.toml"),
     ),
