@@ -286,9 +286,10 @@ impl Slots {
     /// Whether turns are kept.
     fn turns(&self, now: Time, peers: &Peers, changes: &Changes, rules: &Rules) -> Option<String> {
         for lost in &changes.lost {
-            let is_wanted = peers.get(&lost.conn).is_some_and(|peer| peer.is_interested);
+            let peer = peers.get(&lost.conn).filter(|peer| peer.is_interested);
             let held = lost.unchoked_at.map_or(Duration::ZERO, |at| now.since(at));
-            if is_wanted && (!self.is_due || held < TURN_MIN) {
+            let is_early = |peer| held < TURN_MIN && !is_drain(peer, rules);
+            if peer.is_some_and(|peer| !self.is_due || is_early(peer)) {
                 let conn = lost.conn;
                 return Some(format!("takes the slot of {conn} after {held:?}"));
             }

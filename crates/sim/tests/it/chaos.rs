@@ -51,6 +51,10 @@ const FAILED_ONCE: &[(&str, &str)] = &[
         include_str!("../regressions/a-dial-to-one-who-is-killed.toml"),
     ),
     (
+        "a-drain-in-its-turn",
+        include_str!("../regressions/a-drain-in-its-turn.toml"),
+    ),
+    (
         "a-dht-cut-in-two",
         include_str!("../regressions/a-dht-cut-in-two.toml"),
     ),
