@@ -3,6 +3,10 @@
 //! Payload that was sent under a number can never be cut anew, so nothing may depend on a size that is not known
 //! to pass. A probe is therefore an ordinary packet, padded: if it is lost, the same payload goes without
 //! padding. ICMP need not come through; its loss, while others arrive, says enough.
+//!
+//! A path may become narrower than what it carried. Then nothing that was cut for it gets through any more, and probes
+//! cannot mend that. Once it is noticed (RFC 8899, 4.3), new packets are cut for the smallest path, and the old ones go
+//! so that routers may take them apart.
 
 use std::time::Duration;
 
@@ -91,8 +95,19 @@ impl PathMtu {
         }
     }
 
+    /// A datagram of that length was lost again and again, while others arrived.
+    pub(crate) fn lost_often(&mut self, now: Time, len: usize) {
+        // What was cut for a wider path than we believe in says nothing of what we believe.
+        if len <= self.passes {
+            self.black_hole(now);
+        }
+    }
+
     /// Nothing arrives any more: perhaps the path has become narrower.
     pub(crate) fn black_hole(&mut self, now: Time) {
+        if self.passes == self.limits.floor {
+            return;
+        }
         self.ceiling = self.passes;
         self.passes = self.limits.floor;
         self.probe = None;
@@ -158,6 +173,20 @@ mod tests {
         let mut mtu = PathMtu::new(LIMITS);
         mtu.probing(1472);
         mtu.lost(Time::ZERO);
+        assert_eq!(mtu.probe_len(Time::ZERO), Some(1472));
+    }
+
+    #[test]
+    fn only_what_should_have_passed_makes_a_black_hole() {
+        let mut mtu = PathMtu::new(LIMITS);
+        search(&mut mtu, 1472, Time::ZERO);
+        mtu.lost_often(Time::ZERO, 1473);
+        assert_eq!(mtu.datagram_len(), 1472);
+        mtu.lost_often(Time::ZERO, 1472);
+        assert_eq!(mtu.datagram_len(), 548);
+        // The smallest path can only be broken: that is no reason to stop looking for a wider one.
+        mtu.lost_often(Time::ZERO, 548);
+        mtu.black_hole(Time::ZERO);
         assert_eq!(mtu.probe_len(Time::ZERO), Some(1472));
     }
 

@@ -25,6 +25,10 @@ const SPARE_CHUNKS_MAX: usize = 8;
 /// A packet is lost when one that was sent so many later has arrived (BEP 29, "packet loss").
 const REORDER_PACKETS: u64 = 3;
 
+/// A packet that was lost that often, while later ones arrived, is too large for the path: where one in a hundred is
+/// lost by chance, that happens to one in a hundred millions.
+const LOSSES_MANY: u32 = 4;
+
 /// Packets in flight that are smaller than they could be. More small writes wait to be sent together: like
 /// Nagle's rule (RFC 896), only that a few requests need not wait for each other.
 const SMALL_PACKETS_MAX: usize = 4;
@@ -87,6 +91,8 @@ pub(crate) struct Acked {
     pub(crate) round_trip: Option<Duration>,
     /// The latest transmission that is now held to be lost.
     pub(crate) lost: Option<u64>,
+    /// How long the longest packet is that was lost again and again.
+    pub(crate) lost_often: Option<usize>,
     /// A probe of the path's size has arrived or was lost.
     pub(crate) probe_arrived: Option<bool>,
 }
@@ -102,6 +108,8 @@ pub(crate) struct Allowance {
     pub(crate) forced: bool,
     /// How many packets may go at once.
     pub(crate) segments_max: usize,
+    /// How long a packet is that is known to pass. Longer ones go one by one.
+    pub(crate) packet_len: usize,
 }
 
 /// Packets that lie side by side.
@@ -367,7 +375,7 @@ impl SendBuffer {
             congestion.min(peer)
         };
         let (mut bytes, mut end, mut count) = (head.len, head.start + head.len, 1);
-        if head.pad_now() > 0 || head.is_small() {
+        if head.pad_now() > 0 || head.is_small() || head.len > allowance.packet_len {
             return single;
         }
         while count < allowance.segments_max as u64 {
@@ -390,6 +398,12 @@ impl SendBuffer {
             }
         }
         Run { first, count }
+    }
+
+    /// Whether a run's packets were cut for a wider path than one that carries packets of that length.
+    pub(crate) fn exceeds(&self, run: Run, packet_len: usize) -> bool {
+        self.frame(run.first)
+            .is_some_and(|frame| frame.len > packet_len)
     }
 
     /// Writes the headers of a run, and gives its bytes and the length of all its packets but the last.
@@ -596,6 +610,9 @@ impl SendBuffer {
         let frame = frame.clone();
         self.leave_flight(&frame);
         self.lost.insert(place);
+        if frame.transmissions >= LOSSES_MANY {
+            acked.lost_often = acked.lost_often.max(Some(frame.len));
+        }
         if frame.is_probe() {
             // It was too large, perhaps: no sign of congestion.
             acked.probe_arrived = Some(false);

@@ -75,6 +75,10 @@ pub struct Transmit<'a> {
     pub bytes: &'a [u8],
     /// How long each is; the last may be shorter.
     pub segment_len: usize,
+    /// It is one that is larger than what is known to pass, and cannot be cut anew: it must go so that routers may
+    /// take it apart (IPv4 without "don't fragment"). All others are better lost than taken apart, for that is how
+    /// the size of the path is found.
+    pub may_fragment: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

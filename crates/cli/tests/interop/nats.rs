@@ -1,7 +1,7 @@
 //! Two homes behind NATs, and a world between them: who is in neither cannot dial into either (BEP 55).
 
 use crate::clients::{Client, Part, Running, Spot};
-use crate::netns::{Namespace, wire};
+use crate::netns::{FORWARD, Namespace, wire};
 use crate::payload::Shape;
 use crate::riverrun::Riverrun;
 use crate::scene::Scene;
@@ -29,9 +29,6 @@ table inet nat {
 
 /// How many reports, of which one comes a second, until a peer has been told of others, and will not be for a minute.
 const HEARD_OF_NOBODY: u32 = 7;
-
-/// Has a namespace pass on what is for others.
-const FORWARD: [&str; 3] = ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"];
 
 /// Two homes with their routers, and the world that these are in.
 struct Homes {

@@ -25,6 +25,9 @@ pub(crate) const NAME_SERVER: &str = "10.77.3.1";
 /// By the VPN the world is further than by the default route, so that only who is bound to it goes there.
 const LONG_WAY: &str = "route add 10.77.3.0/24 via 10.77.1.1 metric 900";
 
+/// Has a namespace pass on what is for others.
+pub(crate) const FORWARD: [&str; 3] = ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"];
+
 const COUNTERS: &str = "\
 table inet watch {
   counter lan {}

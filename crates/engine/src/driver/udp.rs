@@ -1,5 +1,6 @@
 //! The UDP socket of an address where we listen, which all protocols over UDP share.
 
+mod fragments;
 mod mailing;
 
 use std::io::{self, IoSliceMut};
@@ -9,11 +10,13 @@ use std::time::Duration;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use riverrun_dht::Datagram;
+use riverrun_utp::Transmit as Segments;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, watch};
 
+use self::fragments::Fragments;
 use super::listen::canonical;
 use super::socket::{Family, Sockets, unwrap_relayed};
 use super::utp::{Door, UtpPort};
@@ -139,20 +142,21 @@ impl UdpPort {
         }
     }
 
-    /// Sends datagrams of `segment_len` bytes each, the last perhaps shorter, from an address of ours if that
-    /// matters.
+    /// Sends what a connection has to send, from an address of ours if that matters.
     pub(crate) fn try_send(
         &self,
         to: SocketAddr,
         from: Option<IpAddr>,
-        bytes: &[u8],
-        segment_len: usize,
+        datagrams: Segments<'_>,
     ) -> Sent {
+        let Segments {
+            bytes,
+            segment_len,
+            may_fragment,
+        } = datagrams;
+        let _fragments = may_fragment.then(|| Fragments::allow(&self.socket, self.local.is_ipv4()));
         if let Some(relay) = &self.relay {
-            return match self.socket.try_send(&relay.sockets.wrap(bytes, to)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
-                _ => Sent::Gone,
-            };
+            return self.try_relay(relay, to, bytes);
         }
         let transmit = Transmit {
             destination: to,
@@ -170,11 +174,18 @@ impl UdpPort {
         }
     }
 
+    fn try_relay(&self, relay: &Relay, to: SocketAddr, bytes: &[u8]) -> Sent {
+        match self.socket.try_send(&relay.sockets.wrap(bytes, to)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
+            _ => Sent::Gone,
+        }
+    }
+
     /// Sends datagrams to whom they are for, now or not at all.
     fn mail(&self, datagrams: &[Datagram]) {
-        if self.relay.is_some() {
+        if let Some(relay) = &self.relay {
             for Datagram { to, bytes, .. } in datagrams {
-                let _ = self.try_send(*to, None, bytes, bytes.len());
+                let _ = self.try_relay(relay, *to, bytes);
             }
             return;
         }

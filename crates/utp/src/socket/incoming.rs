@@ -170,6 +170,9 @@ impl UtpSocket {
             Some(false) => self.mtu.lost(now),
             None => {}
         }
+        if let Some(len) = acked.lost_often {
+            self.mtu.lost_often(now, HEADER_LEN + len);
+        }
         if let Some(order) = acked.lost {
             let next = self.send.next_order();
             self.congestion.lost(order, next, self.packet_len());

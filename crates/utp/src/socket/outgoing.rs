@@ -18,12 +18,20 @@ impl UtpSocket {
             Offer::Control(kind) => {
                 let len = self.write_control(kind, header);
                 let bytes = &self.control[..len];
-                let segment_len = len;
-                Some(Transmit { bytes, segment_len })
+                Some(Transmit {
+                    bytes,
+                    segment_len: len,
+                    may_fragment: false,
+                })
             }
             Offer::Run(run) => {
+                let may_fragment = self.send.exceeds(run, self.packet_len());
                 let (bytes, segment_len) = self.send.prepare(run, header);
-                Some(Transmit { bytes, segment_len })
+                Some(Transmit {
+                    bytes,
+                    segment_len,
+                    may_fragment,
+                })
             }
         }
     }
@@ -54,6 +62,7 @@ impl UtpSocket {
                     peer: self.peer.window,
                     forced: self.timer.is_forced(),
                     segments_max,
+                    packet_len: self.packet_len(),
                 };
                 self.send.select(allowance).map(Offer::Run).or(ack)
             }

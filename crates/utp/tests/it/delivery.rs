@@ -1,5 +1,7 @@
 //! Every byte arrives, once and in order, whatever the path does.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use riverrun_base::Time;
 use riverrun_utp::UtpEnd;
@@ -83,14 +85,35 @@ fn the_size_of_packets_follows_the_path() {
 }
 
 #[test]
-fn a_path_that_only_carries_less_than_was_known_does_not_hang() {
-    let mut world = World::new(8, Link::new(10), Link::new(10), [50_000_000, 0]);
-    world.run_until(Time::from_millis(5_300));
+fn a_path_that_becomes_narrower_is_noticed_and_loses_nothing() {
+    let forth = Link::new(10).queue(100, 200_000);
+    let mut world = World::new(8, forth, Link::new(10), [50_000_000, 0]);
+    world.run_until(Time::from_secs(7));
     assert_eq!(world.hosts[0].datagram_max, 1472);
+    let (begun, left) = (world.now, 50_000_000 - world.hosts[1].received);
+    assert!(left > 10_000_000, "{left}");
     world.links[0].mtu = 1000;
     world.run_until(HOUR);
-    // What was cut already cannot be cut anew (BEP 29): all that is left is to say so.
-    assert_eq!(world.hosts[0].end(), Some(UtpEnd::TimedOut));
+    world.assert_complete();
+    let len = world.hosts[0].socket.as_ref().unwrap().datagram_len();
+    assert!((1000 - 28 - 16..=1000 - 28).contains(&len), "{len}");
+    // What was cut already cannot be cut anew (BEP 29), and goes so that it may be taken apart: no more than the
+    // connection had written at the time.
+    let fragmented = world.links[0].fragmented;
+    assert!((1..4000).contains(&fragmented), "{fragmented}");
+    let took = world.now - begun;
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn nothing_is_taken_apart_on_a_path_that_stays_as_it_is() {
+    for mtu in [1500, 1280, 576] {
+        let mut world = World::new(8, Link::new(10).loss(20), Link::new(10), [2_000_000, 0]);
+        world.links[0].mtu = mtu;
+        world.run_until(HOUR);
+        world.assert_complete();
+        assert_eq!(world.links[0].fragmented, 0, "{mtu}");
+    }
 }
 
 #[test]

@@ -23,8 +23,10 @@ pub(crate) struct Link {
     pub(crate) rate: Option<u64>,
     pub(crate) queue_bytes: u64,
     pub(crate) delay: Duration,
-    /// Datagrams larger than this, IP header included, are dropped.
+    /// Datagrams larger than this, IP header included, are dropped, or taken apart if they may be.
     pub(crate) mtu: usize,
+    /// How many were taken apart.
+    pub(crate) fragmented: u64,
     /// Chances in a thousand.
     pub(crate) loss: usize,
     pub(crate) duplicate: usize,
@@ -41,6 +43,7 @@ impl Link {
             queue_bytes: 0,
             delay: Duration::from_millis(delay_millis),
             mtu: 1500,
+            fragmented: 0,
             loss: 0,
             duplicate: 0,
             reorder: 0,
@@ -65,6 +68,21 @@ impl Link {
         if len > self.mtu || rng.below(1000) < self.loss {
             return Vec::new();
         }
+        self.carry(now, len, rng)
+    }
+
+    /// The same of a datagram that routers may take apart.
+    fn arrivals_of_any_size(&mut self, now: Time, len: usize, rng: &mut Rng) -> Vec<Time> {
+        let pieces = len.div_ceil(self.mtu);
+        self.fragmented += u64::from(pieces > 1);
+        // It is lost with any of its pieces.
+        if (0..pieces).any(|_| rng.below(1000) < self.loss) {
+            return Vec::new();
+        }
+        self.carry(now, len, rng)
+    }
+
+    fn carry(&mut self, now: Time, len: usize, rng: &mut Rng) -> Vec<Time> {
         let mut out = now;
         if let Some(rate) = self.rate {
             let start = now.max(self.free_at);
@@ -316,21 +334,17 @@ impl World {
             if let Some(socket) = &mut host.socket {
                 while let Some(transmit) = socket.poll_transmit(now, 64) {
                     assert!(transmit.bytes.len() <= 65_507 && transmit.segment_len > 0);
-                    out.extend(
-                        transmit
-                            .bytes
-                            .chunks(transmit.segment_len)
-                            .map(<[u8]>::to_vec),
-                    );
+                    let datagrams = transmit.bytes.chunks(transmit.segment_len);
+                    out.extend(datagrams.map(|bytes| (bytes.to_vec(), transmit.may_fragment)));
                     socket.handle_transmitted(now);
                     assert!(out.len() < 100_000, "it never stops sending");
                 }
             }
-            for bytes in out {
+            for (bytes, may_fragment) in out {
                 let host = self.host(index);
                 host.datagrams += 1;
                 host.datagram_max = host.datagram_max.max(bytes.len());
-                self.send(index, &bytes);
+                self.send(index, &bytes, may_fragment);
             }
         }
         while let Some(segment) = self.tcp.as_mut().and_then(|tcp| tcp.poll_transmit(now)) {
@@ -340,9 +354,15 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, bytes: &[u8]) {
+    fn send(&mut self, from: usize, bytes: &[u8], may_fragment: bool) {
         let link = &mut self.links[from % 2];
-        for at in link.arrivals(self.now, bytes.len() + OVERHEAD, &mut self.rng) {
+        let len = bytes.len() + OVERHEAD;
+        let arrivals = if may_fragment {
+            link.arrivals_of_any_size(self.now, len, &mut self.rng)
+        } else {
+            link.arrivals(self.now, len, &mut self.rng)
+        };
+        for at in arrivals {
             let arrival = Arrival::Datagram {
                 to: from ^ 1,
                 bytes: bytes.to_vec(),

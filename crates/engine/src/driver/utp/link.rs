@@ -156,12 +156,7 @@ impl UtpLink {
             let Some(transmit) = state.socket.poll_transmit(now, segments_max) else {
                 return;
             };
-            let (bytes, segment_len) = (transmit.bytes, transmit.segment_len);
-            match self
-                .port
-                .udp
-                .try_send(self.peer, self.from, bytes, segment_len)
-            {
+            match self.port.udp.try_send(self.peer, self.from, transmit) {
                 Sent::Gone => state.socket.handle_transmitted(now),
                 Sent::Later => {
                     state.is_blocked = true;
