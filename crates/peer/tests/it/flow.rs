@@ -111,7 +111,9 @@ fn the_window_opens_as_blocks_come() {
     let info = torrent_of(Kind::V1, 2000, 16384);
     let all: Vec<u32> = (0..2000).collect();
     let dials = (config(1), attach(&info, &[]));
-    let listens = (config(2), attach(&info, &all));
+    let mut short = config(2);
+    short.request_queue_max = 512;
+    let listens = (short, attach(&info, &all));
     let mut pair = Pair::with(v1_hash(&info), dials, listens, 1);
     pair.listener.serves = true;
     pair.drive().listener_does(PeerCommand::Unchoke);

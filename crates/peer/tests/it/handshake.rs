@@ -298,7 +298,7 @@ fn the_extended_handshake_carries_who_we_are() {
     let of_dialer = hello(&pair.listener);
     assert_eq!(of_dialer.client.as_deref(), Some("client 1"));
     assert_eq!(of_dialer.listen_port, Some(6881));
-    assert_eq!(of_dialer.request_queue_max, Some(512));
+    assert_eq!(of_dialer.request_queue_max, Some(2000));
     assert_eq!(of_dialer.metadata_len, u32::try_from(info.raw().len()).ok());
     assert_eq!(of_dialer.our_ip, Some("10.9.8.7".parse().unwrap()));
     assert!(of_dialer.upload_only);
