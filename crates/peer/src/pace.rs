@@ -10,10 +10,10 @@ use riverrun_base::{BLOCK_LEN, Time};
 /// A batch is not to take longer than this: a choke, a cancel or a piece that is more urgent waits for it.
 const TIME_MAX: Duration = Duration::from_millis(10);
 /// Enough to amortise a system call.
-const PORTION_MAX: usize = 256 * 1024;
+const PORTION_MAX: usize = 512 * 1024;
 /// How many of the longest batches wait for a line that takes each in less than [`TIME_MAX`]: with but one, whoever
 /// writes has to be woken up for each, and leaves the line idle if the machine has other work.
-const FAST_WAITING: usize = 4;
+const FAST_WAITING: usize = 2;
 /// One block.
 const PORTION_MIN: usize = BLOCK_LEN as usize;
 
@@ -95,7 +95,7 @@ mod tests {
     fn a_batch_is_what_a_moment_takes() {
         assert_eq!(portion(&[]), 16);
         assert_eq!(portion(&[100; 3]), 128);
-        assert_eq!(portion(&[100; 9]), 256, "there is a limit");
+        assert_eq!(portion(&[100; 9]), 512, "there is a limit");
         assert_eq!(portion(&[7_000; 9]), 16, "a block takes 7 ms");
         assert_eq!(portion(&[100, 100, 7_000]), 64, "near enough");
         assert_eq!(portion(&[100, 100, 11_000]), 32);
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn more_than_a_batch_waits_only_on_a_fast_line() {
         let waiting = |took: &[u64]| pace(took).waiting_max() / 1024;
-        assert_eq!(waiting(&[100; 3]), 128);
-        assert_eq!(waiting(&[100; 4]), 1024);
-        assert_eq!(waiting(&[100, 100, 100, 100, 11_000]), 128);
+        assert_eq!(waiting(&[100; 4]), 256);
+        assert_eq!(waiting(&[100; 5]), 1024);
+        assert_eq!(waiting(&[100, 100, 100, 100, 100, 11_000]), 256);
     }
 
     #[test]

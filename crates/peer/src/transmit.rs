@@ -9,9 +9,9 @@ use crate::codec::message::{Message, encode_piece_head};
 use crate::handshake::Greeting;
 use crate::pace::Pace;
 
-/// How many chunks that are at most: sixteen blocks and what stands before each. A system call takes more, but
+/// How many chunks that are at most: 32 blocks and what stands before each. A system call takes more, but
 /// tiny blocks are not worth an entry each without end.
-const BATCH_CHUNKS: usize = 2 * 16;
+const BATCH_CHUNKS: usize = 2 * 32;
 /// A scratch buffer larger than this is given back once it is empty.
 const SCRATCH_KEEP_LEN: usize = 64 * 1024;
 

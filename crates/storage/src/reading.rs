@@ -23,7 +23,7 @@ pub(crate) struct ReadTask {
 }
 
 /// The most blocks that are read by one call. With more, the answer to the first would wait.
-const RUN_BLOCKS_MAX: usize = 16;
+const RUN_BLOCKS_MAX: usize = 32;
 
 impl ReadTask {
     pub(crate) fn new(torrent: &Arc<Torrent>, conn: ConnKey, span: BlockSpan) -> Self {

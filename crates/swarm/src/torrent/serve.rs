@@ -20,8 +20,9 @@ use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::outbox::StorageJob;
 
-/// Blocks of one connection that are read ahead of what it has sent: 1 MiB.
-pub(super) const READS_MAX: usize = 64;
+/// Blocks of one connection that are read ahead of what it has sent: 2 MiB, so that on a fast line one part is read
+/// while another is sent.
+pub(super) const READS_MAX: usize = 128;
 /// The bounds of that, in blocks: before a rate is known, and where the order does not matter any more.
 const BLOCKS_MIN: usize = 2;
 const BLOCKS_MAX: usize = 512;
