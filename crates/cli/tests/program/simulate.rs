@@ -127,7 +127,7 @@ fn chaos_is_judged_and_a_plan_that_fails_says_why() {
     let ran = Program::new(&["simulate", "chaos", "--seeds", "3"]).run_in(dir.path());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     ran.stdout_has("3 worlds");
-    let plan = "seed = 1\npieces = 2\nblocks = 1\nv2 = false\ntcp = false\nheal_at = 5.0\n\
+    let plan = "seed = 1\npieces = 2\nblocks = 1\nversion = \"v1\"\ntcp = false\nheal_at = 5.0\n\
         planted = \"never-unchokes\"\n[[hosts]]\nstart = \"full\"\n[[hosts]]\n";
     std::fs::write(dir.path().join("plan.toml"), plan).unwrap();
     let ran = Program::new(&["simulate", "plan.toml"]).run_in(dir.path());
