@@ -151,11 +151,7 @@ impl Content {
         let len = (pieces * piece_len - BLOCK_LEN - 100) as usize;
         let mut bytes = vec![0; len];
         Rng::new(seed).fill(&mut bytes);
-        let leaves: Vec<_> = bytes.chunks(BLOCK_LEN as usize).map(sha256).collect();
-        let of_piece = leaves
-            .chunks(blocks as usize)
-            .map(|leaves| merkle::root_of(leaves, blocks));
-        let layer = PieceLayer::new(of_piece.collect(), piece_len);
+        let layer = layer_of(&bytes, blocks);
         Self::with_layer(layer, len as u64, piece_len, Some(Arc::new(bytes)))
     }
 
@@ -189,12 +185,8 @@ impl Content {
         let mut rng = Rng::new(seed);
         rng.fill(&mut bytes[..len]);
         rng.fill(&mut bytes[end..]);
-        let leaves = |file: &[u8]| file.chunks(BLOCK_LEN as usize).map(sha256).collect();
-        let (first, second): (Vec<_>, Vec<_>) = (leaves(&bytes[..len]), leaves(&bytes[end..]));
-        let of_piece = first
-            .chunks(blocks as usize)
-            .map(|leaves| merkle::root_of(leaves, blocks));
-        let layer = PieceLayer::new(of_piece.collect(), piece_len);
+        let layer = layer_of(&bytes[..len], blocks);
+        let second = root_of(&bytes[end..], blocks.min(3).next_power_of_two());
         let entry = |name: &str, len: usize, root: Sha256Digest| {
             let head = format!("1:{name}d0:d6:lengthi{len}e11:pieces root32:");
             [head.as_bytes(), root.as_bytes(), b"ee"].concat()
@@ -210,11 +202,7 @@ impl Content {
         let raw = [
             b"d9:file treed".as_slice(),
             &entry("a", len, layer.root()),
-            &entry(
-                "b",
-                last,
-                merkle::root_of(&second, blocks.min(3).next_power_of_two()),
-            ),
+            &entry("b", last, second),
             files.as_bytes(),
             &v1,
             b"e",
@@ -326,6 +314,20 @@ impl Content {
             .map(|span| self.sha256(span, Payload::Right))
             .collect()
     }
+}
+
+/// The root over the blocks of some bytes, padded to `width` leaves.
+fn root_of(bytes: &[u8], width: u32) -> Sha256Digest {
+    let leaves: Vec<_> = bytes.chunks(BLOCK_LEN as usize).map(sha256).collect();
+    merkle::root_of(&leaves, width)
+}
+
+/// The piece layer of a file, whose pieces have `blocks` blocks each.
+fn layer_of(file: &[u8], blocks: u32) -> PieceLayer {
+    let piece_len = blocks * BLOCK_LEN;
+    let pieces = file.chunks(piece_len as usize);
+    let roots = pieces.map(|piece| root_of(piece, blocks)).collect();
+    PieceLayer::new(roots, piece_len)
 }
 
 fn place(info: &Info, span: BlockSpan) -> usize {

@@ -55,6 +55,11 @@ const ACCIDENTS: [Accident; 14] = [
 pub fn draw(seed: u64) -> Plan {
     let mut rng = Rng::new(mix(seed));
     let v2 = happens(&mut rng, 0.3);
+    let version = match v2 {
+        false => Version::V1,
+        true if happens(&mut Rng::new(mix(seed ^ HYBRIDS)), 0.5) => Version::Hybrid,
+        true => Version::V2,
+    };
     let mut plan = Plan {
         seed,
         pieces: between(&mut rng, 2, 40),
@@ -63,7 +68,7 @@ pub fn draw(seed: u64) -> Plan {
         } else {
             between(&mut rng, 1, 8)
         },
-        version: if v2 { Version::V2 } else { Version::V1 },
+        version,
         nodes: Nodes::default(),
         trackerless: false,
         tcp: happens(&mut rng, 0.5),
@@ -77,9 +82,6 @@ pub fn draw(seed: u64) -> Plan {
     draw_disks(&mut Rng::new(mix(seed ^ DISKS)), &mut plan);
     draw_dozers(&mut Rng::new(mix(seed ^ DOZERS)), &mut plan);
     draw_nodes(&mut Rng::new(mix(seed ^ NODES)), &mut plan);
-    if v2 && happens(&mut Rng::new(mix(seed ^ HYBRIDS)), 0.5) {
-        plan.version = Version::Hybrid;
-    }
     plan
 }
 
