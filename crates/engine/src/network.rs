@@ -30,7 +30,7 @@ pub struct NetworkOptions {
     /// The proxy by which everything goes: nothing leaves but to it, and no name is resolved but its own. Nothing
     /// listens then.
     pub proxy: Option<Proxy>,
-    /// The mark on connections of peers over TCP, by which routers may rank them (RFC 2474).
+    /// The mark on what is sent to peers, by which routers may rank it (RFC 2474).
     pub dscp: Option<Dscp>,
 }
 

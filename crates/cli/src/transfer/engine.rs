@@ -79,7 +79,7 @@ pub(crate) struct NetworkFlags {
     listen: Vec<ListenAddr>,
     #[command(flatten)]
     reach: ReachFlags,
-    /// Mark connections over TCP for routers: 0 to 63, or le, cs1, af11
+    /// Mark what is sent to peers for routers: 0 to 63, or le, cs1, af11
     #[arg(long, value_name = "DSCP")]
     dscp: Option<Dscp>,
     /// Receive at most this much a second, as in 20M or 512KiB

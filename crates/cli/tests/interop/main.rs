@@ -24,6 +24,7 @@ mod https;
 mod kills;
 mod local;
 mod machine;
+mod marks;
 mod narrowing;
 mod nats;
 mod netns;

@@ -115,7 +115,9 @@ impl Presence {
     fn open(&mut self) -> Result<(), (SocketAddr, io::Error)> {
         let listening: Vec<Listening> = self.sockets.listen()?;
         let mut addrs = Vec::new();
-        for Listening { tcp, udp } in listening {
+        for listening in listening {
+            self.sockets.mark_listening(&listening);
+            let Listening { tcp, udp } = listening;
             let addr = tcp.local_addr().and_then(|addr| {
                 if self.transports.has_utp() || self.dht.is_some() {
                     self.open_port(UdpPort::new(udp)?);
@@ -124,7 +126,6 @@ impl Presence {
             });
             addrs.push(addr.map_err(|error| (SocketAddr::from(([0, 0, 0, 0], 0)), error))?);
             if self.transports.has_tcp() {
-                self.sockets.mark_listener(&tcp);
                 self.listeners.push(tcp);
             }
         }

@@ -325,7 +325,7 @@ impl Sockets {
         Ok(stream)
     }
 
-    /// Marks a connection of a peer, if the user wants it. Not worth a failure: the mark is a wish.
+    /// Marks what is sent to peers, if the user wants it. Not worth a failure: the mark is a wish.
     fn mark(&self, socket: &SockRef<'_>, family: Family) {
         let Some(dscp) = self.inner.options.dscp else {
             return;
@@ -336,14 +336,16 @@ impl Sockets {
             Family::V6 => socket.set_tclass_v6(class),
         };
         if let Err(error) = marked {
-            tracing::debug!(%error, "a connection could not be marked");
+            tracing::debug!(%error, "a socket could not be marked");
         }
     }
 
-    /// Marks what will be accepted: connections inherit it.
-    pub(crate) fn mark_listener(&self, listener: &TcpListener) {
-        let family = listener.local_addr().map(|addr| Family::of(&addr));
-        self.mark(&SockRef::from(listener), family.unwrap_or(Family::V4));
+    /// Marks what is sent from where we listen: what is accepted inherits it, datagrams have it of their socket.
+    pub(crate) fn mark_listening(&self, Listening { tcp, udp }: &Listening) {
+        let family = tcp.local_addr().map(|addr| Family::of(&addr));
+        let family = family.unwrap_or(Family::V4);
+        self.mark(&SockRef::from(tcp), family);
+        self.mark(&SockRef::from(udp), family);
     }
 
     async fn connect_proxy(&self, proxy: &Proxy) -> io::Result<TcpStream> {

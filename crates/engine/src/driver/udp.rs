@@ -2,13 +2,14 @@
 
 mod fragments;
 mod mailing;
+mod sending;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use riverrun_dht::Datagram;
 use riverrun_utp::Transmit as Segments;
 use tokio::io::AsyncReadExt as _;
@@ -17,6 +18,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use self::fragments::Fragments;
+use self::sending::{Parcel, Sender};
 use super::listen::canonical;
 use super::socket::{Family, Sockets, unwrap_relayed};
 use super::utp::{Door, UtpPort};
@@ -65,6 +67,7 @@ pub(crate) enum Sent {
 pub(crate) struct UdpPort {
     socket: UdpSocket,
     state: UdpSocketState,
+    sender: Sender,
     local: SocketAddr,
     relay: Option<Relay>,
 }
@@ -94,6 +97,7 @@ impl UdpPort {
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), size);
         let local = socket.local_addr()?;
         Ok(Self {
+            sender: Sender::new(&state),
             socket,
             state,
             local,
@@ -138,7 +142,7 @@ impl UdpPort {
         match self.relay {
             // Each has a head of its own.
             Some(_) => 1,
-            None => self.state.max_gso_segments(),
+            None => self.sender.segments_max(&self.state),
         }
     }
 
@@ -158,15 +162,15 @@ impl UdpPort {
         if let Some(relay) = &self.relay {
             return self.try_relay(relay, to, bytes);
         }
-        let transmit = Transmit {
-            destination: to,
-            ecn: None,
-            contents: bytes,
-            segment_size: (segment_len < bytes.len()).then_some(segment_len),
-            src_ip: from.filter(|_| self.local.ip().is_unspecified()),
+        let parcel = Parcel {
+            to,
+            from: from.filter(|_| self.local.ip().is_unspecified()),
+            bytes,
+            segment_len: (segment_len < bytes.len()).then_some(segment_len),
+            may_fragment,
         };
         let result = self.socket.try_io(Interest::WRITABLE, || {
-            self.state.send(UdpSockRef::from(&self.socket), &transmit)
+            self.sender.send(&self.state, &self.socket, &parcel)
         });
         match result {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
