@@ -1,9 +1,10 @@
 //! Where packets go, counted by the kernel: nowhere but where the user allows, whatever happens.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::netns::{Land, NAME_SERVER, WORLD};
+use crate::netns::{Land, NAME_SERVER, Namespace, WORLD, wire};
 use crate::payload::Shape;
 use crate::proxies::{Kind, Proxy};
 use crate::riverrun::Riverrun;
@@ -410,8 +411,128 @@ fn routers_forward_the_port_and_get_it_back() {
         let event = seed_behind(&world, &router, "7000");
         let expected = serde_json::json!({
             "event": "port_mapped", "port": 7000, "external_port": external_port,
-            "external_ip": "198.51.100.7", "by": by,
+            "external_ip": "198.51.100.1", "by": by,
         });
         assert_eq!(event, expected);
     }
+}
+
+/// A host with a router before each of two interfaces, which speak PCP and NAT-PMP; the way to everybody is by the first.
+struct TwoWays {
+    host: Namespace,
+    /// Where the routers are.
+    _beyond: [Namespace; 2],
+    routers: [Router; 2],
+    scene: Scene,
+}
+
+impl TwoWays {
+    /// `None` where namespaces cannot be made.
+    fn make() -> Option<Self> {
+        let host = Namespace::make("host")?;
+        let beyond = [Namespace::make("first")?, Namespace::make("second")?];
+        let all = beyond.iter().zip([Speaks::Pcp, Speaks::NatPmp]);
+        let routers: Vec<_> = (0..)
+            .zip(all)
+            .map(|(number, (beyond, speaks))| {
+                let (link, net) = (format!("eth{number}"), format!("10.86.{number}"));
+                // Routers of two houses are numbered alike.
+                let number = number + 7;
+                wire(
+                    ((&host, &link), (beyond, "lan")),
+                    &net,
+                    ["2", &number.to_string()],
+                );
+                host.ip(&format!(
+                    "route add default via {net}.{number} metric {number}"
+                ));
+                let addr = format!("{net}.{number}").parse().unwrap();
+                Router::start_at(beyond, addr, speaks)
+            })
+            .collect();
+        Some(Self {
+            host,
+            _beyond: beyond,
+            routers: routers.try_into().ok()?,
+            scene: Scene::set(Shape::Single, "--v1"),
+        })
+    }
+
+    /// Seeds until the routers of these numbers forward the port, and ends; their addresses outside, as told.
+    fn check(&self, home: &str, args: &[&str], expected: &[usize]) -> BTreeSet<String> {
+        let (mut seeder, _) = self.scene.seed_in(Some(&self.host), home, args);
+        let mut told = BTreeSet::new();
+        for _ in expected {
+            let event = seeder.wait_for("port_mapped");
+            assert_eq!(event["external_port"], 8000, "{event}");
+            told.insert(event["external_ip"].as_str().unwrap().to_owned());
+        }
+        let wait = |what: &str| {
+            for number in expected {
+                for protocol in ["TCP", "UDP"] {
+                    self.routers[*number].wait_for(&format!("{what} {protocol} 7000"));
+                }
+            }
+        };
+        wait("map");
+        assert!(seeder.interrupt().code().is_some());
+        wait("unmap");
+        told
+    }
+}
+
+#[test]
+fn each_interface_that_is_named_has_its_port_forwarded() {
+    const OUTSIDE: [&str; 2] = ["198.51.100.7", "198.51.100.8"];
+    let bound = [
+        "--bind",
+        "eth0",
+        "--bind",
+        "eth1",
+        "--listen",
+        "0.0.0.0:7000",
+    ];
+    let listening = ["--listen", "10.86.0.2:7000", "--listen", "10.86.1.2:7000"];
+    for args in [&bound[..], &listening] {
+        let Some(ways) = TwoWays::make() else {
+            return;
+        };
+        let told = ways.check("seeder", args, &[0, 1]);
+        assert_eq!(told, OUTSIDE.map(str::to_owned).into());
+    }
+    let Some(ways) = TwoWays::make() else {
+        return;
+    };
+    let told = ways.check("anywhere", &["--listen", "0.0.0.0:7000"], &[0]);
+    assert_eq!(told, [OUTSIDE[0].to_owned()].into());
+    assert!(ways.routers[1].is_left_alone(), "it is not on our way");
+    let second = ["--bind", "eth1", "--listen", "0.0.0.0:7000"];
+    let told = ways.check("second", &second, &[1]);
+    assert_eq!(told, [OUTSIDE[1].to_owned()].into());
+}
+
+#[test]
+fn an_interface_that_goes_leaves_the_others_their_port() {
+    let Some(ways) = TwoWays::make() else {
+        return;
+    };
+    let args = [
+        "--bind",
+        "eth0",
+        "--bind",
+        "eth1",
+        "--listen",
+        "0.0.0.0:7000",
+    ];
+    let (mut seeder, _) = ways.scene.seed_in(Some(&ways.host), "seeder", &args);
+    for _ in 0..2 {
+        seeder.wait_for("port_mapped");
+    }
+    ways.host.ip("link set eth0 down");
+    let event = seeder.wait_for("port_mapped");
+    assert_eq!(event["by"], "NAT-PMP", "{event}");
+    ways.host.ip("link set eth0 up");
+    ways.host.ip("route add default via 10.86.0.7 metric 7");
+    let both = [(); 2].map(|()| seeder.wait_for("port_mapped")["by"].to_string());
+    assert_ne!(both[0], both[1]);
 }

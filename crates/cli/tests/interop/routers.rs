@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::netns::{GATEWAY, Land};
+use crate::netns::{GATEWAY, Land, Namespace};
 use crate::riverrun::PATIENCE;
 
 /// What a router speaks.
@@ -15,27 +15,48 @@ pub(crate) enum Speaks {
     Upnp,
 }
 
-/// The address that the routers have outside.
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// The network that is outside of the routers; each has the number there that it has in its own.
+const OUTSIDE: [u8; 3] = [198, 51, 100];
 
 /// What is added to a port to make it the router's.
 const SHIFT: u16 = 1000;
 
 /// A router, and what it was asked for: `map TCP 6881`, `unmap TCP 6881`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Router {
+    addr: Ipv4Addr,
     asked: Arc<(Mutex<Vec<String>>, Condvar)>,
 }
 
 impl Router {
+    /// The machine's gateway.
     pub(crate) fn start(land: &Land, speaks: Speaks) -> Self {
-        let router = Self::default();
+        Self::start_at(land.world(), GATEWAY, speaks)
+    }
+
+    /// One at this address in a namespace; that of UPnP is the machine's gateway only.
+    pub(crate) fn start_at(namespace: &Namespace, addr: Ipv4Addr, speaks: Speaks) -> Self {
+        let router = Self {
+            addr,
+            asked: Arc::default(),
+        };
         let serving = router.clone();
-        land.world().within(move || match speaks {
+        namespace.within(move || match speaks {
             Speaks::Pcp | Speaks::NatPmp => serving.control_ports(speaks),
             Speaks::Upnp => serving.describe(),
         });
         router
+    }
+
+    /// Its address outside.
+    fn outside(&self) -> Ipv4Addr {
+        let ([a, b, c], [.., d]) = (OUTSIDE, self.addr.octets());
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// Whether it has been asked for nothing.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.asked.0.lock().unwrap().is_empty()
     }
 
     fn note(&self, what: String) {
@@ -57,7 +78,7 @@ impl Router {
 
     /// PCP (RFC 6887 §7, §11) or NAT-PMP (RFC 6886 §3). The thread ends with the test's process.
     fn control_ports(self, speaks: Speaks) {
-        let socket = UdpSocket::bind(SocketAddr::from((GATEWAY, 5351))).unwrap();
+        let socket = UdpSocket::bind(SocketAddr::from((self.addr, 5351))).unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 1100];
             while let Ok((len, from)) = socket.recv_from(&mut buffer) {
@@ -65,7 +86,7 @@ impl Router {
                     (Speaks::Pcp, message @ [2, 1, ..]) => self.answer_pcp(message),
                     (Speaks::NatPmp, message @ [0, 1 | 2, ..]) => self.answer_nat_pmp(message),
                     (Speaks::NatPmp, [0, 0]) => {
-                        [&[0, 128, 0, 0, 0, 0, 0, 9], &OUTSIDE.octets()[..]].concat()
+                        [&[0, 128, 0, 0, 0, 0, 0, 9], &self.outside().octets()[..]].concat()
                     }
                     // "Unsupported version", in the words of each.
                     (Speaks::NatPmp, _) => vec![0, 128, 0, 1, 0, 0, 0, 9],
@@ -86,7 +107,7 @@ impl Router {
         answer.extend([0; 16]);
         answer.extend(&message[24..42]);
         answer.extend((port + SHIFT).to_be_bytes());
-        answer.extend(OUTSIDE.to_ipv6_mapped().octets());
+        answer.extend(self.outside().to_ipv6_mapped().octets());
         answer
     }
 
@@ -166,6 +187,7 @@ impl Router {
     }
 
     fn answer_http(&self, head: &str, body: &str) -> (&'static str, String) {
+        let outside = self.outside();
         let value = |name: &str| {
             let rest = body.split(&format!("<{name}>")).nth(1).unwrap_or("");
             rest.split('<').next().unwrap_or("").to_owned()
@@ -184,7 +206,7 @@ impl Router {
             return (
                 "200 OK",
                 format!(
-                    "<Envelope><Body><R><NewExternalIPAddress>{OUTSIDE}</NewExternalIPAddress></R></Body></Envelope>"
+                    "<Envelope><Body><R><NewExternalIPAddress>{outside}</NewExternalIPAddress></R></Body></Envelope>"
                 ),
             );
         }

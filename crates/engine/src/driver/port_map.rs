@@ -2,9 +2,10 @@
 //! for IPv6, where nothing has to be forwarded, to let it through, by PCP or UPnP.
 //!
 //! A mapping is renewed at half its life, asked for anew when we listen elsewhere, and given back at the end. Only the
-//! gateway of the way by which we go is asked, and only it is believed.
+//! gateways of the ways by which we go are asked, and only they are believed.
 
 mod device;
+mod forwarding;
 mod gateway;
 mod guard;
 mod pcp;
@@ -14,21 +15,19 @@ mod server;
 mod upnp;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use riverrun_swarm::{Input, Witness};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::pcp::Grant;
+use self::forwarding::{Forwarding, Hearers, Path, paths};
 use self::pinholes::Pinholes;
-use self::router::Router;
 use self::server::Nonces;
-use super::identity::{Identity, Ports};
+use super::identity::Identity;
 use super::presence::Whereabouts;
 use super::shard::ShardMessage;
 use super::socket::{Family, Sockets};
@@ -43,8 +42,8 @@ const LIFETIME_MIN: Duration = Duration::from_mins(2);
 /// After a failure the router is left alone this long: it has no such service, as a rule.
 const RETRY: Duration = Duration::from_mins(15);
 
-/// While we listen nowhere: until we are back.
-const ABSENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether we listen elsewhere, without a change of the network: where it failed it is tried again.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Giving back is not waited for longer than this.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(600);
@@ -118,6 +117,15 @@ impl Open {
         is_new
     }
 
+    /// One is there instead of another; whether that is news.
+    fn replace(&self, old: Option<PortMapping>, new: Option<PortMapping>) -> bool {
+        self.0.send_if_modified(|all| {
+            all.retain(|mapping| Some(*mapping) != old);
+            all.extend(new);
+            old != new
+        })
+    }
+
     #[cfg(test)]
     fn all(&self) -> Vec<PortMapping> {
         self.0.borrow().clone()
@@ -147,16 +155,15 @@ impl PortMapper {
             open: open.clone(),
             nonces: nonces.clone(),
         };
-        let task = Task {
+        let forwarder = Forwarder {
             sockets,
             whereabouts,
-            identity,
-            shard,
+            hearers: Hearers { identity, shard },
             open: open.clone(),
             nonces,
         };
         let tasks = vec![
-            tokio::spawn(task.run(stop.clone())),
+            tokio::spawn(forwarder.run(stop.clone())),
             tokio::spawn(pinholes.run(stop.clone())),
         ];
         Self {
@@ -193,103 +200,74 @@ impl Drop for PortMapper {
     }
 }
 
-struct Task {
+/// The task that has our port forwarded, by each router before us.
+struct Forwarder {
     sockets: Sockets,
     whereabouts: Whereabouts,
-    identity: Identity,
-    shard: mpsc::Sender<ShardMessage>,
+    hearers: Hearers,
     open: Open,
     nonces: Nonces,
 }
 
-/// Something that is forwarded now.
-struct Held {
-    router: Router,
-    mapping: PortMapping,
+/// A path whose router is being asked.
+struct Asked {
+    path: Path,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
-impl Task {
+impl Forwarder {
     async fn run(self, stop: CancellationToken) {
         let mut network = self.whereabouts.state();
-        let mut held: Option<Held> = None;
+        let mut asked = Vec::new();
         loop {
-            let Some(wait) = unless_stopped(self.step(&mut held), &stop).await else {
-                break;
-            };
+            let paths = paths(&self.sockets, &self.whereabouts.addrs());
+            if !asked.iter().map(|asked: &Asked| &asked.path).eq(&paths) {
+                end(std::mem::take(&mut asked)).await;
+                let paths = paths.into_iter().enumerate();
+                asked.extend(paths.map(|(number, path)| self.ask(path, number == 0, &stop)));
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(SURVEY_INTERVAL) => {}
                 changed = network.changed() => {
                     if changed.is_err() {
                         break;
                     }
                     // Where we were nobody is: nothing to give back there, and nothing that holds here.
-                    held = None;
+                    for Asked { task, .. } in asked.drain(..) {
+                        task.abort();
+                        let _ = task.await;
+                    }
                     self.open.set(Family::V4, Vec::new());
                 }
             }
         }
-        if let Some(held) = held {
-            held.router
-                .unmap(held.mapping.port, held.mapping.external_port)
-                .await;
-        }
+        end(asked).await;
     }
 
-    /// Asks for a mapping, or for more of the one that there is; how long that holds.
-    async fn step(&self, held: &mut Option<Held>) -> Duration {
-        let Some(listening) = self.whereabouts.addrs().into_iter().find_map(forwardable) else {
-            return ABSENCE;
+    /// Begins to ask the router on a path. Of the first of them peers and trackers are told.
+    fn ask(&self, path: Path, is_first: bool, stop: &CancellationToken) -> Asked {
+        let stop = stop.child_token();
+        let forwarding = Forwarding {
+            sockets: self.sockets.clone(),
+            path: path.clone(),
+            nonces: self.nonces.clone(),
+            open: self.open.clone(),
+            hearers: is_first.then(|| self.hearers.clone()),
         };
-        if let Some(old) = held {
-            let (router, port) = (&old.router, old.mapping.external_port);
-            match router.map(listening.port(), port).await {
-                Ok(granted) => {
-                    old.mapping = mapping(listening.port(), router, &granted);
-                    self.tell(old.mapping).await;
-                    return renewal(granted.lifetime);
-                }
-                // There may be another router by now, or the same one with another protocol.
-                Err(error) => tracing::info!(%error, "our port is forwarded no more"),
-            }
-        }
-        match Router::find(&self.sockets, listening, &self.nonces).await {
-            Ok((router, granted)) => {
-                let mapping = mapping(listening.port(), &router, &granted);
-                *held = Some(Held { router, mapping });
-                self.tell(mapping).await;
-                renewal(granted.lifetime)
-            }
-            Err(error) => {
-                tracing::info!(%error, "no router forwards our port");
-                *held = None;
-                self.open.set(Family::V4, Vec::new());
-                self.tell_port(listening.port(), Vec::new()).await;
-                RETRY
-            }
-        }
+        let task = tokio::spawn(forwarding.run(stop.clone()));
+        Asked { path, stop, task }
     }
+}
 
-    async fn tell(&self, mapping: PortMapping) {
-        if !self.open.set(Family::V4, vec![mapping]) {
-            return;
-        }
-        tracing::info!(?mapping, "the router forwards our port");
-        let says = Witness::Router;
-        let seen = mapping.external_ip.map(|ip| Input::ExternalIp { ip, says });
-        self.tell_port(mapping.external_port, seen.into_iter().collect())
-            .await;
+/// Has all routers give back what they forward, at once.
+async fn end(asked: Vec<Asked>) {
+    for Asked { stop, .. } in &asked {
+        stop.cancel();
     }
-
-    /// Peers and trackers are told the port at which we are reached.
-    async fn tell_port(&self, port: u16, mut inputs: Vec<Input>) {
-        let ports = self.identity.ports();
-        if ports.v4 != Some(port) {
-            let v4 = Some(port);
-            self.identity.set_ports(Ports { v4, ..ports });
-            inputs.push(Input::ListenPort(port));
-        }
-        let _ = self.shard.send(ShardMessage::Inputs(inputs)).await;
+    for Asked { task, .. } in asked {
+        let _ = task.await;
     }
 }
 
@@ -305,25 +283,7 @@ async fn unless_stopped<T>(step: impl Future<Output = T>, stop: &CancellationTok
     None
 }
 
-fn mapping(port: u16, router: &Router, granted: &Grant) -> PortMapping {
-    PortMapping {
-        ip: router.client().into(),
-        port,
-        external_port: granted.external_port,
-        external_ip: granted.external_ip,
-        by: router.protocol(),
-    }
-}
-
 /// How long to wait before a mapping is asked for again.
 fn renewal(lifetime: Duration) -> Duration {
     lifetime.clamp(LIFETIME_MIN, LIFETIME) / 2
-}
-
-/// An address where we listen that a router may stand before: of IPv4, and not of this machine alone.
-fn forwardable(addr: SocketAddr) -> Option<SocketAddr> {
-    let IpAddr::V4(ip) = addr.ip() else {
-        return None;
-    };
-    (!ip.is_loopback() && addr.port() != 0).then_some(addr)
 }

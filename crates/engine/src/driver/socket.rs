@@ -507,6 +507,16 @@ impl Sockets {
         devices.map(|device| device.name).collect()
     }
 
+    /// Whether the user names from where everything has to leave.
+    pub(crate) fn is_bound(&self) -> bool {
+        !self.inner.options.bind.is_empty()
+    }
+
+    /// The interface that has an address of ours.
+    pub(crate) fn device_at(&self, ip: IpAddr) -> Option<String> {
+        self.inner.ground.borrow().device_at(ip)
+    }
+
     /// The addresses of a host, in the families that are used. With a proxy they stand for the name, which the proxy
     /// will resolve: they mean something to [`Sockets::dial`] and [`Sockets::send`] only.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::device::Device;
+use super::forwarding::Path;
 use super::pcp::{self, Grant, Version};
 use super::server::{Nonces, Server};
 use super::upnp::{self, Call, Sought};
@@ -62,26 +63,15 @@ impl Router {
     /// Finds the router before the address where we listen, and has it forward the port.
     pub(super) async fn find(
         sockets: &Sockets,
-        listening: SocketAddr,
+        path: &Path,
         nonces: &Nonces,
     ) -> Result<(Self, Grant), RouterError> {
         if sockets.is_proxied() {
             return Err(RouterError::Proxied);
         }
-        let devices = sockets.devices(Family::V4);
-        let device = devices.first().map(String::as_str);
-        let addr = gateway::default_gateway(device).ok_or(RouterError::None)?;
-        let client = client_of(sockets, addr).await?;
-        // Routes that are more special than the default one, as those of a VPN, may lead another way.
-        if client_of(sockets, ANYWHERE).await.ok() != Some(client) {
-            return Err(RouterError::None);
-        }
-        let own = listening.ip();
-        if !own.is_unspecified() && own != IpAddr::V4(client) {
-            // Nobody listens where the router would forward to.
-            return Err(RouterError::Elsewhere(client));
-        }
-        let port = listening.port();
+        let addr = gateway::default_gateway(path.device.as_deref()).ok_or(RouterError::None)?;
+        let client = client_before(sockets, addr, path.own()).await?;
+        let port = path.listening.port();
         for version in [Version::Pcp, Version::NatPmp] {
             let at = SocketAddr::from((addr, pcp::PORT));
             let server = Server::new(sockets.clone(), client.into(), at, version, nonces);
@@ -212,11 +202,39 @@ async fn delete(device: &Device, protocol: Protocol, external_port: u16) {
     }
 }
 
-/// Our address on the side of a router.
-async fn client_of(sockets: &Sockets, router: Ipv4Addr) -> io::Result<Ipv4Addr> {
-    let socket = sockets.datagrams(Family::V4.any_port())?;
+/// Our address on the side of a router, if it stands on our way to everybody, and before `own`, if we listen only there.
+async fn client_before(
+    sockets: &Sockets,
+    router: Ipv4Addr,
+    own: Option<Ipv4Addr>,
+) -> Result<Ipv4Addr, RouterError> {
+    let Some(own) = own.filter(|_| sockets.is_bound()) else {
+        // Routes that are more special than the default one, as those of a VPN, may lead another way. If they do, no router
+        // that we know of is on it.
+        let default = gateway::default_gateway(None).ok_or(RouterError::None)?;
+        let leaves = client_of(sockets, Family::V4.any_port(), default).await?;
+        let by_default = client_of(sockets, Family::V4.any_port(), ANYWHERE).await;
+        if by_default.ok() != Some(leaves) {
+            return Err(RouterError::None);
+        }
+        let client = client_of(sockets, Family::V4.any_port(), router).await?;
+        return match own {
+            // Nobody listens where the router would forward to.
+            Some(own) if own != client => Err(RouterError::Elsewhere(client)),
+            _ => Ok(client),
+        };
+    };
+    // What we are bound to has ways of its own.
+    let from = SocketAddr::from((own, 0));
+    client_of(sockets, from, ANYWHERE).await?;
+    Ok(client_of(sockets, from, router).await?)
+}
+
+/// Our address on the way from one of ours to somewhere.
+async fn client_of(sockets: &Sockets, from: SocketAddr, to: Ipv4Addr) -> io::Result<Ipv4Addr> {
+    let socket = sockets.datagrams(from)?;
     // Sends nothing: only asks the system from where it would.
-    socket.connect((router, pcp::PORT)).await?;
+    socket.connect((to, pcp::PORT)).await?;
     match socket.local_addr()?.ip() {
         IpAddr::V4(ip) => Ok(ip),
         IpAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),

@@ -143,6 +143,18 @@ impl Ground {
         }
     }
 
+    /// The interface that has an address.
+    pub(super) fn device_at(&self, ip: IpAddr) -> Option<String> {
+        let places = self.places_at(ip).into_iter();
+        let mut devices = places.filter_map(|place| place.device);
+        if let Some(device) = devices.next() {
+            return Some(device.name);
+        }
+        let interfaces = if_addrs::get_if_addrs().ok()?;
+        let has_it = interfaces.iter().find(|interface| interface.ip() == ip);
+        has_it.map(|interface| device_name(interface).to_owned())
+    }
+
     /// Whether a socket that was bound to `place` still is.
     pub(super) fn has(&self, place: &Place) -> bool {
         match self {
