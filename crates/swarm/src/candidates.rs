@@ -253,7 +253,8 @@ impl Candidates {
     }
 
     /// A tracker names an address again: somebody reaches it. One failure is forgiven, and the wait for it. What is
-    /// held against its IP address stays, so that no tracker can point us at a victim.
+    /// held against its IP address stays if it is named with other ports too, so that no tracker can point us at a
+    /// victim; else it is forgiven too, for the only seed of a small swarm may have been away for a minute.
     fn vouch(&mut self, addr: SocketAddr) {
         let Some(candidate) = self.known.get_mut(&addr) else {
             return;
@@ -269,6 +270,11 @@ impl Candidates {
         let saved = u64::try_from(saved.as_micros()).unwrap_or(u64::MAX);
         let until = Time::from_micros(until.as_micros().saturating_sub(saved));
         self.set_state(addr, State::Waiting(until));
+        let record = self.by_ip.get_mut(&addr.ip());
+        if let Some(record) = record.filter(|record| record.candidates == 1) {
+            record.blocked_until = Time::ZERO;
+            record.failures = record.failures.saturating_sub(1);
+        }
     }
 
     /// Takes in the address of a peer that is connected already, having dialled us.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use riverrun_base::PieceIndex;
+use riverrun_swarm::TorrentState;
 
 use super::{Findings, PerHost, Property, is_sound};
 use crate::content::Payload;
@@ -49,6 +50,11 @@ impl Blame {
                 by,
                 host: Some(host),
             } => self.bans.push((*by, *host)),
+            // Who begins anew forgets what was begun, even if its hash is just being taken.
+            Happening::State {
+                host,
+                state: TorrentState::Checking,
+            } => self.hosts.of(*host).senders.clear(),
             Happening::Crashed { host, .. } => *self.hosts.of(*host) = Case::default(),
             _ => {}
         }

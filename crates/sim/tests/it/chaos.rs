@@ -47,6 +47,14 @@ fn tell(plan: &Plan, first: &Violation) {
 /// Plans of worlds in which something went wrong, each with what it was.
 const FAILED_ONCE: &[(&str, &str)] = &[
     (
+        "a-recheck-while-a-hash-is-taken",
+        include_str!("../regressions/a-recheck-while-a-hash-is-taken.toml"),
+    ),
+    (
+        "an-only-seed-that-is-away",
+        include_str!("../regressions/an-only-seed-that-is-away.toml"),
+    ),
+    (
         "a-dial-to-one-who-is-killed",
         include_str!("../regressions/a-dial-to-one-who-is-killed.toml"),
     ),

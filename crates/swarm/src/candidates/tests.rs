@@ -91,6 +91,26 @@ fn a_failed_dial_is_repeated_later_and_then_left() {
 }
 
 #[test]
+fn an_only_address_that_a_tracker_names_again_gets_one_dial_more() {
+    let mut book = Candidates::default();
+    let name = |book: &mut Candidates| add(book, "203.0.113.5:6881", PeerSource::Tracker);
+    name(&mut book);
+    let mut dials = Vec::new();
+    for second in 0..600 {
+        if [180, 181, 300].contains(&second) {
+            name(&mut book);
+        }
+        let now = Time::from_secs(second);
+        while let Some((addr, _)) = book.next(now, false) {
+            dials.push(second);
+            book.closed(now, addr, DialEnd::Failed(Miss::Refused));
+        }
+        book.check_invariants();
+    }
+    assert_eq!(dials, [0, 30, 90, 180, 240, 300]);
+}
+
+#[test]
 fn what_the_user_or_his_link_named_is_dialled_for_good() {
     for source in [PeerSource::User, PeerSource::Link] {
         let mut book = Candidates::default();
