@@ -19,6 +19,7 @@ use super::peers::{Peer, Peers, Up};
 use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::outbox::StorageJob;
+use crate::picker::Picker;
 
 /// Blocks of one connection that are read ahead of what it has sent: 2 MiB, so that on a fast line one part is read
 /// while another is sent.
@@ -32,6 +33,13 @@ const STUCK_MIN: Duration = Duration::from_millis(300);
 const STUCK_MAX: Duration = Duration::from_secs(10);
 /// The same while no block has left: the first may take the uplink so long.
 const STUCK_AT_FIRST: Duration = Duration::from_secs(1);
+
+/// For how long what is under way for a peer that is stuck keeps copies from others: TCP may need a second or two to send
+/// again what was lost.
+const HELD_MAX: Duration = Duration::from_secs(3);
+/// That is so if the peer has taken nothing for as long as it needs for so many blocks in the long run. One whose own line
+/// is slow keeps nothing from anybody.
+const HELD_BLOCKS: u64 = 8;
 
 /// How many requests of a peer are searched for one that comes first.
 const SCAN_MAX: usize = 64;
@@ -87,6 +95,23 @@ impl Ahead {
     }
 }
 
+/// How many blocks are under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    /// For peers that take what they are given.
+    moving: usize,
+    /// For peers that are stuck, but took more before: our own line is full, or has lost something.
+    held: usize,
+}
+
+impl UnderWay {
+    /// Whether one more may be: a copy only as far as nothing is held, for it would take the uplink from that.
+    const fn lets(self, ahead: Ahead, is_copy: bool) -> bool {
+        let waited_for = if is_copy { self.held } else { 0 };
+        self.moving + waited_for < ahead.blocks
+    }
+}
+
 impl Serving {
     /// A peer asks for a block of a piece. One that goes on with what it was given last comes first.
     fn enqueue(&mut self, conn: ConnKey, goes_on: bool) {
@@ -116,11 +141,17 @@ impl Serving {
         self.busy.retain(|other| *other != conn);
     }
 
-    /// How many blocks are under way that do not wait for their peers.
-    fn under_way(&self, now: Time, peers: &Peers, ahead: Ahead) -> usize {
-        let ups = self.busy.iter().filter_map(|conn| peers.get(*conn));
-        let moving = ups.filter(|peer| !is_stuck(now, &peer.up, ahead));
-        moving.map(|peer| peer.up.reading.len()).sum()
+    fn under_way(&self, now: Time, peers: &Peers, ahead: Ahead) -> UnderWay {
+        let mut found = UnderWay::default();
+        for peer in self.busy.iter().filter_map(|conn| peers.get(*conn)) {
+            let count = peer.up.reading.len();
+            if !is_stuck(now, &peer.up, ahead) {
+                found.moving += count;
+            } else if is_held(now, &peer.up) {
+                found.held += count;
+            }
+        }
+        found
     }
 
     /// Whose block is to be read next, and which of those that it waits for: their places. Who is in the middle of a
@@ -168,9 +199,20 @@ impl Serving {
 }
 
 fn is_stuck(now: Time, up: &Up, ahead: Ahead) -> bool {
+    waits_for(now, up) >= ahead.stuck_after
+}
+
+fn is_held(now: Time, up: &Up) -> bool {
+    let waits = waits_for(now, up);
+    let usual = (HELD_BLOCKS * u64::from(BLOCK_LEN) * 1_000_000).checked_div(up.meter.rate(now));
+    waits < HELD_MAX && usual.is_some_and(|usual| waits >= Duration::from_micros(usual))
+}
+
+/// How long the block that leaves next has been under way.
+fn waits_for(now: Time, up: &Up) -> Duration {
     up.reading
         .front()
-        .is_some_and(|(_, since)| now.since(*since) >= ahead.stuck_after)
+        .map_or(Duration::ZERO, |(_, since)| now.since(*since))
 }
 
 impl Torrent {
@@ -232,17 +274,36 @@ impl Torrent {
         }
         let ahead = self.ahead(cx);
         let mut under_way = self.serving.under_way(cx.now, &self.peers, ahead);
-        while under_way < ahead.blocks
+        while under_way.lets(ahead, false)
             && let Some(place) = self.next_served(cx.now)
+            && under_way.lets(ahead, self.is_copy(place))
         {
             self.serve_one(cx, place);
-            under_way += 1;
+            under_way.moving += 1;
         }
+    }
+
+    /// Whether somebody else has the piece or is being given it, while there are others that nobody has.
+    fn is_copy(&self, (place, want): (usize, usize)) -> bool {
+        let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
+        let Some(rarity) = picker.map(Picker::rarity).filter(|all| all.any_absent()) else {
+            return false;
+        };
+        let conn = self.serving.queue.get(place);
+        let Some(peer) = conn.and_then(|conn| self.peers.get(*conn)) else {
+            return false;
+        };
+        let piece = peer.up.wants.get(want).map(|want| want.piece);
+        piece.is_some_and(|piece| {
+            let is_there = rarity.copies(piece) > 0;
+            let goes_on = peer.up.current == Some(piece);
+            !goes_on && (is_there || self.reveal.is_taken_by_another(peer.conn, piece))
+        })
     }
 
     fn next_served(&self, now: Time) -> Option<(usize, usize)> {
         let picker = self.pieces.as_ref().and_then(|pieces| pieces.picker_ref());
-        let rarity = picker.map(crate::picker::Picker::rarity);
+        let rarity = picker.map(Picker::rarity);
         // To a seed all are alike: else whoever only says that it has nothing would go first there.
         let is_trading = !self.is_complete();
         self.serving.next(now, &self.peers, |peer, piece| {
@@ -290,7 +351,7 @@ impl Torrent {
             .push((self.key, StorageJob::Read { conn, span }));
     }
 
-    /// When blocks that are under way have been so for too long to be waited for.
+    /// When blocks that are under way have been so for too long to be waited for, or to keep copies back.
     pub(super) fn next_serve(&self, cx: &Cx<'_>) -> Option<Time> {
         if self.serving.queue.is_empty() {
             return None;
@@ -298,10 +359,9 @@ impl Torrent {
         let ahead = self.ahead(cx);
         let ups = self.serving.busy.iter();
         let ups = ups.filter_map(|conn| self.peers.get(*conn));
-        let moving = ups.filter(|peer| !is_stuck(cx.now, &peer.up, ahead));
-        moving
-            .filter_map(|peer| peer.up.reading.front())
-            .map(|(_, since)| *since + ahead.stuck_after)
+        ups.filter_map(|peer| peer.up.reading.front())
+            .flat_map(|(_, since)| [ahead.stuck_after, HELD_MAX].map(|wait| *since + wait))
+            .filter(|at| *at > cx.now)
             .min()
     }
 }
@@ -332,6 +392,11 @@ mod tests {
         }
         (serving, peers)
     }
+
+    const AHEAD: Ahead = Ahead {
+        blocks: 22,
+        stuck_after: Duration::from_millis(300),
+    };
 
     fn first_block(piece: u32) -> BlockSpan {
         BlockSpan {
@@ -381,6 +446,40 @@ mod tests {
         let at = |second| serving.next(Time::from_secs(second), &peers, copies);
         assert_eq!(at(24), Some((1, 0)));
         assert_eq!(at(25), Some((0, 0)));
+    }
+
+    #[test]
+    fn what_a_peer_leaves_lying_counts_for_a_while_if_it_took_more_before() {
+        let (mut serving, mut peers) = waiting(&[&[1]]);
+        let up = &mut peers.get_mut(conn(0)).unwrap().up;
+        // A block in 100 ms, in the long run.
+        let mut now = Time::ZERO;
+        for _ in 0..200 {
+            now += Duration::from_millis(100);
+            up.meter.add(now, BLOCK_LEN.into());
+        }
+        up.reading = [7, 8, 9].map(|piece| (first_block(piece), now)).into();
+        serving.busy.push(conn(0));
+        let under_way = |millis| {
+            let found = serving.under_way(now + Duration::from_millis(millis), &peers, AHEAD);
+            (found.moving, found.held)
+        };
+        assert_eq!(under_way(299), (3, 0));
+        assert_eq!(under_way(350), (0, 0), "it is slow itself");
+        assert_eq!(under_way(1000), (0, 3));
+        assert_eq!(under_way(3000), (0, 0), "it may be gone");
+    }
+
+    #[test]
+    fn a_copy_waits_for_what_is_held() {
+        let lets = |moving, held| {
+            let under_way = UnderWay { moving, held };
+            [false, true].map(|is_copy| under_way.lets(AHEAD, is_copy))
+        };
+        assert_eq!(lets(21, 0), [true, true]);
+        assert_eq!(lets(11, 11), [true, false]);
+        assert_eq!(lets(0, 21), [true, true]);
+        assert_eq!(lets(22, 0), [false, false]);
     }
 
     #[test]
