@@ -11,6 +11,8 @@ PORT = 6881
 
 class Riverrun:
     name = "riverrun"
+    # Of metadata: what it can transfer.
+    versions = ("v1", "v2", "hybrid")
 
     def __init__(self, program):
         self.program = program
@@ -50,6 +52,7 @@ class Libtorrent:
     """With its default settings, but TCP: uTP on one machine measures the processor."""
 
     name = "libtorrent"
+    versions = ("v1", "v2", "hybrid")
     script = HERE / "libtorrent_client.py"
 
     def _argv(self, *args):
@@ -93,6 +96,8 @@ class Plain:
 
 class Aria2:
     name = "aria2"
+    # It reads the v1 half of a hybrid only.
+    versions = ("v1",)
 
     @staticmethod
     def command(role, torrent, data, _address, home):

@@ -1,6 +1,7 @@
 """What is measured: creating, verifying, one pair of peers, one leecher of many seeders, a crowd."""
 
 import filecmp
+import fnmatch
 import os
 import platform
 import random
@@ -16,14 +17,17 @@ from process import Process
 GB = 1e9
 PIECE_LEN = 1 << 20
 VERSIONS = ["v1", "v2", "hybrid"]
-# Crowds: how many leechers, their uplinks in turn and the seeder's, in Mbit/s, and the piece length; without one, what
-# `riverrun create` chooses.
+# Crowds: how many leechers, their uplinks in turn and the seeder's, in Mbit/s, the version of the metadata, and the
+# piece length; without one, what `riverrun create` chooses.
 CROWDS = {
-    "8": (8, [20], 20, None),
-    "8, pieces of 256 KiB": (8, [20], 20, 256 << 10),
-    "24": (24, [20], 20, None),
-    "9 at 5, 20, 80 Mbit/s": (9, [5, 20, 80], 20, None),
-    "8, seeder at 10 Mbit/s": (8, [20], 10, None),
+    "8": (8, [20], 20, "v1", None),
+    "8, hybrid": (8, [20], 20, "hybrid", None),
+    "8, v2": (8, [20], 20, "v2", None),
+    "8, pieces of 256 KiB": (8, [20], 20, "v1", 256 << 10),
+    "8, v2, pieces of 256 KiB": (8, [20], 20, "v2", 256 << 10),
+    "24": (24, [20], 20, "v1", None),
+    "9 at 5, 20, 80 Mbit/s": (9, [5, 20, 80], 20, "v1", None),
+    "8, seeder at 10 Mbit/s": (8, [20], 10, "v1", None),
 }
 # One leecher of many: how many seeders, and the uplink of each in Mbit/s.
 MANY = (30, 20)
@@ -65,7 +69,8 @@ class Bench:
     def __init__(self, program, plain, place, root, args):
         self.program, self.place, self.root, self.args = program, place, root, args
         self.clients = available(program, plain)
-        self.peers = [client for client in self.clients if hasattr(client, "command")]
+        wanted = args.clients.split(",")
+        self.peers = [client for client in self.clients if hasattr(client, "command") and client.name in wanted]
 
     def run(self, names):
         """What was measured, by name, each with what it was made with."""
@@ -145,19 +150,19 @@ class Bench:
 
     # Transfers, between hosts of our own making.
 
-    def tracked(self, path, tracker, piece_len):
-        """A v1 torrent of `path`, which every client reads."""
+    def tracked(self, path, tracker, version, piece_len):
+        """A torrent of `path`."""
         torrent = self.place / "transfer.torrent"
         piece = ["--piece", str(piece_len)] if piece_len else []
-        flags = ["--v1", *piece, "--force", "--tracker", tracker, "-o", torrent]
+        flags = [f"--{version}", *piece, "--force", "--tracker", tracker, "-o", torrent]
         run = [self.program, "-q", "create", *flags, path]
         subprocess.run(run, check=True, env={**os.environ, "HOME": str(self.place)})
         return torrent
 
-    def transfer(self, seeder, leecher, hosts, path, piece_len, seeders=1):
+    def transfer(self, seeder, leecher, hosts, path, piece_len, version="v1", seeders=1):
         """Seeders on the first hosts, a leecher on each other; gives figures, once all copies are compared."""
         address = f"{hosts.tracker_address}:6969"
-        torrent = self.tracked(path, f"http://{address}/announce", piece_len)
+        torrent = self.tracked(path, f"http://{address}/announce", version, piece_len)
         work = self.place / "transfer"
         shutil.rmtree(work, ignore_errors=True)
         started, seeds, leechers = [], [], []
@@ -276,14 +281,17 @@ class Bench:
         path = place / "crowd.bin"
         payload(path, total)
         found = []
-        for case, (count, ups, seed_up, piece_len) in CROWDS.items():
+        for case, (count, ups, seed_up, version, piece_len) in CROWDS.items():
+            if not fnmatch.fnmatch(case, self.args.cases):
+                continue
+            clients = [client for client in self.peers if version in client.versions]
             rates = {0: seed_up, **{n: ups[(n - 1) % len(ups)] for n in range(1, count + 1)}}
             # The seeder has to send all once; all uplinks together have to carry a copy for each.
             bound = total * 8 / 1e6 * max(1 / seed_up, count / sum(rates.values()))
             for turn in range(self.args.rounds):
-                for client in self.peers if turn % 2 else reversed(self.peers):
+                for client in clients if turn % 2 else reversed(clients):
                     with Hosts(count + 1, ups=rates) as hosts:
-                        run = self.transfer(client, client, hosts, path, piece_len)
+                        run = self.transfer(client, client, hosts, path, piece_len, version)
                     figures = {
                         "bound_s": bound,
                         "slowest_by_bound": run["times"][-1] / bound,
