@@ -106,6 +106,35 @@ fn a_path_that_becomes_narrower_is_noticed_and_loses_nothing() {
 }
 
 #[test]
+fn a_path_that_is_too_narrow_for_a_large_packet_is_noticed_while_small_ones_arrive() {
+    let mut world = World::new(13, Link::new(10), Link::new(10), [1_000_000, 0]);
+    world.hosts[0].closes = false;
+    world.run_until(Time::from_secs(8));
+    assert_eq!(world.hosts[1].received, 1_000_000);
+    let len = |world: &World| world.hosts[0].socket.as_ref().unwrap().datagram_len();
+    assert_eq!(len(&world), 1472);
+    world.links[0].mtu = 1000;
+    // One that fills a packet, and then messages of 100 bytes, five to a round trip.
+    let (begun, sent_before) = (world.now, world.hosts[0].datagrams);
+    world.hosts[0].to_send += 1452;
+    while len(&world) == 1472 {
+        world.hosts[0].to_send += 100;
+        world.run_until(world.now + Duration::from_millis(4));
+        // Two timeouts take longer: it is the losses that tell.
+        assert!(world.now - begun < Duration::from_millis(500));
+    }
+    let sent = world.hosts[0].datagrams - sent_before;
+    assert!(sent > 4 * 3, "later ones arrived after each loss: {sent}");
+    assert_eq!(world.hosts[1].received, 1_000_000, "all wait for the first");
+    world.run_until(world.now + Duration::from_millis(100));
+    assert_eq!(world.links[0].fragmented, 1);
+    assert_eq!(world.hosts[1].received, world.hosts[0].to_send);
+    world.hosts[0].closes = true;
+    world.run_until(HOUR);
+    world.assert_complete();
+}
+
+#[test]
 fn nothing_is_taken_apart_on_a_path_that_stays_as_it_is() {
     for mtu in [1500, 1280, 576] {
         let mut world = World::new(8, Link::new(10).loss(20), Link::new(10), [2_000_000, 0]);
