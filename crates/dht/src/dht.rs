@@ -225,7 +225,7 @@ impl Dht {
         }
     }
 
-    /// A peer says that there is a node at an address (BEP 5, "port").
+    /// There may be a node at an address, as a peer says (BEP 5, "port") or a torrent file that names nodes: it is asked.
     pub fn ping(&mut self, now: Time, addr: SocketAddr, out: &mut Outbox) {
         let family = Family::of(addr);
         if let Some(socket) = self.nodes.iter().position(|node| node.family() == family) {

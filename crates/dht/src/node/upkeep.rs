@@ -157,7 +157,8 @@ impl Node {
         }
     }
 
-    /// A peer says that there is a node (BEP 5, "port").
+    /// There may be a node at an address: a peer says so (BEP 5, "port"), or it is one to begin with. It is asked, and
+    /// whoever answers is known.
     pub(crate) fn ping(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
         if is_host(addr) && !self.table.has_addr(addr) {
             let ask = Ask::FindNode { target: self.id };
