@@ -132,8 +132,15 @@ async fn transfer(
     let feed = Feed::of(engine);
     let taken = tokio::select! {
         biased;
-        interrupt = interrupts.next() => return Ok(Some(interrupt)),
-        taken = take_in(args, arguments, around, engine, progress) => taken?,
+        interrupt = interrupts.next() => Err(interrupt),
+        taken = take_in(args, arguments, around, engine, progress) => Ok(taken?),
+    };
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(interrupt) => {
+            progress.say("interrupted before the download began; the same command goes on");
+            return Ok(Some(interrupt));
+        }
     };
     let timeout = args.timeout.map(|Span(time)| time);
     let ending = Ending {

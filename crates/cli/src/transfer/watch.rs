@@ -154,6 +154,29 @@ impl Watched {
         self.outcome.is_some()
     }
 
+    /// It is left before its end: says what stays of a download, and how that goes on.
+    fn break_off(&self, ending: Ending, progress: &mut Progress<'_>) {
+        self.line.finish();
+        if self.completed_at.is_some() || ending.metadata_only {
+            return;
+        }
+        let name = self.torrent.name();
+        let (have, of) = match &self.stats {
+            Some(stats) if self.torrent.info().is_some() => {
+                (ByteSize(got_bytes(stats)), ByteSize(stats.wanted_bytes))
+            }
+            _ => {
+                progress.say(format!(
+                    "{name}: interrupted before there was anything to keep"
+                ));
+                return;
+            }
+        };
+        progress.say(format!(
+            "{name}: interrupted: {have} of {of} stay, and the same command goes on from there"
+        ));
+    }
+
     fn end(&mut self, outcome: Outcome) {
         self.line.finish();
         // Nobody is waited for any longer.
@@ -234,8 +257,8 @@ pub(crate) async fn watch(
         tokio::select! {
             biased;
             interrupt = interrupts.next() => {
-                for watched in &torrents {
-                    watched.line.finish();
+                for watched in torrents.iter().filter(|watched| !watched.is_over()) {
+                    watched.break_off(ending, progress);
                 }
                 return Ok(Some(interrupt));
             }

@@ -39,7 +39,16 @@ fn check_signal(signal: Signal, code: i32) {
     wait_for_some(&mut ours);
     let since = Instant::now();
     ours.signal(signal);
-    ours.end().assert(code, &[]);
+    let ended = ours.end();
+    ended.assert(
+        code,
+        &["single file.bin: interrupted: ", " of 3.00 MB stay"],
+    );
+    let said = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("the same command"));
+    assert_eq!(said.count(), 1, "{}", ended.stderr);
     assert!(since.elapsed() < LEAVE_TIME_MAX, "{:?}", since.elapsed());
     assert_goes_on(&scene, &args);
 }
@@ -128,7 +137,8 @@ fn ctrl_c_ends_even_a_fetch_that_hangs() {
     ours.wait_for("added");
     ours.signal(Signal::INT);
     let since = Instant::now();
-    ours.end().assert(130, &[]);
+    ours.end()
+        .assert(130, &["interrupted before the download began"]);
     assert!(since.elapsed() < LEAVE_TIME_MAX, "{:?}", since.elapsed());
 }
 
