@@ -1,9 +1,12 @@
 //! What a user is told of a download to which nothing comes.
 
+use std::fs::{self, File};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::machine::{self, works};
 use crate::payload::Shape;
 use crate::riverrun::Riverrun;
 use crate::scene::Scene;
@@ -131,4 +134,66 @@ fn whoever_fetches_metadata_hears_who_is_asked_and_what_keeps_him_waiting() {
         (&error["event"], &error["code"]),
         (&json!("error"), &json!(5))
     );
+}
+
+/// A file system of its own, in a file, that can be made to take nothing more.
+struct Volume(PathBuf);
+
+impl Volume {
+    /// Mounts one; `None`, and said, where that is not allowed.
+    fn mount(image: &Path, at: &Path) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        File::create(image).unwrap().set_len(32 << 20).unwrap();
+        let (path, target) = (image.to_str().unwrap(), at.to_str().unwrap());
+        let is_there = works("mkfs.ext4", &["-q", path])
+            && works("mount", &["-o", "loop", path, target])
+            && works("fsfreeze", &["--version"]);
+        machine::has("root with mount, mkfs.ext4 and fsfreeze", is_there)
+            .then(|| Self(at.to_path_buf()))
+    }
+
+    /// Whoever writes waits, until what is returned is dropped.
+    fn freeze(&self) -> Frozen<'_> {
+        let path = self.0.to_str().unwrap();
+        assert!(works("fsfreeze", &["-f", path]));
+        Frozen(path)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        works("umount", &[self.0.to_str().unwrap()]);
+    }
+}
+
+struct Frozen<'a>(&'a str);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        works("fsfreeze", &["-u", self.0]);
+    }
+}
+
+#[test]
+fn a_disk_that_takes_nothing_is_named_as_what_holds_a_download_up() {
+    let scene = Scene::set(Shape::Single, "--v1");
+    let image = scene.dir("images").join("volume");
+    let Some(volume) = Volume::mount(&image, &scene.home().join("taken")) else {
+        return;
+    };
+    let (_seeder, addr) = scene.seed("1M");
+    let mut get = scene.get(&[scene.torrent(), "--peer", &addr]);
+    while get.wait_for("progress")["verified_bytes"] == 0 {}
+    // Declared after the program, which could not even be killed while it waits for the disk.
+    let frozen = volume.freeze();
+    let stalled = get.wait_for("stalled");
+    assert_eq!(stalled["code"], "disk_bound", "{stalled}");
+    let waiting = stalled["details"]["waiting_bytes"].as_u64().unwrap();
+    assert!(
+        (1..=scene.payload.len_bytes()).contains(&waiting),
+        "{stalled}"
+    );
+    drop(frozen);
+    get.end().assert(0, &["the disk is behind"]);
+    scene.assert_taken();
 }
