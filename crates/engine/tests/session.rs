@@ -8,7 +8,7 @@ use std::path::Path;
 use riverrun_base::{InfoHashes, Sha1Digest};
 use riverrun_engine::{
     AddTorrent, Engine, EngineBuilder, FileIndex, Limits, Priority, Rate, Revision, StartError,
-    TorrentHandle, TorrentState, TorrentStats,
+    TorrentHandle, TorrentState, TorrentStats, Why,
 };
 use riverrun_metainfo::MetaVersion;
 use riverrun_swarm::{TrackerStats, TrackerStatus};
@@ -16,7 +16,9 @@ use support::{Published, soon};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 fn keeping(state: &Path) -> EngineBuilder {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -343,6 +345,45 @@ async fn torrents_that_are_added_together_are_all_kept_in_their_order() {
     engine.shutdown().await;
     let engine = keeping(state.path()).start().await.unwrap();
     assert_eq!(torrents(&engine).await.len(), 201);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_more_are_being_added_torrents_say_when_it_is_their_turn() {
+    let state = TempDir::new().unwrap();
+    let published = [1, 2, 3].map(|seed| Published::new(&[40_000], MetaVersion::V1, seed));
+    let engine = keeping(state.path()).start().await.unwrap();
+    let adds = published
+        .each_ref()
+        .map(|one| AddTorrent::from_metainfo(one.metainfo.clone()).dir(one.dir.path()));
+    // More may come until the sender is dropped.
+    let (more, coming) = std::sync::mpsc::channel();
+    for add in adds {
+        more.send(add).unwrap();
+    }
+    let (runtime, adder) = (Handle::current(), engine.clone());
+    let adding = spawn_blocking(move || runtime.block_on(adder.add_all(coming)));
+    let waiting = soon(async {
+        loop {
+            let waiting = torrents(&engine).await;
+            if waiting.len() == 3 {
+                return waiting;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut told = Vec::new();
+    for (torrent, _) in waiting.await {
+        told.push(torrent.why().await.unwrap());
+    }
+    let queued = |position| Some(Why::Queued { position, of: 3 });
+    assert_eq!(told, [1, 2, 3].map(queued));
+    drop(more);
+    for torrent in adding.await.unwrap() {
+        let torrent = torrent.unwrap();
+        wait_seeding(&torrent).await;
+        assert_eq!(torrent.why().await.unwrap(), None);
+    }
     engine.shutdown().await;
 }
 

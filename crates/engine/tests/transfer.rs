@@ -5,11 +5,12 @@ mod support;
 use std::io::SeekFrom;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use riverrun_base::{InfoHashes, Sha1Digest};
 use riverrun_engine::{
     AddTorrent, EncryptionPolicy, Engine, Event, FileIndex, Limits, Priority, Rate, StorageFault,
-    TorrentHandle, TorrentState, Transport, Transports,
+    TorrentHandle, TorrentState, Transport, Transports, Why,
 };
 use riverrun_metainfo::MetaVersion;
 use support::{Published, builder, engine, engine_over, soon, start};
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 const VERSIONS: [MetaVersion; 3] = [MetaVersion::V1, MetaVersion::V2, MetaVersion::Hybrid];
 
@@ -456,5 +458,50 @@ async fn each_address_family_is_told_the_port_at_which_it_reaches_us() {
         let port = format!("&port={}&", own.port());
         assert!(request.contains(&port), "no {port} in {request}");
     }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_reaches_nobody_and_is_dialled_by_nobody_is_told_so_after_a_while() {
+    let dir = TempDir::new().unwrap();
+    let published = Published::new(&[40_000], MetaVersion::V1, 5);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let builder = builder(dir.path()).listen([everywhere]);
+    let engine = start(builder.local_discovery(false)).await;
+    let (begun, mut events) = (Instant::now(), engine.events());
+    let add = AddTorrent::from_metainfo(published.metainfo.clone());
+    let add = add.dir(dir.path().join("data")).peers([nobody]);
+    let torrent = engine.add(add).await.unwrap();
+    let is_refused = |event| matches!(event, Ok(Event::PeerDisconnected { .. }));
+    soon(async { while !is_refused(next(&mut events).await.unwrap()) {} }).await;
+    let code = async || torrent.why().await.unwrap().map(|why| why.code());
+    assert_eq!(code().await, Some("peers_unreachable"));
+    // From here on it is the test that turns the engine's clock.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_mins(9)).await;
+    assert_ne!(code().await, Some("not_connectable"));
+    tokio::time::advance(Duration::from_mins(1)).await;
+    let shut = loop {
+        match torrent.why().await.unwrap() {
+            Some(Why::Connecting { .. }) => tokio::time::sleep(Duration::from_secs(1)).await,
+            why => break why,
+        }
+    };
+    let Some(Why::NotConnectable {
+        tried,
+        port,
+        silent,
+        ..
+    }) = shut
+    else {
+        panic!("{shut:?}");
+    };
+    assert_eq!((tried, port), (1, engine.listen_addrs()[0].port()));
+    assert!(
+        silent >= Duration::from_mins(10) && silent <= begun.elapsed() + Duration::from_secs(1)
+    );
     engine.shutdown().await;
 }
