@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use riverrun_base::InfoHashes;
 use riverrun_metainfo::{Magnet, Metainfo, PublisherLink};
 use riverrun_storage::StorageOptions;
-use riverrun_swarm::{Limits, Priority, TorrentOptions};
+use riverrun_swarm::{Limits, Priority, TorrentOptions, WebSeed};
 
 use crate::error::AddError;
+use crate::known::web_seeds;
 use crate::transports::Transports;
 
 /// A torrent to add to an [`Engine`](crate::Engine): where it comes from and how to treat it.
@@ -18,6 +19,7 @@ pub struct AddTorrent {
     pub(crate) dir: PathBuf,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) trackers: Vec<Vec<String>>,
+    pub(crate) web_seeds: Vec<WebSeed>,
     pub(crate) options: TorrentOptions,
     pub(crate) storage: StorageOptions,
     pub(crate) transports: Option<Transports>,
@@ -39,6 +41,7 @@ impl AddTorrent {
             dir: PathBuf::from("."),
             peers: Vec::new(),
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             options: TorrentOptions::default(),
             storage: StorageOptions::default(),
             transports: None,
@@ -105,6 +108,15 @@ impl AddTorrent {
     /// More trackers, as a tier of their own behind the torrent's (BEP 12).
     pub fn tracker_tier(mut self, urls: impl IntoIterator<Item = String>) -> Self {
         self.trackers.push(urls.into_iter().collect());
+        self
+    }
+
+    /// Servers that have its files too (BEP 19), beside those that the torrent names: the URL of its one file, or of the
+    /// directory in which its name lies. What is no URL of HTTP is passed over. They may be on this machine, where no URL
+    /// out of a torrent leads.
+    pub fn web_seeds(mut self, urls: impl IntoIterator<Item = String>) -> Self {
+        let urls: Vec<_> = urls.into_iter().collect();
+        self.web_seeds.extend(web_seeds(&urls, true));
         self
     }
 

@@ -56,6 +56,10 @@ const DOZE_AFTER: Duration = Duration::from_mins(2);
 
 /// Sets up an [`Engine`].
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each turns something on, on its own"
+)]
 pub struct EngineBuilder {
     state_dir: PathBuf,
     listen: Vec<SocketAddr>,
@@ -69,6 +73,7 @@ pub struct EngineBuilder {
     transports: Transports,
     dht: Option<DhtConfig>,
     local_discovery: bool,
+    web_seeds: bool,
     keeps_torrents: bool,
     record: Option<PathBuf>,
 }
@@ -127,6 +132,12 @@ impl EngineBuilder {
     /// loopback. Not, if not set.
     pub fn local_discovery(mut self, on: bool) -> Self {
         self.local_discovery = on;
+        self
+    }
+
+    /// Whether web seeds are used (BEP 19). They are, if not set.
+    pub fn web_seeds(mut self, on: bool) -> Self {
+        self.web_seeds = on;
         self
     }
 
@@ -339,6 +350,7 @@ impl EngineBuilder {
         config.uses_dht = self.dht.is_some();
         config.is_local_network = self.dht.as_ref().is_some_and(DhtConfig::is_local);
         config.local_discovery = self.has_lsd();
+        config.uses_web_seeds = self.web_seeds;
         // Of other engines' torrents nobody keeps the metadata.
         config.doze_after = self.keeps_torrents.then_some(DOZE_AFTER);
         if let Some(connections) = self.connections_max {
@@ -414,6 +426,7 @@ impl Engine {
             transports: Transports::default(),
             dht: None,
             local_discovery: false,
+            web_seeds: true,
             keeps_torrents: false,
             record: None,
         }

@@ -149,6 +149,14 @@ impl Engine {
         added
     }
 
+    /// The peers that a link names, whose names are to be resolved.
+    fn linked(&self, known: &mut Known) -> Option<Linked> {
+        (!known.peers.is_empty()).then(|| Linked {
+            peers: std::mem::take(&mut known.peers),
+            sockets: self.inner.sockets.clone(),
+        })
+    }
+
     /// Has a torrent taken in and kept, without waiting for that.
     async fn begin_add(&self, add: AddTorrent) -> Result<Begun, AddError> {
         let AddTorrent {
@@ -156,6 +164,7 @@ impl Engine {
             dir,
             peers,
             trackers,
+            web_seeds,
             options,
             storage,
             transports,
@@ -165,11 +174,8 @@ impl Engine {
         if Discovery::Dht.allowed(known.is_private()) {
             self.meet_nodes(known.nodes.clone());
         }
-        known.trackers.extend(trackers);
-        let linked = (!known.peers.is_empty()).then(|| Linked {
-            peers: std::mem::take(&mut known.peers),
-            sockets: self.inner.sockets.clone(),
-        });
+        known.join(trackers, web_seeds);
+        let linked = self.linked(&mut known);
         let times = Times::now();
         let metadata = known.metainfo.as_deref().map(decided_by);
         let keep = |reply| Keep {
@@ -177,6 +183,7 @@ impl Engine {
                 hashes: known.hashes,
                 dir: std::path::absolute(&dir).unwrap_or_else(|_| dir.clone()),
                 trackers: known.trackers.clone(),
+                web_seeds: known.web_seeds.clone(),
                 nodes: known.nodes.clone(),
                 storage,
                 transports,
@@ -198,6 +205,7 @@ impl Engine {
             summary: None,
             trackers: known.trackers,
             peers,
+            web_seeds: known.web_seeds,
             options,
             uploaded_bytes: 0,
             downloaded_bytes: 0,

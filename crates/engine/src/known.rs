@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use riverrun_base::InfoHashes;
 use riverrun_metainfo::{HostPort, Info, Magnet, Metainfo, PieceHashes};
+use riverrun_swarm::WebSeed;
 
 /// What a source says of a torrent.
 pub(crate) struct Known {
@@ -11,6 +12,8 @@ pub(crate) struct Known {
     /// The whole torrent file, unless its metadata is to come from peers.
     pub(crate) metainfo: Option<Box<Metainfo>>,
     pub(crate) trackers: Vec<Vec<String>>,
+    /// Servers that have the files (BEP 19).
+    pub(crate) web_seeds: Vec<WebSeed>,
     /// Peers that a link names.
     pub(crate) peers: Vec<HostPort>,
     pub(crate) nodes: Vec<HostPort>,
@@ -21,6 +24,7 @@ impl Known {
         Self {
             hashes: metainfo.info.hashes(),
             trackers: metainfo.trackers.clone(),
+            web_seeds: web_seeds(&metainfo.web_seeds, false),
             peers: Vec::new(),
             nodes: metainfo.nodes.clone(),
             metainfo: Some(metainfo),
@@ -37,9 +41,16 @@ impl Known {
             hashes: magnet.hashes,
             metainfo: None,
             trackers,
+            web_seeds: web_seeds(&magnet.web_seeds, false),
             peers: magnet.peers.clone(),
             nodes: magnet.nodes.clone(),
         }
+    }
+
+    /// Somebody says more.
+    pub(crate) fn join(&mut self, trackers: Vec<Vec<String>>, web_seeds: Vec<WebSeed>) {
+        self.trackers.extend(trackers);
+        self.web_seeds.extend(web_seeds);
     }
 
     /// The metadata was there already.
@@ -52,6 +63,15 @@ impl Known {
         let metainfo = self.metainfo.as_ref();
         metainfo.is_some_and(|metainfo| metainfo.info.is_private())
     }
+}
+
+/// Web seeds as decisions know them, without what is no URL.
+pub(crate) fn web_seeds(urls: &[String], is_from_user: bool) -> Vec<WebSeed> {
+    let seed = |url: &String| {
+        let url = url.parse().ok()?;
+        Some(WebSeed { url, is_from_user })
+    };
+    urls.iter().filter_map(seed).collect()
 }
 
 /// The metadata as decisions are made of it.

@@ -71,7 +71,7 @@ pub use riverrun_storage::StorageOptions;
 pub use riverrun_swarm::{
     ConnKey, Event, Given, Input, InvalidEntry, InvalidHead, Limits, Misses, Outbox, PeerStats,
     Priority, Revision, Shard, Step, StorageFault, TorrentKey, TorrentState, TorrentStats,
-    Transport, Why,
+    Transport, WebSeed, WebSeedStats, WebSeedStatus, Why,
 };
 pub use riverrun_tracker::{InvalidTrackerUrl, ScrapeCounts, TrackerFailure, TrackerUrl};
 pub use tokio_stream::wrappers::BroadcastStream;

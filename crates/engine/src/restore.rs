@@ -136,6 +136,7 @@ impl Engine {
             summary: digest.as_ref().map(|digest| digest.summary),
             trackers: addition.trackers,
             peers: Vec::new(),
+            web_seeds: addition.web_seeds,
             options: standing.options,
             uploaded_bytes: standing.uploaded_bytes,
             downloaded_bytes: standing.downloaded_bytes,

@@ -11,7 +11,7 @@ use riverrun_metainfo::Info;
 use riverrun_storage::StorageOptions;
 use riverrun_swarm::{
     Event, Input, Limits, PeerSource, PeerStats, Priority, Shard, StorageFault, TorrentCommand,
-    TorrentKey, TorrentState, TorrentStats, Why,
+    TorrentKey, TorrentState, TorrentStats, WebSeedStats, Why,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -379,7 +379,15 @@ impl TorrentHandle {
         Ok(why)
     }
 
-    /// Its connections as they are now.
+    /// Its web seeds as they are now.
+    pub async fn web_seeds(&self) -> Result<Vec<WebSeedStats>, WaitError> {
+        let key = self.key();
+        Ok(self
+            .ask(move |shard, now| shard.web_seeds(now, key))
+            .await?)
+    }
+
+    /// Its connections to peers as they are now.
     pub async fn peers(&self) -> Result<Vec<PeerStats>, WaitError> {
         let key = self.key();
         Ok(self.ask(move |shard, now| shard.peers(now, key)).await?)

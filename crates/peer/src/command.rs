@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use riverrun_base::{Bitfield, Block, BlockSpan, InfoHash, InfoHashes, PieceIndex};
 use riverrun_metainfo::Info;
@@ -133,6 +134,20 @@ pub enum DialFailure {
     Other(String),
 }
 
+/// Why a web seed cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WebSeedFailure {
+    /// Not now.
+    Failed {
+        /// Why.
+        message: String,
+        /// After how long its server wants to be asked again, if it says (RFC 9110, 10.2.3). Any time at all.
+        retry_after: Option<Duration>,
+    },
+    /// Never: it does not have what the torrent consists of.
+    Unfit(String),
+}
+
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -143,6 +158,8 @@ pub enum CloseReason {
     Transport(String),
     /// The dial failed.
     Unreachable(DialFailure),
+    /// The web seed cannot be used.
+    WebSeed(WebSeedFailure),
     /// The peer broke the protocol.
     Misbehaved(crate::PeerMisbehaved),
     /// Neither side has anything for the other.

@@ -33,7 +33,7 @@ mod transmit;
 mod window;
 
 pub use blocks::BlockRun;
-pub use command::{Attach, CloseReason, Credit, DialFailure, PeerCommand};
+pub use command::{Attach, CloseReason, Credit, DialFailure, PeerCommand, WebSeedFailure};
 pub use config::PeerConfig;
 pub use conn::{PeerConn, Role, Totals};
 pub use error::PeerMisbehaved;

@@ -64,6 +64,7 @@ impl Download {
             summary: None,
             trackers: Vec::new(),
             peers: (0..PEERS).map(peer).collect(),
+            web_seeds: Vec::new(),
             options: TorrentOptions::default(),
             uploaded_bytes: 0,
             downloaded_bytes: 0,

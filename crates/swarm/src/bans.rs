@@ -12,6 +12,7 @@ use riverrun_base::{BlockDigest, Nearness, PeerId, PieceIndex};
 
 use crate::key::ConnKey;
 use crate::outbox::BlockDigests;
+use crate::web_seeds::WebSeedIndex;
 
 /// Pieces whose failures are remembered; the oldest is forgotten. Each may hold the digests of some thousand
 /// blocks.
@@ -23,29 +24,30 @@ const DEPARTED_MAX: usize = 1024;
 /// Peers that are banned. Beyond it the oldest are forgiven.
 const BANNED_MAX: usize = 4096;
 
-/// Whom to blame: an address, and in our surroundings, where many peers share one, also the peer's id.
+/// Whom to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Culprit {
-    ip: IpAddr,
-    peer_id: Option<PeerId>,
+pub(crate) enum Culprit {
+    /// An address, and in our surroundings, where many peers share one, also the peer's id.
+    Peer { ip: IpAddr, peer_id: Option<PeerId> },
+    /// A web seed.
+    WebSeed(WebSeedIndex),
 }
 
 impl Culprit {
     pub(crate) fn new(ip: IpAddr, peer_id: Option<PeerId>) -> Self {
         let ip = ip.to_canonical();
-        Self {
+        Self::Peer {
             ip,
             peer_id: peer_id.filter(|_| Nearness::is_local(ip)),
         }
     }
 
-    pub(crate) const fn ip(&self) -> IpAddr {
-        self.ip
-    }
-
-    /// Whether the whole address is meant.
-    pub(crate) const fn is_whole_ip(&self) -> bool {
-        self.peer_id.is_none()
+    /// Whether who is banned as this is banned as that.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Peer { ip, peer_id: None }, Self::Peer { ip: other, .. }) => ip == other,
+            _ => self == other,
+        }
     }
 }
 
@@ -96,10 +98,7 @@ pub(crate) struct Bans {
 
 impl Bans {
     pub(crate) fn is_banned(&self, culprit: Culprit) -> bool {
-        self.banned.iter().any(|banned| {
-            banned.ip == culprit.ip
-                && (banned.peer_id.is_none() || banned.peer_id == culprit.peer_id)
-        })
+        self.banned.iter().any(|banned| banned.covers(&culprit))
     }
 
     /// Whether nothing is held against anybody.

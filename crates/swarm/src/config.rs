@@ -46,6 +46,8 @@ pub struct Config {
     pub connections_per_ip_max: u32,
     /// Look for peers in the distributed hash table.
     pub uses_dht: bool,
+    /// Download from web seeds (BEP 19).
+    pub uses_web_seeds: bool,
     /// Strangers may name peers in our surroundings: the whole network is our own.
     pub is_local_network: bool,
     /// How many peers a tracker is asked for.
@@ -105,6 +107,7 @@ impl Config {
             dial_burst: 30,
             connections_per_ip_max: 2,
             uses_dht: false,
+            uses_web_seeds: true,
             is_local_network: false,
             num_want: 100,
             picking: Picking::RarestFirst,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use riverrun_base::{InfoHashes, PeerId, PieceIndex, Rate, Time};
 use riverrun_metainfo::{Info, PieceHashes};
 use riverrun_peer::{CloseReason, PeerEvent};
-use riverrun_tracker::{AnnounceResponse, TrackerFailure};
+use riverrun_tracker::{AnnounceResponse, TrackerFailure, TrackerUrl};
 use serde::{Deserialize, Serialize};
 
 use crate::external_ip::Witness;
@@ -135,12 +135,24 @@ pub struct AddTorrent {
     pub trackers: Vec<Vec<String>>,
     /// Peers that the user named.
     pub peers: Vec<SocketAddr>,
+    /// Servers that have its files.
+    pub web_seeds: Vec<WebSeed>,
     /// How to treat it.
     pub options: TorrentOptions,
     /// Payload that was sent in earlier runs.
     pub uploaded_bytes: u64,
     /// Payload that was received in earlier runs.
     pub downloaded_bytes: u64,
+}
+
+/// A server that has the files of a torrent (BEP 19).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSeed {
+    /// Where: that of the one file, or of the directory in which it lies, or all of them do.
+    #[serde(deserialize_with = "crate::record::tracker_url")]
+    pub url: TrackerUrl,
+    /// The user named it, who may ask for what strangers may not.
+    pub is_from_user: bool,
 }
 
 /// What stands for a torrent's metadata and pieces while they are not in memory.

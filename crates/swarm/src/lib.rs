@@ -30,6 +30,7 @@ mod shared;
 mod torrent;
 mod tuning;
 mod turns;
+mod web_seeds;
 mod wheel;
 
 pub use candidates::Misses;
@@ -38,7 +39,7 @@ pub use discovery::Discovery;
 pub use external_ip::Witness;
 pub use input::{
     AddTorrent, Input, Limits, PeerSource, Priority, Summary, TorrentCommand, TorrentOptions,
-    Transport,
+    Transport, WebSeed,
 };
 pub use key::{ConnKey, TorrentKey};
 pub use local::LocalSearch;
@@ -50,5 +51,7 @@ pub use reason::{PickReason, SlotReason};
 pub use recency::Revision;
 pub use record::{Given, InvalidEntry, InvalidHead, Recorder, Replay, Step};
 pub use shard::{Changes, Shard};
-pub use torrent::{PeerStats, TorrentStats, TrackerStats, TrackerStatus, Why};
+pub use torrent::{
+    PeerStats, TorrentStats, TrackerStats, TrackerStatus, WebSeedStats, WebSeedStatus, Why,
+};
 pub use tuning::Tuning;

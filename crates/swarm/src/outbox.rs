@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use riverrun_base::{
     Bitfield, Block, BlockSpan, FileIndex, InfoHash, PeerId, PieceIndex, Sha1Digest, Sha256Digest,
@@ -12,6 +13,7 @@ use riverrun_tracker::{AnnounceRequest, TrackerUrl};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::input::WebSeed;
 use crate::key::{ConnKey, TorrentKey};
 use crate::reason::{PickReason, SlotReason};
 
@@ -247,6 +249,18 @@ pub enum NetAction {
         /// Dial encrypted.
         encrypted: bool,
     },
+    /// Begin to use a web seed (BEP 19), of which can be asked from now on as of a peer that has everything. It never
+    /// says so; it says [`Received`](riverrun_peer::PeerEvent::Received), and of what it turns out not to have
+    /// [`LostPiece`](riverrun_peer::PeerEvent::LostPiece). Its end comes back as
+    /// [`Input::PeerClosed`](crate::Input::PeerClosed).
+    OpenWebSeed {
+        /// The new connection's name.
+        conn: ConnKey,
+        /// Where, and who says so.
+        seed: WebSeed,
+        /// What it has.
+        info: Arc<Info>,
+    },
     /// Take an incoming connection.
     Accept {
         /// The driver's name for it.
@@ -465,6 +479,17 @@ pub enum Event {
         /// Why.
         message: String,
     },
+    /// A web seed has failed, or turned out to be of no use.
+    WebSeedFailed {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which web seed.
+        url: TrackerUrl,
+        /// Why.
+        message: String,
+        /// After how long it may be used again; `None` if never.
+        retry: Option<Duration>,
+    },
     /// Nobody uses a torrent: its metadata and its files are let go, until [`Event::Loaded`].
     Dozing {
         /// Which torrent.
@@ -538,6 +563,7 @@ impl Event {
             | Self::PeerBanned { torrent, .. }
             | Self::Announced { torrent, .. }
             | Self::TrackerFailed { torrent, .. }
+            | Self::WebSeedFailed { torrent, .. }
             | Self::Dozing { torrent }
             | Self::Loaded { torrent, .. }
             | Self::Removed { torrent }

@@ -37,6 +37,13 @@ pub enum PickReason {
     InOrder,
     /// Somebody else was asked for it and may be too late for a reader.
     Late,
+    /// It lies behind the one before: who sends long runs goes on.
+    Behind,
+    /// A long run of missing pieces begins with it.
+    Gap {
+        /// How many are missing from there on.
+        pieces: u32,
+    },
     /// Everything is asked for already: whoever is idle is asked for what is missing too.
     EndGame,
 }
@@ -65,6 +72,8 @@ impl fmt::Display for PickReason {
             Self::Commonest => f.write_str("common piece for a slow peer"),
             Self::InOrder => f.write_str("next in order"),
             Self::Late => f.write_str("may be late for a reader"),
+            Self::Behind => f.write_str("behind the one before"),
+            Self::Gap { pieces } => write!(f, "first of {pieces} missing ones that lie together"),
             Self::EndGame => f.write_str("end game"),
         }
     }

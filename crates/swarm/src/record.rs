@@ -25,10 +25,10 @@ use crate::input::Input;
 use crate::outbox::Outbox;
 use crate::shard::Shard;
 
-pub(crate) use self::fields::{masked, masked_tiers, metadata};
+pub(crate) use self::fields::{masked, masked_tiers, metadata, tracker_url};
 
 /// The layout of records. To be raised whenever an input, or the configuration, is told in another way than before.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 
 /// What a shard is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]

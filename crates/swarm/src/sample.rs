@@ -22,6 +22,17 @@ pub(crate) fn hybrid(private: bool) -> Arc<Info> {
     Arc::new(Info::from_bytes(&writer.finish()).unwrap())
 }
 
+/// The metadata of a torrent of so many pieces of four blocks each.
+pub(crate) fn pieces(count: u32) -> Arc<Info> {
+    let mut writer = Writer::new();
+    writer.dict().key(b"length").uint(u64::from(count) << 16);
+    writer.key(b"name").bytes(b"a");
+    writer.key(b"piece length").uint(1 << 16);
+    writer.key(b"pieces").bytes(&vec![7; 20 * count as usize]);
+    writer.end();
+    Arc::new(Info::from_bytes(&writer.finish()).unwrap())
+}
+
 /// The metadata of a torrent of one byte, with this value of `private`, if any.
 pub(crate) fn info(name: &str, private: Option<i64>) -> Arc<Info> {
     let mut writer = Writer::new();

@@ -14,7 +14,7 @@ use crate::limits::QUANTUM;
 use crate::outbox::{Event, Existed, NetAction, Outbox};
 use crate::recency::{Recency, Revision};
 use crate::shared::Shared;
-use crate::torrent::{Cx, PeerStats, Stub, Torrent, TorrentStats, Why};
+use crate::torrent::{Cx, PeerStats, Stub, Torrent, TorrentStats, WebSeedStats, Why};
 use crate::turns::Idle;
 use crate::wheel::{Alarm, Wheel};
 
@@ -290,10 +290,16 @@ impl Shard {
         changes
     }
 
-    /// A torrent's connections.
+    /// A torrent's connections to peers.
     pub fn peers(&self, now: Time, torrent: TorrentKey) -> Vec<PeerStats> {
         self.torrent(torrent)
             .map_or_else(Vec::new, |torrent| torrent.peer_stats(now))
+    }
+
+    /// A torrent's web seeds, in use or not.
+    pub fn web_seeds(&self, now: Time, torrent: TorrentKey) -> Vec<WebSeedStats> {
+        self.look(torrent, now, |torrent| torrent.web_seed_stats(now))
+            .unwrap_or_default()
     }
 
     /// The pieces of a torrent that are verified; `None` before its storage is open.
@@ -432,6 +438,7 @@ impl Shard {
         let Some(conn) = self.shared.conns.remove(key) else {
             return;
         };
+        self.shared.servers.close(key);
         self.with(now, conn.torrent, out, |torrent, cx| {
             torrent.peer_closed(cx, key, why);
         });
@@ -616,6 +623,7 @@ mod tests {
             summary: None,
             trackers: Vec::new(),
             peers: Vec::new(),
+            web_seeds: Vec::new(),
             options,
             uploaded_bytes: 0,
             downloaded_bytes: 0,

@@ -13,6 +13,7 @@ use crate::external_ip::{ExternalIps, Witness};
 use crate::input::Limits;
 use crate::key::{ConnKey, TorrentKey};
 use crate::limits::Throttle;
+use crate::torrent::Servers;
 use crate::turns::Turns;
 
 /// How long a proxy that fails is left alone: a moment for whoever waits, and not much for the proxy.
@@ -22,6 +23,8 @@ const PROXY_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) conns: Conns,
+    /// What is connected to servers of web seeds.
+    pub(crate) servers: Servers,
     pub(crate) own: OwnAddress,
     external_ips: ExternalIps,
     /// Our address is another than torrents have ranked their candidates by.
@@ -49,6 +52,7 @@ impl Shared {
         let rate = Rate::from_bytes_per_second(config.dials_per_second.into());
         let mut shared = Self {
             conns: Conns::default(),
+            servers: Servers::default(),
             external_ips: ExternalIps::default(),
             has_moved: false,
             own: OwnAddress {

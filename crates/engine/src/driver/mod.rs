@@ -26,3 +26,4 @@ pub(crate) mod udp;
 pub(crate) mod udp_tracker;
 pub(crate) mod utp;
 pub(crate) mod web;
+pub(crate) mod web_seed;

@@ -11,7 +11,7 @@ use riverrun_peer::{Attach, CloseReason, PeerCommand, PeerEvent, Role};
 use riverrun_storage::{Completion, Disk, StorageOptions};
 use riverrun_swarm::{
     ConnKey, Event, Existed, Input, NetAction, Outbox, Revision, Shard, StorageDone, StorageJob,
-    Summary, TorrentCommand, TorrentKey, Transport,
+    Summary, TorrentCommand, TorrentKey, Transport, WebSeed,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -21,6 +21,7 @@ use super::dht::DhtMessage;
 use super::dial::{self, Dialler};
 use super::routes::{CONN_INBOX_BATCHES, ConnMessage, Routes};
 use super::tracker::Trackers;
+use super::web_seed::WebSeedTask;
 use crate::changes::Changes;
 use crate::dht::DhtHandle;
 use crate::hindrances::Hindrances;
@@ -423,6 +424,7 @@ impl ShardTask {
                     .and_then(|shared| shared.transports);
                 self.dial(conn, addr, role, wanted);
             }
+            NetAction::OpenWebSeed { conn, seed, info } => self.open_web_seed(conn, seed, info),
             NetAction::Accept {
                 token,
                 conn,
@@ -525,6 +527,17 @@ impl ShardTask {
                 }
             }
         });
+    }
+
+    fn open_web_seed(&self, conn: ConnKey, seed: WebSeed, info: Arc<Info>) {
+        let (inbox, receiver) = mpsc::channel(CONN_INBOX_BATCHES);
+        self.outside.routes.add(conn, inbox);
+        let (context, sockets) = (
+            self.outside.conns.clone(),
+            self.outside.dialler.sockets.clone(),
+        );
+        let task = WebSeedTask::new(context, sockets, conn, (seed, info), receiver);
+        tokio::spawn(task.run());
     }
 
     fn handle_event(&mut self, event: Event) {

@@ -7,9 +7,10 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use reqwest::header::LOCATION;
-use reqwest::{Response, Url};
+use reqwest::header::{ACCEPT_ENCODING, LOCATION, RANGE};
+use reqwest::{RequestBuilder, Response, Url};
 use riverrun_base::Nearness;
 use riverrun_tracker::{InvalidReply, TrackerFailure};
 use rustls::CertificateError;
@@ -20,13 +21,19 @@ use super::socket::{Family, HTTP_TIMEOUT, Sockets};
 /// Redirects that are followed; more is a loop.
 const REDIRECTS_MAX: usize = 5;
 
+/// The longest that a part of a file takes. Whoever reads it has limits of its own, on what comes meanwhile.
+const BODY_TIMEOUT: Duration = Duration::from_hours(24);
+
 /// Who wrote a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
     /// Our user, who may ask for anything on this machine and in this network.
     User,
-    /// Whoever made the torrent.
+    /// Whoever made the torrent, of a tracker.
     Stranger,
+    /// Whoever made the torrent, of a web seed: files of a torrent are not on our machine, nor in what programs of our
+    /// network answer to a question.
+    Publisher,
 }
 
 /// Whom one step of a request may reach. Nobody reaches addresses of the link: what answers there answers to its
@@ -48,10 +55,13 @@ impl Reach {
     fn of(url: &Url, author: Author, was_outside: bool) -> Self {
         if was_outside {
             Self::World
-        } else if author == Author::User || is_announce(url.path()) {
-            Self::Machine
         } else {
-            Self::Network
+            match author {
+                Author::User => Self::Machine,
+                Author::Stranger if is_announce(url.path()) => Self::Machine,
+                Author::Publisher if url.query().is_some() => Self::World,
+                Author::Stranger | Author::Publisher => Self::Network,
+            }
         }
     }
 
@@ -170,6 +180,24 @@ fn distrust(wrong: &CertificateError) -> String {
     words.to_owned()
 }
 
+/// The first and the last byte of a part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByteRange {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl ByteRange {
+    /// Has a request ask for this part, as it is: compressed it would be another.
+    fn of(self, request: RequestBuilder) -> RequestBuilder {
+        let Self { first, last } = self;
+        request
+            .header(RANGE, format!("bytes={first}-{last}"))
+            .header(ACCEPT_ENCODING, "identity")
+            .timeout(BODY_TIMEOUT)
+    }
+}
+
 /// Asks over HTTP and HTTPS.
 pub(crate) struct Web<'a> {
     sockets: &'a Sockets,
@@ -187,7 +215,29 @@ impl<'a> Web<'a> {
         url: &str,
         author: Author,
     ) -> Option<Result<Response, WebError>> {
-        let answer = tokio::time::timeout(HTTP_TIMEOUT, self.follow(family, url, author)).await;
+        self.ask(family, url, author, None).await
+    }
+
+    /// Asks for a part of what a URL stands for. The body may take as long as it wants.
+    pub(crate) async fn get_range(
+        &self,
+        family: Family,
+        url: &str,
+        author: Author,
+        range: ByteRange,
+    ) -> Option<Result<Response, WebError>> {
+        self.ask(family, url, author, Some(range)).await
+    }
+
+    async fn ask(
+        &self,
+        family: Family,
+        url: &str,
+        author: Author,
+        range: Option<ByteRange>,
+    ) -> Option<Result<Response, WebError>> {
+        let follow = self.follow(family, url, author, range);
+        let answer = tokio::time::timeout(HTTP_TIMEOUT, follow).await;
         match answer.unwrap_or(Err(WebError::TimedOut)) {
             Err(WebError::NoAddress) => None,
             answer => Some(answer),
@@ -199,6 +249,7 @@ impl<'a> Web<'a> {
         family: Family,
         url: &str,
         author: Author,
+        range: Option<ByteRange>,
     ) -> Result<Response, WebError> {
         let no_url = |error: &dyn Error| WebError::Unreachable(error.to_string());
         let mut url = Url::parse(url).map_err(|error| no_url(&error))?;
@@ -215,7 +266,12 @@ impl<'a> Web<'a> {
             let Some(client) = self.sockets.web(family, reach)? else {
                 return Err(WebError::NoAddress);
             };
-            let response = client.get(url).send().await?;
+            let request = client.get(url);
+            let request = match range {
+                Some(range) => range.of(request),
+                None => request,
+            };
+            let response = request.send().await?;
             let Some(next) = redirect(&response)? else {
                 return Ok(response);
             };
@@ -305,6 +361,26 @@ mod tests {
         ] {
             assert!(!allows(forbidden, Author::Stranger, false), "{forbidden}");
         }
+    }
+
+    #[test]
+    fn a_publishers_url_reaches_no_service_of_this_machine_or_network() {
+        for allowed in [
+            "http://192.168.1.1/files/",
+            "http://1.1.1.1/files?key=1",
+            "http://[2001:4860:4860::8888]/",
+        ] {
+            assert!(allows(allowed, Author::Publisher, false), "{allowed}");
+        }
+        for forbidden in [
+            "http://127.0.0.1/announce",
+            "http://[::1]/file",
+            "http://192.168.1.1/reboot?now=1",
+            "http://169.254.169.254/latest/meta-data/",
+        ] {
+            assert!(!allows(forbidden, Author::Publisher, false), "{forbidden}");
+        }
+        assert!(!allows("http://10.0.0.1/file", Author::Publisher, true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use riverrun_base::{InfoHashes, Rate, Sha1Digest, Sha256Digest};
 use riverrun_bencode::{Dict, Document, Limits as ParseLimits, Value, Writer};
 use riverrun_metainfo::HostPort;
 use riverrun_storage::{Preallocation, StorageOptions};
-use riverrun_swarm::{Limits, Priority, Summary, TorrentOptions};
+use riverrun_swarm::{Limits, Priority, Summary, TorrentOptions, WebSeed};
 
 use crate::transports::Transports;
 
@@ -22,6 +22,7 @@ pub(crate) struct Addition {
     pub(crate) dir: PathBuf,
     /// All of them, tier by tier.
     pub(crate) trackers: Vec<Vec<String>>,
+    pub(crate) web_seeds: Vec<WebSeed>,
     /// Of the DHT, to begin from.
     pub(crate) nodes: Vec<HostPort>,
     pub(crate) storage: StorageOptions,
@@ -110,6 +111,14 @@ impl Addition {
         if let Some(hash) = self.hashes.v2() {
             writer.key(b"v2").bytes(&hash.0);
         }
+        if !self.web_seeds.is_empty() {
+            writer.key(b"web_seeds").list();
+            for seed in &self.web_seeds {
+                writer.list().bytes(seed.url.as_str().as_bytes());
+                writer.uint(seed.is_from_user.into()).end();
+            }
+            writer.end();
+        }
         writer.end();
         sealed(&writer.finish())
     }
@@ -125,6 +134,14 @@ impl Addition {
             trackers: tiers.map(tier).collect::<Option<_>>()?,
             nodes: match dict.get(b"nodes") {
                 Some(nodes) => nodes.as_list()?.iter().map(node).collect::<Option<_>>()?,
+                None => Vec::new(),
+            },
+            web_seeds: match dict.get(b"web_seeds") {
+                Some(seeds) => seeds
+                    .as_list()?
+                    .iter()
+                    .map(web_seed)
+                    .collect::<Option<_>>()?,
                 None => Vec::new(),
             },
             storage: StorageOptions {
@@ -319,6 +336,14 @@ fn node(value: Value<'_, '_>) -> Option<HostPort> {
     })
 }
 
+fn web_seed(value: Value<'_, '_>) -> Option<WebSeed> {
+    let mut parts = value.as_list()?.iter();
+    Some(WebSeed {
+        url: parts.next()?.as_str()?.parse().ok()?,
+        is_from_user: parts.next()?.as_u64()? != 0,
+    })
+}
+
 const fn digit(priority: Priority) -> u8 {
     match priority {
         Priority::Skip => b'0',
@@ -439,23 +464,33 @@ mod tests {
             any::<u32>(),
             any::<[u8; 20]>(),
             nodes(),
+            proptest::collection::vec(("http://[a-z]{1,9}/[a-z]{0,9}", any::<bool>()), 0..3),
         )
             .prop_map(
-                |(dir, trackers, transports, [full, overwrite], added, hash, nodes)| Addition {
-                    hashes: InfoHashes::v1_only(Sha1Digest(hash)),
-                    dir: PathBuf::from(dir),
-                    trackers,
-                    nodes,
-                    storage: StorageOptions {
-                        preallocation: if full {
-                            Preallocation::Full
-                        } else {
-                            Preallocation::Sparse
+                |(dir, trackers, transports, [full, overwrite], added, hash, nodes, seeds)| {
+                    Addition {
+                        hashes: InfoHashes::v1_only(Sha1Digest(hash)),
+                        dir: PathBuf::from(dir),
+                        trackers,
+                        web_seeds: seeds
+                            .into_iter()
+                            .map(|(url, is_from_user)| WebSeed {
+                                url: url.parse().unwrap(),
+                                is_from_user,
+                            })
+                            .collect(),
+                        nodes,
+                        storage: StorageOptions {
+                            preallocation: if full {
+                                Preallocation::Full
+                            } else {
+                                Preallocation::Sparse
+                            },
+                            overwrite,
                         },
-                        overwrite,
-                    },
-                    transports: transports.map(|at| TRANSPORTS[at].0),
-                    added_at: added.into(),
+                        transports: transports.map(|at| TRANSPORTS[at].0),
+                        added_at: added.into(),
+                    }
                 },
             )
     }

@@ -424,6 +424,7 @@ mod tests {
             hashes: InfoHashes::v1_only(Sha1Digest([n; 20])),
             dir: PathBuf::from(format!("/data/{n}")),
             trackers: vec![vec!["udp://tracker.invalid:6969/announce".to_owned()]],
+            web_seeds: Vec::new(),
             nodes: Vec::new(),
             storage: StorageOptions::default(),
             transports: None,

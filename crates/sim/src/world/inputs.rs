@@ -280,7 +280,7 @@ impl World {
                 self.counts.elsewhere += 1;
                 self.find_peers(host, &action);
             }
-            NetAction::MeetNode(_) => {}
+            NetAction::OpenWebSeed { .. } | NetAction::MeetNode(_) => {}
             NetAction::Announce {
                 torrent,
                 tracker,

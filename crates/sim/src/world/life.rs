@@ -148,6 +148,7 @@ impl World {
             summary,
             trackers,
             peers: Vec::new(),
+            web_seeds: Vec::new(),
             options: torrent.options.clone(),
             uploaded_bytes: 0,
             downloaded_bytes: 0,

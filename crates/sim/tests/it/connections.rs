@@ -176,6 +176,7 @@ fn a_torrent_that_breaks_leaves_the_others_alone() {
         summary: None,
         trackers: Vec::new(),
         peers: Vec::new(),
+        web_seeds: Vec::new(),
         options: TorrentOptions::default(),
         uploaded_bytes: 0,
         downloaded_bytes: 0,

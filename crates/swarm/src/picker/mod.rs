@@ -48,6 +48,8 @@ pub(crate) trait Geometry {
 pub(crate) enum Pace {
     /// It sends a piece so soon that no other needs to help.
     Whole,
+    /// It sends what lies together: pieces one behind the other, each by itself.
+    Runs,
     /// Pieces are shared with other peers.
     Shared,
     /// It owes blocks for too long: it gets pieces that nobody waits for.
@@ -279,16 +281,17 @@ impl Picker {
         geometry: &impl Geometry,
         rng: &mut Rng,
     ) -> Vec<BlockIndex> {
-        let mut picked = Vec::new();
+        let (mut picked, mut asker) = (Vec::new(), *asker);
         // A piece of padding alone gives no block, and is no longer startable then.
         while picked.len() < count
-            && let Some((piece, why)) = self.next_piece(asker, rng)
+            && let Some((piece, why)) = self.next_piece(&asker, rng)
         {
             self.explain(piece, why);
-            self.take(piece, asker, count - picked.len(), geometry, &mut picked);
+            self.take(piece, &asker, count - picked.len(), geometry, &mut picked);
+            asker.current = Some(piece);
         }
         if picked.is_empty() && count > 0 {
-            picked.extend(self.second_copy(asker));
+            picked.extend(self.second_copy(&asker));
         }
         self.note_endgame();
         picked
@@ -311,6 +314,11 @@ impl Picker {
         if let Some(piece) = self.same_as_before(asker) {
             return Some((piece, PickReason::GoesOn));
         }
+        if asker.pace == Pace::Runs
+            && let Some(next) = self.next_in_run(asker, rng)
+        {
+            return Some(next);
+        }
         let begun = self.best_open(asker, Join::Meant);
         let class = begun.map_or(CLASSES.len(), |(class, _)| class);
         let new_before = (0..class).find_map(|class| self.new_or_part(class, asker, rng));
@@ -327,6 +335,41 @@ impl Picker {
         begun
             .or_else(|| self.best_open(asker, Join::Idle).map(|(_, piece)| piece))
             .map(|piece| (piece, PickReason::Begun))
+    }
+
+    /// A piece to begin for who sends pieces one behind the other: the one behind the last, or the first of a long gap.
+    fn next_in_run(&self, asker: &Asker<'_>, rng: &mut Rng) -> Option<(PieceIndex, PickReason)> {
+        let mut classes = 0..CLASSES.len();
+        let class = classes.find(|class| self.rarity.lowest(*class, asker.have).is_some())?;
+        if self.order == Order::Sequential {
+            let lowest = self.rarity.lowest(class, asker.have)?;
+            return Some((lowest, PickReason::InOrder));
+        }
+        let behind = asker.current.map(|last| PieceIndex(last.0 + 1));
+        let behind = behind.filter(|piece| {
+            asker.have.has(*piece)
+                && self.rarity.is_startable(*piece)
+                && self.class_of(*piece) == class
+        });
+        if let Some(piece) = behind {
+            return Some((piece, PickReason::Behind));
+        }
+        let gap = self.rarity.longest_gap(class, asker.have, asker.current)?;
+        // Behind what is there, a gap is filled from its beginning (BEP 19). Where somebody else may be about to go on, or
+        // everybody would begin, it is begun somewhere else.
+        let is_behind_ours = gap.start > 0 && self.done.has(PieceIndex(gap.start - 1));
+        let ahead = if is_behind_ours {
+            0
+        } else {
+            rng.below((gap.len() / 2).max(1))
+        };
+        let piece = PieceIndex(gap.start + u32::try_from(ahead).unwrap_or(0));
+        Some((
+            piece,
+            PickReason::Gap {
+                pieces: gap.end - piece.0,
+            },
+        ))
     }
 
     /// A piece to begin although others are begun, since it is rarer: what is passed on block by block need not be whole
@@ -532,7 +575,7 @@ impl Picker {
         let part = asker.part_of(piece);
         let claim = match asker.pace {
             _ if part.is_some() => Claim::Relayed,
-            Pace::Whole => Claim::Preferred(asker.conn),
+            Pace::Whole | Pace::Runs => Claim::Preferred(asker.conn),
             Pace::Shared => Claim::Open,
             Pace::Snubbed => Claim::Slow,
             Pace::Parole => Claim::Sole(asker.conn),

@@ -1,6 +1,7 @@
 //! How many peers have each piece, and the pieces not yet begun in the order of rarity.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use riverrun_base::{Bitfield, PieceIndex, Rng};
 
@@ -296,6 +297,32 @@ impl Rarity {
             self.suggestion(class, found, have, suggested)
                 .unwrap_or(found),
         )
+    }
+
+    /// The longest run of pieces of a class that the peer has and that may be begun, among the first that lie behind
+    /// `after`, and from the beginning on.
+    pub(super) fn longest_gap(
+        &self,
+        class: usize,
+        have: &Bitfield,
+        after: Option<PieceIndex>,
+    ) -> Option<Range<u32>> {
+        let members = &self.classes[class].members;
+        let start = after.filter(|after| after.0 < self.piece_count());
+        let free = members.shared_from(have, start.unwrap_or_default());
+        let mut longest = 0..0;
+        let mut gap = 0..0;
+        for piece in free.take(SCAN_MAX) {
+            if piece.0 == gap.end {
+                gap.end += 1;
+            } else {
+                gap = piece.0..piece.0 + 1;
+            }
+            if gap.len() > longest.len() {
+                longest = gap.clone();
+            }
+        }
+        (!longest.is_empty()).then_some(longest)
     }
 
     /// The most common piece of a class that the peer has.

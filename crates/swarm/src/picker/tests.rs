@@ -842,3 +842,40 @@ proptest! {
         picker.check_invariants();
     }
 }
+
+#[test]
+fn who_sends_runs_goes_on_behind_the_last_piece_and_then_fills_the_longest_gap() {
+    let all = Bitfield::full(100);
+    let have = field(100, (0..10).chain(14..16).chain(70..72));
+    let priorities: Box<[Priority]> = vec![Priority::Normal; 100].into();
+    let mut picker = Picker::new(&have, priorities.clone());
+    picker.add_peer(&all);
+    let server = |current| Asker {
+        pace: Pace::Runs,
+        current,
+        ..asker(0, &all)
+    };
+    let mut rng = Rng::new(1);
+    let mut next = |picker: &mut Picker, current, count: usize| {
+        pieces(&picker.pick(&server(current), 4 * count, &PLAIN, &mut rng))
+    };
+    // From its beginning, which lies behind what is there.
+    let first: Vec<u32> = (16..36).collect();
+    assert_eq!(next(&mut picker, None, 20), first);
+    assert_eq!(next(&mut picker, Some(PieceIndex(35)), 2), [36, 37]);
+    // Where the rest is as long as that behind, one that begins anew leaves room to whoever goes on.
+    let second = next(&mut picker, None, 5);
+    assert!(
+        (38..=70).contains(&second[0]) || second[0] == 72,
+        "{second:?}"
+    );
+    let mut high = priorities;
+    high[99] = Priority::High;
+    picker.set_priorities(high);
+    assert_eq!(next(&mut picker, Some(PieceIndex(37)), 1), [99]);
+    picker.set_order(Order::Sequential);
+    assert_eq!(
+        next(&mut picker, Some(PieceIndex(37)), 6),
+        [10, 11, 12, 13, 38, 39]
+    );
+}

@@ -1,12 +1,21 @@
 //! Fields that are recorded in another way than they are.
 
 use riverrun_tracker::TrackerUrl;
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// URLs of trackers without their users' keys. What is no URL is as good as nothing, then and again.
 fn mask(text: &str) -> String {
     let url = text.parse::<TrackerUrl>();
     url.map_or_else(|_| String::new(), |url| url.masked().to_string())
+}
+
+/// Reads a URL, which is written masked.
+pub(crate) fn tracker_url<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<TrackerUrl, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(D::Error::custom)
 }
 
 /// Writes URLs of trackers masked.

@@ -7,7 +7,7 @@ use riverrun_hash::sha256;
 use riverrun_metainfo::{Info, PieceHashes, PieceLayers};
 
 use super::*;
-use crate::input::{AddTorrent, PeerSource, TorrentCommand, TorrentOptions};
+use crate::input::{AddTorrent, PeerSource, TorrentCommand, TorrentOptions, WebSeed};
 use crate::key::TorrentKey;
 use crate::outbox::StorageDone;
 
@@ -88,8 +88,8 @@ fn the_layout_changes_with_its_number_only() {
     let config = Config::new(PeerId([7; 20]), 1);
     all.extend(extended(Vec::new(), &config));
     all.extend(format!("{config:?}").into_bytes());
-    let layout = "3a132dfe6d911c784a9a6bbdefe4ab6e21001dddb8eecf9dcb14ce199b78bb6f";
-    assert_eq!((FORMAT, sha256(&all).to_string().as_str()), (7, layout));
+    let layout = "778fc934790e962e8bbe6559010c93baaaae3bb03f4c209357e0e78bb3346818";
+    assert_eq!((FORMAT, sha256(&all).to_string().as_str()), (8, layout));
 }
 
 proptest! {
@@ -130,6 +130,10 @@ fn magnet(trackers: &[&str]) -> AddTorrent {
         summary: None,
         trackers: vec![trackers.iter().map(|url| (*url).to_owned()).collect()],
         peers: vec![SocketAddr::from(([203, 0, 113, 1], 6881))],
+        web_seeds: vec![WebSeed {
+            url: "http://files.example/secret/".parse().unwrap(),
+            is_from_user: true,
+        }],
         options: TorrentOptions::default(),
         uploaded_bytes: 0,
         downloaded_bytes: 0,

@@ -498,7 +498,8 @@ impl Torrent {
     /// Whether more peers are wanted than are known.
     pub(super) fn is_short_of_peers(&self) -> bool {
         let finished = self.is_finished();
-        let few = self.peers.len() < PEERS_FEW && !self.candidates.has_next(finished);
+        let peers = self.peers.len() - self.web_seeds.open();
+        let few = peers < PEERS_FEW && !self.candidates.has_next(finished);
         few && !finished && self.life.is_open_to_peers()
     }
 

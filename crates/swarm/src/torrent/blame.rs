@@ -107,12 +107,16 @@ impl Torrent {
         if !self.bans.ban(liar) {
             return;
         }
+        let (ip, peer_id) = match liar {
+            Culprit::Peer { ip, peer_id } => (ip, peer_id),
+            Culprit::WebSeed(at) => return self.ban_web_seed(cx, at),
+        };
         cx.event(Event::PeerBanned {
             torrent: self.key,
-            ip: liar.ip(),
+            ip,
         });
-        if liar.is_whole_ip() {
-            self.candidates.bar_ip(liar.ip());
+        if peer_id.is_none() {
+            self.candidates.bar_ip(ip);
         }
         for conn in self.peers.conns() {
             let Some(peer) = self.peers.get(conn).filter(|peer| peer.culprit() == liar) else {

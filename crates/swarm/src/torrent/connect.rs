@@ -74,6 +74,7 @@ impl Torrent {
     /// There is a network again.
     pub(crate) fn network_back(&mut self, cx: &mut Cx<'_>) {
         self.candidates.forgive();
+        self.web_seeds.forgive();
         self.announcer.renew(cx.now);
         self.announce_due(cx);
         self.settle(cx);
@@ -367,7 +368,7 @@ impl Torrent {
 
     /// Closes a connection on which neither side will ever want anything.
     pub(super) fn part_if_useless(&mut self, cx: &mut Cx<'_>, conn: ConnKey) {
-        let Some(peer) = self.peers.get(conn).filter(|peer| peer.hello.is_some()) else {
+        let Some(peer) = self.peers.get(conn).filter(|peer| peer.is_up()) else {
             return;
         };
         let done = self.life.is_running() && self.is_finished();
@@ -406,7 +407,7 @@ impl Torrent {
         let Some(peer) = self.peers.get(conn) else {
             return;
         };
-        let was_up = peer.hello.is_some();
+        let was_up = peer.is_up();
         let addr = peer.listen_addr().filter(|_| peer.is_outgoing || was_up);
         // A second connection to the same peer may be left.
         let is_last = |addr: &SocketAddr| {
@@ -447,15 +448,7 @@ impl Torrent {
         let Some(peer) = self.peers.remove(conn) else {
             return;
         };
-        cx.event(Event::PeerDisconnected {
-            torrent: self.key,
-            conn,
-            addr: peer.addr,
-            peer_id: peer.hello.as_ref().map(|hello| hello.peer_id),
-            uploaded_bytes: peer.up.total_bytes,
-            downloaded_bytes: peer.down.total_bytes,
-            why: why.clone(),
-        });
+        self.tell_parted(cx, &peer, why);
         if let Some(pieces) = &mut self.pieces {
             if let Some(picker) = pieces.picker_mut().filter(|_| peer.has_told) {
                 picker.forget_peer(&peer.have, peer.parts.keys());
@@ -470,6 +463,21 @@ impl Torrent {
             self.discard_unreachable(cx);
             self.fill_slots(cx);
         }
+    }
+
+    fn tell_parted(&mut self, cx: &mut Cx<'_>, peer: &Peer, why: &CloseReason) {
+        if let Some(at) = peer.web_seed {
+            return self.web_seed_parted(cx, at, peer.down.total_bytes, why);
+        }
+        cx.event(Event::PeerDisconnected {
+            torrent: self.key,
+            conn: peer.conn,
+            addr: peer.addr,
+            peer_id: peer.hello.as_ref().map(|hello| hello.peer_id),
+            uploaded_bytes: peer.up.total_bytes,
+            downloaded_bytes: peer.down.total_bytes,
+            why: why.clone(),
+        });
     }
 
     /// The metadata has come: peers whose way of being found it forbids have to go (BEP 27).

@@ -7,6 +7,7 @@ use riverrun_peer::PeerCommand;
 
 use super::peers::{Peer, Silence};
 use super::relay::Judgement;
+use super::web;
 use super::{Cx, Torrent};
 use crate::key::ConnKey;
 use crate::outbox::{Event, StorageJob};
@@ -124,7 +125,7 @@ impl Torrent {
         let downloads = self.life.is_running() && !self.options.upload_only;
         let peer = self.peers.get(conn);
         let gives_parts = downloads && peer.is_some_and(|peer| self.passes_on_something(peer));
-        let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.hello.is_some()) else {
+        let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.is_up()) else {
             return;
         };
         let interested = downloads && (peer.down.wanted > 0 || gives_parts);
@@ -224,8 +225,7 @@ impl Torrent {
         picker.set_explaining(cx.config.explain);
         let owed_max = blocks_in(cx.config.tuning.owed_time, rate).max(OWED_MIN);
         let shared = owed_max.saturating_sub(self.peers.owed());
-        let own = usize::from(asker.is_idle);
-        let room = peer.down.room().min(shared.max(own));
+        let room = web::room(peer, cx.now, shared);
         let picked = picker.pick(&asker, room, layout.as_ref(), &mut self.rng);
         let epoch = picker.epoch() + pardons;
         let reasons = picker.take_reasons();
@@ -294,7 +294,7 @@ impl Torrent {
     /// Whether some peer that is under no suspicion gives us blocks. One that says that it has them, and answers
     /// with silence or refusal, does not.
     fn any_trusted_source(&self, now: Time) -> bool {
-        self.peers.ready().any(|peer| {
+        self.peers.up().any(|peer| {
             let down = &peer.down;
             let gives = down.gives(now) && !down.is_snubbed;
             gives && down.wanted > 0 && !self.bans.is_suspect(peer.culprit())
@@ -750,11 +750,11 @@ impl Torrent {
 fn may_ask(peer: &Peer, now: Time) -> bool {
     let down = &peer.down;
     let gives = !down.is_choking || !down.allowed.is_empty();
-    peer.hello.is_some() && down.is_interested && gives && down.wait_until <= now && down.room() > 0
+    peer.is_up() && down.is_interested && gives && down.wait_until <= now && down.room() > 0
 }
 
 /// How many blocks come in a time at a rate in bytes per second.
-fn blocks_in(time: Duration, rate: u64) -> usize {
+pub(super) fn blocks_in(time: Duration, rate: u64) -> usize {
     let bytes = Rate::from_bytes_per_second(rate).bytes_in(time);
     usize::try_from(bytes / u64::from(BLOCK_LEN)).unwrap_or(usize::MAX)
 }
@@ -764,6 +764,8 @@ fn pace(cx: &Cx<'_>, peer: &Peer, is_suspect: bool, piece_len: u32) -> Pace {
     let in_time = rate.bytes_in(cx.config.tuning.whole_piece);
     if is_suspect {
         Pace::Parole
+    } else if peer.web_seed.is_some() {
+        Pace::Runs
     } else if peer.down.is_snubbed {
         Pace::Snubbed
     } else if in_time >= u64::from(piece_len) {

@@ -595,6 +595,7 @@ impl Torrent {
         self.exchanger = super::Exchanger::default();
         self.bans = super::Bans::default();
         self.candidates = super::Candidates::default();
+        self.web_seeds = super::WebSeeds::default();
         self.announcer.forget();
         self.life = Lifecycle::default();
         cx.event(Event::Broken {

@@ -7,7 +7,7 @@ use riverrun_metainfo::{Info, PieceHashes};
 
 use super::{Announcer, Cx, HashFetch, Meta, MetadataFetch, Torrent};
 use crate::PeerSource;
-use crate::input::AddTorrent;
+use crate::input::{AddTorrent, WebSeed};
 use crate::key::TorrentKey;
 use crate::outbox::{Event, Existed};
 
@@ -23,6 +23,7 @@ impl Torrent {
             .is_some_and(|(info, hashes)| self.complete_metadata(cx, info, hashes));
         self.add_trackers(cx, &add.trackers);
         self.found(cx, PeerSource::User, &add.peers);
+        self.add_web_seeds(add.web_seeds);
         self.settle(cx);
         Existed::Merged { metadata }
     }
@@ -55,6 +56,7 @@ impl Torrent {
 pub(crate) struct Legacy {
     trackers: Vec<Vec<String>>,
     peers: Vec<(SocketAddr, PeerSource)>,
+    web_seeds: Vec<WebSeed>,
     /// It was to run.
     runs: bool,
 }
@@ -65,6 +67,11 @@ impl Torrent {
         let legacy = Legacy {
             trackers: self.announcer.urls(),
             peers: self.candidates.all().collect(),
+            web_seeds: self
+                .web_seeds
+                .all()
+                .map(|entry| entry.seed.clone())
+                .collect(),
             runs: self.options.start,
         };
         // Trackers are told no goodbye: the other one is there under this name.
@@ -84,6 +91,7 @@ impl Torrent {
             for (addr, source) in legacy.peers {
                 self.found(cx, source, &[addr]);
             }
+            self.add_web_seeds(legacy.web_seeds);
         }
         if legacy.runs && !self.options.start {
             self.options.start = true;
@@ -118,6 +126,7 @@ mod tests {
             summary: None,
             trackers: vec![vec![format!("http://tracker{n}.example/announce")]],
             peers: vec![SocketAddr::from(([9, 9, 9, 9], 1000 + n))],
+            web_seeds: Vec::new(),
             options: TorrentOptions::default(),
             uploaded_bytes: 0,
             downloaded_bytes: 0,

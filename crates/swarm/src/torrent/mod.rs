@@ -26,6 +26,7 @@ mod serve;
 mod stats;
 mod stub;
 mod upload;
+mod web;
 mod why;
 
 use std::sync::Arc;
@@ -58,10 +59,13 @@ use crate::key::{ConnKey, TorrentKey};
 use crate::local::LocalAnnouncer;
 use crate::outbox::{Event, NetAction, Outbox, StorageDone, StorageJob};
 use crate::shared::Shared;
+use crate::web_seeds::WebSeeds;
 
 pub(crate) use self::stub::Stub;
 
 pub use self::stats::{PeerStats, TorrentStats, TrackerStats, TrackerStatus};
+pub(crate) use self::web::Servers;
+pub use self::web::{WebSeedStats, WebSeedStatus};
 pub use self::why::Why;
 
 /// What a torrent needs of its surroundings while it handles one input.
@@ -116,6 +120,7 @@ pub(crate) struct Torrent {
     dht: DhtSchedule,
     exchanger: Exchanger,
     local: LocalAnnouncer,
+    web_seeds: WebSeeds,
     bans: Bans,
     rates: Rates,
     rng: Rng,
@@ -154,6 +159,7 @@ impl Torrent {
             dht: DhtSchedule::default(),
             exchanger: Exchanger::default(),
             local: LocalAnnouncer::default(),
+            web_seeds: WebSeeds::default(),
             bans: Bans::default(),
             rates: Rates::default(),
             rng,
@@ -164,6 +170,7 @@ impl Torrent {
             .rates
             .set_totals(add.uploaded_bytes, add.downloaded_bytes);
         torrent.found(cx, crate::PeerSource::User, &add.peers);
+        torrent.add_web_seeds(add.web_seeds);
         torrent
     }
 
@@ -325,6 +332,7 @@ impl Torrent {
             waits,
             self.next_serve(cx),
             self.next_dial(cx),
+            self.next_web_seed(cx),
             self.fetch.next_due(),
             self.hash_fetch.next_due(),
             self.exchanger.next_due(),
@@ -341,6 +349,7 @@ impl Torrent {
     /// are dialled for.
     fn settle(&mut self, cx: &mut Cx<'_>) {
         self.feed_hungry(cx);
+        self.open_web_seeds(cx);
         self.dial(cx);
         self.note_use(cx);
         self.report(cx);

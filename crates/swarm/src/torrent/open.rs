@@ -111,6 +111,7 @@ mod tests {
             summary: None,
             trackers: Vec::new(),
             peers: Vec::new(),
+            web_seeds: Vec::new(),
             options: TorrentOptions::default(),
             uploaded_bytes: 0,
             downloaded_bytes: 0,

@@ -11,6 +11,7 @@ use crate::bans::Culprit;
 use crate::input::{PeerSource, Transport};
 use crate::key::ConnKey;
 use crate::meter::Meter;
+use crate::web_seeds::WebSeedIndex;
 
 /// Pieces that a peer suggests or allows and that are remembered; BEP 6 speaks of ten.
 const HINTS_MAX: usize = 32;
@@ -27,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) conn: ConnKey,
     pub(crate) addr: SocketAddr,
     pub(crate) source: PeerSource,
+    /// It is a web seed, which has no address of its own, and says nothing.
+    pub(crate) web_seed: Option<WebSeedIndex>,
     /// We dialled it.
     pub(crate) is_outgoing: bool,
     /// Decides between peers that are alike.
@@ -148,6 +151,7 @@ impl Peer {
             conn,
             addr,
             source,
+            web_seed: None,
             is_outgoing,
             lot,
             transport: None,
@@ -165,10 +169,16 @@ impl Peer {
 
     /// Whom to blame for what comes from here.
     pub(crate) fn culprit(&self) -> Culprit {
-        Culprit::new(
-            self.addr.ip(),
-            self.hello.as_ref().map(|hello| hello.peer_id),
-        )
+        let peer_id = || self.hello.as_ref().map(|hello| hello.peer_id);
+        match self.web_seed {
+            Some(at) => Culprit::WebSeed(at),
+            None => Culprit::new(self.addr.ip(), peer_id()),
+        }
+    }
+
+    /// Whether it can be asked for something: both handshakes are through, or none are needed.
+    pub(crate) const fn is_up(&self) -> bool {
+        self.hello.is_some() || self.web_seed.is_some()
     }
 
     /// Where it can be dialled, as far as known.
@@ -186,7 +196,8 @@ impl Peer {
 
     /// Whether it downloads nothing (more).
     pub(crate) fn is_upload_only(&self) -> bool {
-        self.is_seed() || self.hello.as_ref().is_some_and(|hello| hello.upload_only)
+        let says_so = |hello: &PeerHello| hello.upload_only;
+        self.is_seed() || self.web_seed.is_some() || self.hello.as_deref().is_some_and(says_so)
     }
 
     pub(crate) fn has_fast(&self) -> bool {
@@ -467,6 +478,11 @@ impl Peers {
     /// Those whose handshakes are through.
     pub(crate) fn ready(&self) -> impl Iterator<Item = &Peer> {
         self.iter().filter(|peer| peer.hello.is_some())
+    }
+
+    /// Those that can be asked for something: web seeds too.
+    pub(crate) fn up(&self) -> impl Iterator<Item = &Peer> {
+        self.iter().filter(|peer| peer.is_up())
     }
 
     /// How many blocks all together owe.

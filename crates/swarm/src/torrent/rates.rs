@@ -197,7 +197,7 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(conn) else {
             return;
         };
-        if peer.hello.is_none() || peer.limited == limited {
+        if !peer.is_up() || peer.limited == limited {
             return;
         }
         let before = std::mem::replace(&mut peer.limited, limited);

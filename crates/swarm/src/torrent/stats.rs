@@ -49,8 +49,10 @@ pub struct TorrentStats {
     pub upload_rate: Rate,
     /// Payload received, lately.
     pub download_rate: Rate,
-    /// Connections that are up.
+    /// Connections that are up, to peers.
     pub connected: u32,
+    /// Web seeds that are in use.
+    pub web_seeds: u32,
     /// Connected peers that are reached by uTP.
     pub utp: u32,
     /// Connections that are being dialled.
@@ -187,6 +189,7 @@ impl Torrent {
             upload_rate: up,
             download_rate: down,
             connected: count(|_| true),
+            web_seeds: bounded(self.web_seeds.open()),
             utp: count(|peer| peer.transport == Some(Transport::Utp)),
             dialling: self.peers.half_open(),
             seeds: count(Peer::is_seed),
@@ -248,7 +251,7 @@ impl Torrent {
             .sum()
     }
 
-    /// Its connections.
+    /// Its connections to peers.
     pub(crate) fn peer_stats(&self, now: Time) -> Vec<PeerStats> {
         let rate = Rate::from_bytes_per_second;
         let stats = |peer: &Peer| PeerStats {
@@ -276,7 +279,8 @@ impl Torrent {
             upload_rate: rate(peer.up.meter.rate_shown(now)),
             download_rate: rate(peer.down.meter.rate_shown(now)),
         };
-        self.peers.iter().map(stats).collect()
+        let peers = self.peers.iter().filter(|peer| peer.web_seed.is_none());
+        peers.map(stats).collect()
     }
 
     /// The pieces that are verified; `None` before storage is open.

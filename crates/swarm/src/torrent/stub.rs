@@ -15,6 +15,7 @@ use crate::candidates::Candidates;
 use crate::input::TorrentOptions;
 use crate::key::TorrentKey;
 use crate::local::LocalAnnouncer;
+use crate::web_seeds::WebSeeds;
 
 /// A torrent that dozes, put away.
 #[derive(Clone)]
@@ -25,7 +26,7 @@ pub(crate) struct Stub {
     is_completed: bool,
     rest: Rested,
     /// Whom it knows, if it knows somebody.
-    book: Option<Box<(Candidates, Bans)>>,
+    book: Option<Box<(Candidates, Bans, WebSeeds)>>,
     announcer: Announcer,
     dht: DhtSchedule,
     local: LocalAnnouncer,
@@ -43,14 +44,15 @@ impl Torrent {
     /// Puts it away.
     pub(crate) fn put_away(mut self) -> Stub {
         self.announcer.shrink();
-        let knows = self.candidates.len() > 0 || !self.bans.is_empty();
+        let knows =
+            self.candidates.len() > 0 || !self.bans.is_empty() || !self.web_seeds.is_empty();
         Stub {
             key: self.key,
             hashes: self.hashes,
             options: self.options,
             is_completed: self.life.is_completed,
             rest: self.rest.put_away(),
-            book: knows.then(|| Box::new((self.candidates, self.bans))),
+            book: knows.then(|| Box::new((self.candidates, self.bans, self.web_seeds))),
             announcer: self.announcer,
             dht: self.dht,
             local: self.local,
@@ -68,7 +70,7 @@ impl Stub {
 
     /// The torrent as it was put away.
     pub(crate) fn take_out(self, now: Time) -> Torrent {
-        let (candidates, bans) = self.book.map_or_else(Default::default, |book| *book);
+        let (candidates, bans, web_seeds) = self.book.map_or_else(Default::default, |book| *book);
         Torrent {
             key: self.key,
             hashes: self.hashes,
@@ -89,6 +91,7 @@ impl Stub {
             dht: self.dht,
             exchanger: super::Exchanger::default(),
             local: self.local,
+            web_seeds,
             bans,
             rates: Rates::of(now, self.totals, self.options.limits),
             rng: Rng::new(self.seed),

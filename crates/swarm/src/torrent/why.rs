@@ -59,6 +59,16 @@ pub enum Why {
         #[serde(rename = "retry_secs", serialize_with = "seconds")]
         retry: Option<Duration>,
     },
+    /// No peer is known, and no web seed works.
+    WebSeedDown {
+        /// One of them.
+        url: String,
+        /// What is wrong with it.
+        message: String,
+        /// When it is used again; `None` if never.
+        #[serde(rename = "retry_secs", serialize_with = "seconds")]
+        retry: Option<Duration>,
+    },
     /// The proxy by which everything goes connects us to nobody.
     ProxyDown {
         /// Which, and what it says, or what went wrong.
@@ -170,6 +180,7 @@ impl Why {
             Self::NoPeerSource => "no_peer_source",
             Self::AskingTrackers => "asking_trackers",
             Self::TrackerDown { .. } => "tracker_down",
+            Self::WebSeedDown { .. } => "web_seed_down",
             Self::ProxyDown { .. } => "proxy_down",
             Self::DhtUnready => "dht_unready",
             Self::NoPeersKnown { .. } => "no_peers_known",
@@ -206,11 +217,7 @@ impl fmt::Display for Why {
             Self::Offline => f.write_str("the network that it may use is not there"),
             Self::NoPeerSource => f.write_str("it has no tracker, and no peer was named"),
             Self::AskingTrackers => f.write_str("its trackers have not answered yet"),
-            Self::TrackerDown {
-                url,
-                message,
-                retry,
-            } => write_tracker_down(f, url, message, *retry),
+            Self::TrackerDown { .. } | Self::WebSeedDown { .. } => write_down(f, self),
             Self::ProxyDown { message } => write!(f, "nobody can be reached: {message}"),
             Self::DhtUnready => {
                 f.write_str("no node of the DHT has answered yet, and nobody else can be asked")
@@ -258,13 +265,21 @@ impl fmt::Display for Why {
     }
 }
 
-fn write_tracker_down(
-    f: &mut fmt::Formatter<'_>,
-    url: &str,
-    message: &str,
-    retry: Option<Duration>,
-) -> fmt::Result {
-    write!(f, "no tracker works: {url}: {message}")?;
+fn write_down(f: &mut fmt::Formatter<'_>, why: &Why) -> fmt::Result {
+    let (what, url, message, retry) = match why {
+        Why::TrackerDown {
+            url,
+            message,
+            retry,
+        } => ("tracker", url, message, retry),
+        Why::WebSeedDown {
+            url,
+            message,
+            retry,
+        } => ("web seed", url, message, retry),
+        _ => return Ok(()),
+    };
+    write!(f, "no {what} works: {url}: {message}")?;
     match retry {
         Some(wait) => write!(f, ", asked again in {} s", wait.as_secs()),
         None => f.write_str(", not asked again"),
@@ -366,11 +381,21 @@ impl Torrent {
         if !shared.is_online {
             return Some(Why::Offline);
         }
-        if self.peers.ready().next().is_some() {
+        if self.peers.up().next().is_some() {
             Some(self.why_peers_give_nothing())
         } else {
             Some(self.why_no_peer(now, config, shared))
         }
+    }
+
+    /// What is wrong with a web seed, if there is one and none works.
+    fn web_seed_down(&self, now: Time) -> Option<Why> {
+        let entry = self.web_seeds.all().min_by_key(|entry| entry.is_off)?;
+        Some(Why::WebSeedDown {
+            url: entry.seed.url.as_str().to_owned(),
+            message: entry.failure.clone()?,
+            retry: (!entry.is_off).then(|| entry.ready_at.since(now)),
+        })
     }
 
     fn queued(&self, shared: &Shared) -> Option<Why> {
@@ -413,6 +438,9 @@ impl Torrent {
                 encryption: config.encryption,
             };
         }
+        if let Some(down) = self.web_seed_down(now) {
+            return down;
+        }
         let trackers = self.announcer.stats();
         let is_working = |status: &TrackerStatus| matches!(status, TrackerStatus::Working { .. });
         let working = trackers
@@ -444,7 +472,7 @@ impl Torrent {
 
     fn why_peers_give_nothing(&self) -> Why {
         let number = |test: fn(&Peer) -> bool| {
-            let peers = self.peers.ready().filter(|peer| test(peer));
+            let peers = self.peers.up().filter(|peer| test(peer));
             u32::try_from(peers.count()).unwrap_or(u32::MAX)
         };
         let connected = number(|_| true);
