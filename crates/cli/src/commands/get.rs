@@ -22,7 +22,7 @@ use crate::torrent::{self, Torrent};
 use crate::transfer::{
     self, Ending, Feed, NetworkFlags, Newer, Progress, SeedGoal, Watched, hashes_json,
 };
-use crate::values::{InvalidDuration, PathGlob, Span, TrackerTier};
+use crate::values::{InvalidDuration, PathGlob, Span, TrackerTier, WebSeed};
 
 /// How long a magnet link may take to its metadata if `--timeout` says nothing.
 const METADATA_TIMEOUT: Duration = Duration::from_mins(1);
@@ -54,6 +54,9 @@ pub(crate) struct Get {
     /// Ask this tracker too; a comma separates trackers of one tier; repeat for several tiers
     #[arg(short, long, value_name = "URL")]
     tracker: Vec<TrackerTier>,
+    /// Download from this web server too, which has the file, or the directory below which all lie; repeat for several
+    #[arg(long, value_name = "URL")]
+    web_seed: Vec<WebSeed>,
     /// Look so often whether a publisher names a newer torrent, while one of his is downloaded or given (BEP 46)
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_interval)]
     follow: Span,
@@ -329,6 +332,7 @@ fn configure(mut add: AddTorrent, args: &Get) -> AddTorrent {
     for tier in &args.tracker {
         add = add.tracker_tier(tier.0.iter().cloned());
     }
+    add = add.web_seeds(args.web_seed.iter().filter_map(WebSeed::url));
     if args.sequential {
         add = add.sequential();
     }

@@ -112,6 +112,9 @@ pub(crate) struct NetworkFlags {
     /// Do not look for peers in the local network
     #[arg(long)]
     no_lsd: bool,
+    /// Do not download from web seeds
+    #[arg(long)]
+    no_web_seeds: bool,
     /// Do not ask the router to forward the port
     #[arg(long)]
     no_port_map: bool,
@@ -253,6 +256,7 @@ pub(crate) async fn start(flags: &NetworkFlags, around: &Surroundings) -> Outcom
         .limits(flags.limits())
         .encryption(flags.encryption)
         .local_discovery(!flags.no_lsd)
+        .web_seeds(!flags.no_web_seeds)
         .transports(flags.transports());
     if !flags.no_dht {
         builder = builder.dht(dht_config(&flags.dht_bootstrap, &listen));

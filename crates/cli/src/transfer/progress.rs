@@ -174,6 +174,7 @@ fn progress_event(torrent: &TorrentHandle, stats: &TorrentStats) -> Value {
         "peers": stats.connected,
         "utp_peers": stats.utp,
         "seeds": stats.seeds,
+        "web_seeds": stats.web_seeds,
     })
 }
 
@@ -206,10 +207,16 @@ fn tail(stats: &TorrentStats) -> String {
         0 => format!("peers {}", stats.connected),
         utp => format!("peers {} ({utp} uTP)", stats.connected),
     };
+    let peers = match stats.web_seeds {
+        0 => peers,
+        web_seeds => format!("{peers}  web seeds {web_seeds}"),
+    };
     match &stats.state {
         TorrentState::Metadata => format!("asking for the metadata  {peers}"),
         TorrentState::Checking => "checking what is there".to_owned(),
-        TorrentState::Downloading if stats.connected == 0 => "looking for peers".to_owned(),
+        TorrentState::Downloading if stats.connected + stats.web_seeds == 0 => {
+            "looking for peers".to_owned()
+        }
         TorrentState::Downloading => {
             let left = stats.wanted_left_bytes;
             format!("↓ {down} ↑ {up}  {peers}{}", eta(left, down))

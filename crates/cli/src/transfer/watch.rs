@@ -345,7 +345,7 @@ async fn follow_stats(
     ending: Ending,
     progress: &mut Progress<'_>,
 ) -> Outcome {
-    watched.had_peers |= stats.connected > 0;
+    watched.had_peers |= stats.connected + stats.web_seeds > 0;
     if ending.metadata_only && watched.torrent.info().is_some() {
         watched.end(Ok(()));
         return Ok(());
@@ -560,6 +560,51 @@ pub(crate) fn path_of(torrent: &TorrentHandle) -> PathBuf {
     torrent.root().join(torrent.name())
 }
 
+/// A tracker has failed.
+fn note_tracker(
+    watched: &mut Watched,
+    (url, message): (&str, &str),
+    progress: &mut Progress<'_>,
+) -> Outcome {
+    let (name, text) = (watched.torrent.name(), format!("{url}: {message}"));
+    progress.event(
+        &json!({ "event": "tracker_failed", "name": name, "url": url, "message": message }),
+    )?;
+    // Said once: a tracker that stays away is no news.
+    if watched.tracker_failed.as_ref() != Some(&text) {
+        progress.warn(format!("{name}: {text}"));
+    }
+    watched.tracker_failed = Some(text);
+    Ok(())
+}
+
+/// A web seed has failed.
+fn note_web_seed(name: &str, event: &Event, progress: &mut Progress<'_>) -> Outcome {
+    let Event::WebSeedFailed {
+        url,
+        message,
+        retry,
+        ..
+    } = event
+    else {
+        return Ok(());
+    };
+    progress.event(&json!({
+        "event": "web_seed_failed",
+        "name": name,
+        "url": url.as_str(),
+        "message": message,
+        "retry_secs": retry.map(|wait| wait.as_secs()),
+    }))?;
+    let text = format!("{name}: {url}: {message}");
+    match retry {
+        // One that is busy is no news; others, and peers, go on.
+        Some(wait) => progress.detail(format!("{text}, used again in {}", duration(*wait))),
+        None => progress.warn(format!("{text}, not used any more")),
+    }
+    Ok(())
+}
+
 /// What an event has to tell people and programs.
 fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'_>) -> Outcome {
     let key: TorrentKey = event.torrent();
@@ -606,16 +651,9 @@ fn note_event(torrents: &mut [Watched], event: &Event, progress: &mut Progress<'
             }
         }
         Event::TrackerFailed { url, message, .. } => {
-            let text = format!("{url}: {message}");
-            progress.event(
-                &json!({ "event": "tracker_failed", "name": name, "url": url, "message": message }),
-            )?;
-            // Said once: a tracker that stays away is no news.
-            if watched.tracker_failed.as_ref() != Some(&text) {
-                progress.warn(format!("{name}: {text}"));
-            }
-            watched.tracker_failed = Some(text);
+            note_tracker(watched, (url, message), progress)?;
         }
+        Event::WebSeedFailed { .. } => note_web_seed(&name, event, progress)?,
         Event::United { .. } => {
             progress.event(&json!({ "event": "united", "name": name }))?;
             progress.say(format!(

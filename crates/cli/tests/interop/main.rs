@@ -42,3 +42,4 @@ mod stalls;
 mod tracker;
 mod transfers;
 mod web;
+mod web_seeds;
