@@ -93,7 +93,7 @@ async fn a_web_seed_is_asked_for_long_ranges_and_each_byte_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_ranges_sends_each_file_once() {
-    for lens in [&[3 << 20][..], &[2 << 20, 70_000, 1 << 20]] {
+    for lens in [&[3 << 20][..], &[2_000_001, 70_000, 1_000_003, 700_001]] {
         let published = Published::new(lens, MetaVersion::V1, 3);
         let place = Place::new(&published, Manner::WithoutRanges).await;
         let torrent = place.add(&published, "/").await;

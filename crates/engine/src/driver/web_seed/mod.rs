@@ -74,6 +74,8 @@ pub(crate) struct WebSeedTask {
     have: Bitfield,
     /// What is being read.
     body: Option<Body>,
+    /// All of a file is read, whether it is wanted or not.
+    takes_all: bool,
     short: u32,
 }
 
@@ -96,6 +98,7 @@ impl WebSeedTask {
             wanted: VecDeque::new(),
             credit: None,
             body: None,
+            takes_all: false,
             short: 0,
         }
     }
@@ -203,18 +206,13 @@ impl WebSeedTask {
         self.spend(span.len.into());
         let before = self.wanted.len();
         self.wanted.retain(|wanted| *wanted != span);
-        let event = if self.wanted.len() < before || self.is_read_whole() {
+        let event = if self.wanted.len() < before || self.takes_all {
             let block = block.freeze();
             PeerEvent::Received { span, block }
         } else {
             PeerEvent::Unwanted(span)
         };
         Ok(self.tell(vec![event]).await?)
-    }
-
-    /// Whether what comes is all of a file, asked for or not.
-    fn is_read_whole(&self) -> bool {
-        self.body.as_ref().is_some_and(Body::is_whole)
     }
 
     fn spend(&mut self, bytes: u64) {
@@ -270,7 +268,10 @@ impl WebSeedTask {
             let at = offset + done as u64;
             let mut body = match self.body.take() {
                 Some(body) if body.leads_to(file, at, SKIP_MAX) => body,
-                _ => self.open(layout, file, at).await?,
+                _ => {
+                    self.open(layout, file, (at, offset + out.len() as u64))
+                        .await?
+                }
             };
             if body.is_whole() && !body.leads_to(file, at, SKIP_MAX) {
                 return Err(End::Whole(file, body));
@@ -305,18 +306,24 @@ impl WebSeedTask {
         Ok(())
     }
 
-    /// Asks for a file from an offset on, as far as blocks are wanted that lie together from there on.
-    async fn open(&mut self, layout: &Layout, file: FileIndex, at: u64) -> Result<Body, End> {
+    /// Asks for a file from an offset on, until another one at least and as far as blocks are wanted that lie together.
+    async fn open(
+        &mut self,
+        layout: &Layout,
+        file: FileIndex,
+        (at, until): (u64, u64),
+    ) -> Result<Body, End> {
         let lacks = |message: &str| End::Lacks(file, message.to_owned());
         let entry = layout.file(file).ok_or_else(|| lacks("no such file"))?;
-        let part = Part {
-            start: at,
-            end: self.wanted_until(layout, file, at),
-            file_len: entry.len,
-        };
-        if part.end <= at {
+        let wanted = self.wanted_until(layout, file, at);
+        if wanted <= at && !self.takes_all {
             return Err(End::Unwanted);
         }
+        let part = Part {
+            start: at,
+            end: wanted.max(until),
+            file_len: entry.len,
+        };
         let url = locate::url_of(self.seed.url.as_str(), &self.info, entry);
         let url = url.ok_or_else(|| lacks("no url"))?;
         let author = if self.seed.is_from_user {
@@ -355,37 +362,39 @@ impl WebSeedTask {
         until
     }
 
-    /// Reads a file from its beginning to its end, and hands over all blocks that lie in it: its server knows no ranges, and
-    /// would send all that again each time. After that it has nothing more of the file.
+    /// Reads a file from its beginning to its end, and hands over all blocks of its pieces: its server knows no ranges, and
+    /// would send all that again each time. After that it has nothing more of the file. What lies far behind in a file
+    /// before it comes with that one.
     async fn read_whole(&mut self, file: FileIndex, body: Body) -> End {
         let layout = self.info.layout().clone();
-        self.body = Some(body);
-        for piece in layout.pieces_of(file).map(PieceIndex) {
-            for block in 0..layout.block_count(piece) {
-                let Some(span) = layout.span(piece, block) else {
-                    continue;
-                };
-                let is_other = |slice: FileSlice| {
-                    let is_pad = layout.file(slice.file).is_some_and(File::is_pad);
-                    slice.file != file && !is_pad
-                };
-                if layout.is_padding(span) || layout.slices(span).any(is_other) {
-                    continue;
+        (self.body, self.takes_all) = (Some(body), true);
+        let is_far = |slice: FileSlice| slice.file < file && slice.offset > SKIP_MAX;
+        let pieces = layout.pieces_of(file).map(PieceIndex);
+        let spans = pieces.flat_map(|piece| {
+            let blocks = 0..layout.block_count(piece);
+            blocks.map(move |block| (piece, block))
+        });
+        let mut end = None;
+        for (piece, block) in spans {
+            let Some(span) = layout.span(piece, block) else {
+                continue;
+            };
+            if layout.is_padding(span) || layout.slices(span).any(is_far) {
+                continue;
+            }
+            match self.fetch(span).await {
+                // What a block has of other files may be missing; that is no matter of this one.
+                Err(End::Lacks(other, _)) if other != file => {}
+                Err(failed) => {
+                    end = Some(failed);
+                    break;
                 }
-                let read = match self.read_block(span).await {
-                    Ok(block) => self.report(span, block).await,
-                    Err(end) => Err(end),
-                };
-                if let Err(end) = read {
-                    return end;
-                }
+                Ok(()) => {}
             }
         }
-        self.body = None;
-        End::Lacks(
-            file,
-            "it sends whole files only, and has sent this one".to_owned(),
-        )
+        (self.body, self.takes_all) = (None, false);
+        let is_read = "it sends whole files only, and has sent this one";
+        end.unwrap_or_else(|| End::Lacks(file, is_read.to_owned()))
     }
 
     /// A file cannot be had here: says so of its pieces, and goes on with others.
