@@ -12,6 +12,7 @@ use crate::manners::Manners;
 use crate::seconds;
 use crate::services::Service;
 use crate::tracker::TrackerConfig;
+use crate::web::WebServerConfig;
 
 /// A world.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct WorldConfig {
     pub udp: UdpConfig,
     /// Trackers, tier by tier (BEP 12).
     pub trackers: Vec<Vec<TrackerConfig>>,
+    /// Web servers that have the files of all torrents (BEP 19).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub web_servers: Vec<WebServerConfig>,
     /// How long a dial to nobody takes to fail.
     #[serde(with = "seconds")]
     pub dial_timeout: Duration,
@@ -59,6 +63,7 @@ impl Default for WorldConfig {
             tcp: Some(TcpConfig::default()),
             udp: UdpConfig::default(),
             trackers: vec![vec![TrackerConfig::default()]],
+            web_servers: Vec::new(),
             dial_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(2),
             check_invariants: false,

@@ -29,6 +29,7 @@ mod services;
 mod socket;
 mod streams;
 mod tracker;
+mod web;
 mod wire;
 mod world;
 
@@ -45,4 +46,5 @@ pub use planted::Planted;
 pub use services::Service;
 pub use socket::{Datagrams, Socket};
 pub use tracker::{Lie, TrackerConfig};
+pub use web::WebServerConfig;
 pub use world::{Announced, Counts, Setup, World};

@@ -58,6 +58,8 @@ type Peers = BTreeMap<ConnKey, Peer>;
 struct Peer {
     /// Both handshakes are through.
     is_ready: bool,
+    /// It is asked for what lies together, however rare that is.
+    is_web_seed: bool,
     /// What it has told of its pieces.
     have: Option<Bitfield>,
     /// The blocks that it has told of, of pieces that it has not whole.
@@ -224,6 +226,7 @@ impl Model {
                 self.peers.insert(*conn, peer);
             }
         }
+        self.see_web_seeds(out);
         for event in &out.events {
             self.see_event(event);
         }
@@ -238,6 +241,20 @@ impl Model {
         let room = FOUND_MAX.saturating_sub(self.found.len());
         self.found
             .extend(found.into_iter().map(|what| (at, what)).take(room));
+    }
+
+    /// Web seeds have everything and give at once, without a word (BEP 19).
+    fn see_web_seeds(&mut self, out: &Outbox) {
+        for action in &out.net {
+            if let NetAction::OpenWebSeed { conn, info, .. } = action {
+                let peer = Peer {
+                    is_web_seed: true,
+                    have: Some(Bitfield::full(info.layout().piece_count())),
+                    ..Peer::default()
+                };
+                self.peers.insert(*conn, peer);
+            }
+        }
     }
 
     fn see_event(&mut self, event: &Event) {

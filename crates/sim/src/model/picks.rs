@@ -144,7 +144,11 @@ impl Picks {
             return Some(format!("which another owes, while nobody owes {free:?}"));
         }
         let begins = owed == 0 && self.is_untouched(peers, piece, known.layout);
-        let may_rank = known.may_rank && !peer.is_choking && !peer.is_snubbed && !self.has_failed;
+        let may_rank = known.may_rank
+            && !peer.is_web_seed
+            && !peer.is_choking
+            && !peer.is_snubbed
+            && !self.has_failed;
         if begins && may_rank {
             let rarer = self.rarer(peers, peer, piece, known)?;
             return Some(format!(

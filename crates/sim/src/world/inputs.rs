@@ -98,6 +98,11 @@ impl World {
             }
             Pending::Announce(asking) => self.handle_announce(*asking),
             Pending::Datagram(datagram) => self.datagram_comes(*datagram),
+            Pending::Web {
+                host,
+                incarnation,
+                conn,
+            } => self.web_seed_answers(host, incarnation, conn),
             Pending::DiskRecovers(host) => self.recover_disk(host),
             Pending::Forget(end) => self.forget(end),
             Pending::ForgetCut => self.forget_cut(),
@@ -219,6 +224,12 @@ impl World {
         for event in out.events.drain(..) {
             self.event(host, event);
         }
+        // What is told to web seeds follows at once.
+        for action in &out.net {
+            if let NetAction::OpenWebSeed { conn, seed, info } = action {
+                self.open_web_seed(host, *conn, (seed, info));
+            }
+        }
         for (conn, command) in out.peers.drain(..) {
             self.tell(host, conn, command);
         }
@@ -280,6 +291,7 @@ impl World {
                 self.counts.elsewhere += 1;
                 self.find_peers(host, &action);
             }
+            // Web seeds are open already.
             NetAction::OpenWebSeed { .. } | NetAction::MeetNode(_) => {}
             NetAction::Announce {
                 torrent,

@@ -148,7 +148,7 @@ impl World {
             summary,
             trackers,
             peers: Vec::new(),
-            web_seeds: Vec::new(),
+            web_seeds: self.web.seeds(),
             options: torrent.options.clone(),
             uploaded_bytes: 0,
             downloaded_bytes: 0,
@@ -221,6 +221,7 @@ impl World {
 
     /// The process has ended: its memory is gone.
     fn end_process(&mut self, host: HostId) {
+        self.web.forget(host);
         let own = self.host_mut(host);
         own.shard = None;
         own.incarnation += 1;

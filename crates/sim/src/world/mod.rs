@@ -12,6 +12,7 @@ mod services;
 mod storage;
 mod talk;
 mod track;
+mod web;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub struct World {
     lines: Vec<Line>,
     by_addr: Map<SocketAddr, HostId>,
     trackers: Vec<Tracker>,
+    web: web::Web,
     streams: Streams,
     is_split: bool,
     /// No host sleeps after this.
@@ -135,6 +137,12 @@ enum Pending {
         payload: Payload,
     },
     Announce(Box<Asking>),
+    /// A web server answers.
+    Web {
+        host: HostId,
+        incarnation: u32,
+        conn: ConnKey,
+    },
     DiskRecovers(HostId),
     Datagram(Box<datagrams::Datagram>),
     /// Nobody has heard of the other end for long.
@@ -174,6 +182,7 @@ impl World {
             lines: Vec::new(),
             by_addr: Map::with_hasher(SeededState::new(config.seed)),
             trackers,
+            web: web::Web::new(&config.web_servers),
             streams,
             is_split: false,
             awake_from: Time::ZERO,

@@ -19,7 +19,7 @@ impl World {
     /// What a connection of a host is told to do.
     pub(super) fn tell(&mut self, host: HostId, conn: ConnKey, command: PeerCommand) {
         let Some(end) = self.host(host).conns.get(conn) else {
-            return;
+            return self.tell_web_seed(host, conn, command);
         };
         let Some(command) = self.bend(host, command) else {
             return;

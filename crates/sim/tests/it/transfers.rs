@@ -1,10 +1,10 @@
 //! Every way for one host to get a torrent from others, combined with every other (S14): after the matrix of libtorrent's
-//! simulations (`simulation/transfer_sim.cpp`), without web seeds.
+//! simulations (`simulation/transfer_sim.cpp`).
 
 use std::time::Duration;
 
 use riverrun_base::{Bitfield, PieceIndex, Time};
-use riverrun_sim::{Action, Content, HostConfig, HostId, Level, Start};
+use riverrun_sim::{Action, Content, HostConfig, HostId, Level, Start, WebServerConfig};
 use riverrun_swarm::{TorrentCommand, TorrentOptions};
 
 use crate::arena::Arena;
@@ -44,6 +44,17 @@ struct Way {
     is_poisoned: bool,
     /// The process is killed half-way.
     is_killed: bool,
+    web: Web,
+}
+
+/// Which web servers there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Web {
+    None,
+    /// One, beside the peers.
+    Beside,
+    /// One that lies beside one that does not, and no peer but for the metadata.
+    Alone,
 }
 
 /// All of them. Who has no metadata has no pieces either.
@@ -53,9 +64,10 @@ fn ways() -> Vec<Way> {
         for kind in [Kind::OneFile, Kind::Files, Kind::V2] {
             for disk in [Disk::Nothing, Disk::Parts, Disk::Wrong] {
                 for level in [Level::Direct, Level::Bytes] {
-                    for flags in 0..8_u8 {
+                    for flags in 0..24_u8 {
                         let flag = |bit: u8| flags & bit != 0;
                         ways.push(Way {
+                            web: [Web::None, Web::Beside, Web::Alone][usize::from(flags / 8)],
                             blocks,
                             kind,
                             disk,
@@ -70,6 +82,8 @@ fn ways() -> Vec<Way> {
         }
     }
     ways.retain(|way| !way.is_magnet || way.disk == Disk::Nothing);
+    // Who is to blame is checked among peers: what comes from a server as well is not seen there.
+    ways.retain(|way| !way.is_poisoned || way.web == Web::None);
     ways
 }
 
@@ -95,12 +109,28 @@ impl Way {
         config
     }
 
+    fn world(self, seed: u64, content: &Content) -> Arena {
+        let mut honest = WebServerConfig::default();
+        honest.up = Some(RATE / 8);
+        let mut liar = honest.clone();
+        liar.lies = true;
+        Arena::with(seed, content, |config| {
+            config.web_servers = match self.web {
+                Web::None => Vec::new(),
+                Web::Beside => vec![honest],
+                Web::Alone => vec![liar, honest],
+            };
+        })
+    }
+
     /// Has somebody get everything in this way.
     fn go(self, seed: u64) -> Time {
         let content = self.content();
         let pieces = content.pieces();
-        let mut world = Arena::new(seed, &content);
-        world.seed(RATE / 8);
+        let mut world = self.world(seed, &content);
+        if self.web != Web::Alone || self.is_magnet {
+            world.seed(RATE / 8);
+        }
         if self.is_poisoned {
             world.poisoner(RATE / 8, 3);
         }
@@ -141,5 +171,5 @@ fn everything_arrives_in_every_way() {
         last = last.max(way.go(seed));
     }
     say(&format!("{} ways, the slowest takes {last}", ways.len()));
-    assert_eq!(ways.len(), 288);
+    assert_eq!(ways.len(), 576);
 }
