@@ -22,6 +22,24 @@ steps!();
 sha1_rounds!("avx2");
 sha256_rounds!("avx2");
 
+/// Nothing is read ahead: eight lanes have room side by side in any set of the first cache.
+struct Ahead;
+
+impl Ahead {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn begin(_: &[&[Block]; LANES]) -> Self {
+        Self
+    }
+
+    #[expect(clippy::unused_self, reason = "with more lanes there is something")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn message(&mut self, runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
+        message::<5>(runs, block)
+    }
+}
+
 /// Block `block` of each lane, turned: vector `i` holds the words `i` of all lanes.
 /// Generic so that each algorithm has one of its own, which the compiler then inlines.
 #[inline]

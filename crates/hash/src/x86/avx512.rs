@@ -1,10 +1,10 @@
 //! 16 lanes: vectors of 512 bits, with rotations and three-way logic as single instructions.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32,
-    _mm512_set4_epi32, _mm512_shuffle_epi8, _mm512_shuffle_i32x4, _mm512_srli_epi32,
-    _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32,
+    _mm512_set1_epi32, _mm512_set4_epi32, _mm512_shuffle_epi8, _mm512_shuffle_i32x4,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use crate::block::Block;
@@ -22,17 +22,101 @@ steps!();
 sha1_rounds!("avx512f,avx512bw");
 sha256_rounds!("avx512f,avx512bw");
 
-/// Block `block` of each lane, turned: vector `i` holds the words `i` of all lanes.
-/// Generic so that each algorithm has one of its own, which the compiler then inlines.
+/// Blocks of a lane that are read one behind the other.
+const PART: usize = 4;
+/// How many such parts ahead memory is told what will be read.
+const FAR: usize = 4;
+
+/// Blocks of the lanes, read before they are worked on.
+///
+/// Lanes are pieces, and lie a power of two apart: the same block of each falls into one set of the first cache, which has
+/// room for eight. What the processor reads ahead for 16 lanes is gone again before it is wanted. So a part of a lane is
+/// read at a time, of four lanes while one block is worked on.
+struct Ahead {
+    parts: [[[V; PART]; LANES]; 2],
+}
+
+impl Ahead {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn begin(runs: &[&[Block]; LANES]) -> Self {
+        let mut parts = [[[splat(0); PART]; LANES]; 2];
+        for (lines, run) in parts[0].iter_mut().zip(runs) {
+            for (line, block) in lines.iter_mut().zip(*run) {
+                *line = load_block(block);
+            }
+        }
+        Self { parts }
+    }
+
+    /// Block `block` of each lane, which comes after the one before: turned.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn message(&mut self, runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
+        let (part, at) = (block / PART, block % PART);
+        let [even, odd] = &mut self.parts;
+        let (now, next) = if part.is_multiple_of(2) {
+            (even, odd)
+        } else {
+            (odd, even)
+        };
+        let lanes = at * (LANES / PART)..(at + 1) * (LANES / PART);
+        for (lines, run) in next[lanes.clone()].iter_mut().zip(&runs[lanes]) {
+            for block in run.iter().skip(PART * (part + 1 + FAR)).take(PART) {
+                will_read(block);
+            }
+            for (line, block) in lines.iter_mut().zip(run.iter().skip(PART * (part + 1))) {
+                *line = load_block(block);
+            }
+        }
+        turned::<5>(&[
+            part_quarters(now, 0, at),
+            part_quarters(now, 4, at),
+            part_quarters(now, 8, at),
+            part_quarters(now, 12, at),
+        ])
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn part_quarters(part: &[[V; PART]; LANES], lane: usize, at: usize) -> [V; 4] {
+    quarters([
+        part[lane][at],
+        part[lane + 1][at],
+        part[lane + 2][at],
+        part[lane + 3][at],
+    ])
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn run_quarters(runs: &[&[Block]; LANES], lane: usize, block: usize) -> [V; 4] {
+    quarters([
+        load_block(&runs[lane][block]),
+        load_block(&runs[lane + 1][block]),
+        load_block(&runs[lane + 2][block]),
+        load_block(&runs[lane + 3][block]),
+    ])
+}
+
+/// Block `block` of each lane, turned.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn message<const W: usize>(runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
-    let q = [
-        quarters(runs, 0, block),
-        quarters(runs, 4, block),
-        quarters(runs, 8, block),
-        quarters(runs, 12, block),
-    ];
+    turned::<W>(&[
+        run_quarters(runs, 0, block),
+        run_quarters(runs, 4, block),
+        run_quarters(runs, 8, block),
+        run_quarters(runs, 12, block),
+    ])
+}
+
+/// Sixteen blocks, of which each four are turned by quarters, turned: vector `i` holds the words `i` of all lanes.
+/// Generic so that each algorithm has one of its own, which the compiler then inlines.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn turned<const W: usize>(q: &[[V; 4]; 4]) -> [V; 16] {
     let mut w = [splat(0); 16];
     for i in 0..4 {
         // Quarters 0 and 1 of the first eight lanes and of the last eight, then quarters 2 and 3.
@@ -48,14 +132,12 @@ fn message<const W: usize>(runs: &[&[Block]; LANES], block: usize) -> [V; 16] {
     w
 }
 
-/// Block `block` of four lanes, turned by quarters: quarter `j` of vector `i` holds their words `4j + i`.
+/// A block of each of four lanes, turned by quarters: quarter `j` of vector `i` holds their words `4j + i`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn quarters(runs: &[&[Block]; LANES], lane: usize, block: usize) -> [V; 4] {
-    let r0 = from_big_endian(load_block(&runs[lane][block]));
-    let r1 = from_big_endian(load_block(&runs[lane + 1][block]));
-    let r2 = from_big_endian(load_block(&runs[lane + 2][block]));
-    let r3 = from_big_endian(load_block(&runs[lane + 3][block]));
+fn quarters([r0, r1, r2, r3]: [V; 4]) -> [V; 4] {
+    let (r0, r1) = (from_big_endian(r0), from_big_endian(r1));
+    let (r2, r3) = (from_big_endian(r2), from_big_endian(r3));
     let (low01, high01) = (_mm512_unpacklo_epi32(r0, r1), _mm512_unpackhi_epi32(r0, r1));
     let (low23, high23) = (_mm512_unpacklo_epi32(r2, r3), _mm512_unpackhi_epi32(r2, r3));
     [
@@ -71,6 +153,13 @@ fn quarters(runs: &[&[Block]; LANES], lane: usize, block: usize) -> [V; 4] {
 fn from_big_endian(v: V) -> V {
     let reversed = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
     _mm512_shuffle_epi8(v, reversed)
+}
+
+/// Tells memory to bring a block near.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn will_read(block: &Block) {
+    _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(block).cast());
 }
 
 #[inline]

@@ -7,6 +7,8 @@
 //! A module that expands them has the vector type `V`, the number `LANES` of its words, `is_available`, and
 //!
 //! - `splat`, `load` and `store` of words, and `message`: the 16 words of a block of each lane;
+//! - `Ahead`, which gives the same for SHA-1: that is so short that it waits for memory unless blocks are read ahead, and
+//!   has the registers for it;
 //! - `add`, `xor`, `xor3`, `majority` and `choose` (a bit of the second where the first has one, else of the
 //!   third);
 //! - `rotate::<L, R>` (left by `L`, which is right by `R`) and `shr::<N>`.
@@ -44,9 +46,10 @@ macro_rules! sha1_rounds {
             for (word, row) in state.iter_mut().zip(&rows) {
                 *word = load(row);
             }
+            let mut ahead = Ahead::begin(&runs);
             for block in 0..count {
                 let before = state;
-                let mut w = message::<5>(&runs, block);
+                let mut w = ahead.message(&runs, block);
                 for_each_round!(80, sha1_round(&mut state, &mut w));
                 for (word, before) in state.iter_mut().zip(before) {
                     *word = add(*word, before);
